@@ -1,0 +1,51 @@
+//! Amounts of CAI: wei inside, decimal CAI for people.
+
+use alloy::primitives::U256;
+use alloy::primitives::utils::{ParseUnits, format_units, parse_units};
+
+use crate::{Error, Result};
+
+/// Wei of CAI: 10^18 wei are one CAI.
+pub type Wei = U256;
+
+/// `amount` whole CAI in wei.
+pub fn cai(amount: u64) -> Wei {
+    U256::from(amount) * U256::from(10).pow(U256::from(18))
+}
+
+/// Reads decimal CAI such as `20000` or `0.25`.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for anything but a decimal number of at most 18 places, not negative.
+pub fn parse_cai(text: &str) -> Result<Wei> {
+    match parse_units(text.trim().trim_end_matches("CAI").trim(), 18) {
+        Ok(ParseUnits::U256(amount)) => Ok(amount),
+        _ => Err(Error::invalid(format!(
+            "`{text}` is not an amount of CAI; write it like 20000 or 0.25"
+        ))),
+    }
+}
+
+/// Writes wei as decimal CAI without trailing zeros.
+pub fn format_cai(amount: Wei) -> String {
+    match format_units(amount, 18) {
+        Ok(text) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        Err(_) => format!("{amount} wei"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_round_trip() {
+        for text in ["0", "1", "0.25", "20000", "2000000.000000000000000001"] {
+            assert_eq!(format_cai(parse_cai(text).unwrap()), text);
+        }
+        assert_eq!(parse_cai("20000 CAI").unwrap(), cai(20_000));
+        for text in ["", "-1", "1e3", "1,5", "0.0000000000000000001"] {
+            assert!(parse_cai(text).is_err(), "{text}");
+        }
+    }
+}

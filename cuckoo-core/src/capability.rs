@@ -1,0 +1,24 @@
+//! What a miner can run.
+
+use alloy::primitives::{B256, U256};
+use serde::{Deserialize, Serialize};
+
+use crate::ModelId;
+
+/// One model that a miner offers, and with which limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Capability {
+    /// The model's public name.
+    pub model: ModelId,
+    /// Hash of the model's files: what a receipt names.
+    #[schema(value_type = String)]
+    pub model_hash: B256,
+    /// The arithmetic used, such as `cpu-f32-candle-0.11`. Equal names promise equal bytes for equal inputs, so audits
+    /// compare exactly among them. At most 64 bytes.
+    pub kernels: String,
+    /// Longest input accepted, in bytes.
+    pub max_input_bytes: u64,
+    /// Least pay asked for a task, in wei.
+    #[schema(value_type = String)]
+    pub min_price: U256,
+}

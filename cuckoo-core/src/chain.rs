@@ -1,0 +1,313 @@
+//! The staking contract as the market sees it: who is registered, with which weight, and every write.
+
+use std::fmt;
+
+use alloy::primitives::{Address, B256, U256};
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Wei;
+use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
+
+/// What a node is registered as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeKind {
+    /// Executes tasks.
+    Miner,
+    /// Hands tasks out.
+    Coordinator,
+}
+
+impl NodeKind {
+    /// The number that Solidity's `NodeKind` gives it.
+    pub const fn discriminant(self) -> u8 {
+        match self {
+            Self::Miner => 1,
+            Self::Coordinator => 2,
+        }
+    }
+}
+
+/// What an owner tells the public about a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// What it offers.
+    #[serde(default)]
+    pub description: String,
+    /// Where it is reached; empty for miners, which poll.
+    #[serde(default)]
+    pub endpoint: String,
+}
+
+/// A registered node at one block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its number.
+    pub id: NodeId,
+    /// Miner or coordinator.
+    pub kind: NodeKind,
+    /// The staker who registered it.
+    pub owner: Address,
+    /// The key it signs with now.
+    pub operator: Address,
+    /// The owner's commission on rewards, in hundredths of a percent.
+    pub commission_bps: u16,
+    /// Registered, not exited, and the owner's own vote is at or above its kind's minimum.
+    pub active: bool,
+    /// The votes that count in this epoch, in wei.
+    pub weight: Wei,
+    /// Value of the owner's own vote, in wei.
+    pub owner_vote: Wei,
+    /// What the owner tells the public.
+    pub profile: Profile,
+}
+
+/// All nodes at one block.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The block it was read at.
+    pub block: u64,
+    /// The epoch of that block; weights change between epochs and when stake leaves or is slashed.
+    pub epoch: u64,
+    /// Every node ever registered, by number.
+    pub nodes: Vec<Node>,
+}
+
+impl Snapshot {
+    /// The node an operator signs for now.
+    pub fn by_operator(&self, operator: Address) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.operator == operator)
+    }
+
+    /// The node with this number.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+}
+
+/// Something that happened on chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The block it happened in.
+    pub block: u64,
+    /// What happened.
+    pub event: ChainEvent,
+}
+
+/// An event of `Staking` or `Payments` that concerns the market.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ChainEvent {
+    /// A node was registered, changed, rotated or left.
+    NodeChanged(NodeId),
+    /// Votes for a node were added or taken back.
+    VotesChanged(NodeId),
+    /// A node lost stake.
+    Slashed {
+        /// The node.
+        node: NodeId,
+        /// The id of what proved the fault.
+        evidence: B256,
+        /// Taken in all, in wei.
+        taken: Wei,
+    },
+    /// A coordinator's escrow grew or shrank.
+    EscrowChanged(NodeId),
+    /// A voucher was paid.
+    Redeemed {
+        /// Who owed.
+        coordinator: NodeId,
+        /// Who was paid.
+        miner: NodeId,
+        /// Paid by this redemption, in wei.
+        paid: Wei,
+    },
+}
+
+/// What an operator agrees to, to be signed by the operator (EIP-712), so that nobody registers a key that is not theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorConsent {
+    /// Who will own the node.
+    pub owner: Address,
+    /// The key that consents.
+    pub operator: Address,
+    /// As what the node is registered.
+    pub kind: NodeKind,
+    /// The operator's consent nonce in `Staking`.
+    pub nonce: U256,
+    /// Until when the consent holds, in seconds since the Unix epoch.
+    pub deadline: u64,
+}
+
+/// A node to register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// Miner or coordinator.
+    pub kind: NodeKind,
+    /// The key it will sign with.
+    pub operator: Address,
+    /// What the owner tells the public.
+    pub profile: Profile,
+    /// The owner's commission on rewards, in hundredths of a percent (at most 10,000).
+    pub commission_bps: u16,
+    /// Until when `consent` holds, in seconds since the Unix epoch.
+    pub deadline: u64,
+    /// The operator's signature over [`OperatorConsent`].
+    pub consent: Signature,
+}
+
+/// A coordinator's escrow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escrow {
+    /// All of it, in wei.
+    pub amount: Wei,
+    /// The part announced to leave, in wei.
+    pub leaving: Wei,
+    /// When that part may leave, in seconds since the Unix epoch.
+    pub unlocks_at: u64,
+}
+
+/// A staker's vote for one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// Shares of the node's pool.
+    pub shares: U256,
+    /// What they are worth now, in wei.
+    pub amount: Wei,
+}
+
+/// A transaction that is in a block and succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxReceipt {
+    /// Its hash.
+    pub hash: B256,
+    /// Its block.
+    pub block: u64,
+    /// Gas it used.
+    pub gas_used: u64,
+}
+
+/// The contracts of one market: reads at the latest block, a stream of changes, and every write.
+///
+/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC); both pass one behaviour suite. Writes
+/// return once the transaction succeeded; a revert is an [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names
+/// the contract's custom error. An unreachable node is [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+#[async_trait]
+pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
+    /// The chain and the contracts.
+    fn deployment(&self) -> Deployment;
+
+    /// All nodes and weights at the latest block.
+    async fn snapshot(&self) -> Result<Snapshot>;
+    /// Changes from now on, in order. A gap is reported as an error item; take a new snapshot then.
+    async fn changes(&self) -> Result<BoxStream<'static, Result<Change>>>;
+    /// Time of the latest block, in seconds since the Unix epoch.
+    async fn block_time(&self) -> Result<u64>;
+
+    /// CAI an account holds outside the contracts, in wei.
+    async fn balance(&self, account: Address) -> Result<Wei>;
+    /// Stake an account has not voted with, in wei.
+    async fn free_stake(&self, account: Address) -> Result<Wei>;
+    /// A staker's vote for a node.
+    async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote>;
+    /// The nonce an operator's next consent must carry.
+    async fn consent_nonce(&self, operator: Address) -> Result<U256>;
+    /// The least own vote of an owner for an active node of this kind, in wei.
+    async fn minimum_vote(&self, kind: NodeKind) -> Result<Wei>;
+    /// A coordinator's escrow.
+    async fn escrow(&self, coordinator: NodeId) -> Result<Escrow>;
+    /// What a coordinator's vouchers have paid a miner so far, in wei.
+    async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei>;
+
+    /// Sends CAI to an account.
+    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt>;
+    /// Adds CAI to the account's free stake.
+    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    /// Moves free stake into a node's pool.
+    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt>;
+    /// Moves shares into unbonding; gives the ticket to release later.
+    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)>;
+    /// After the unbonding period, turns a ticket into free stake.
+    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt>;
+    /// Pays free stake out to the staker.
+    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    /// Registers a node owned by `owner`.
+    async fn register(
+        &self,
+        owner: &Key,
+        registration: Registration,
+    ) -> Result<(NodeId, TxReceipt)>;
+    /// Replaces a node's operator; `consent` is the new operator's.
+    async fn rotate_operator(
+        &self,
+        owner: &Key,
+        node: NodeId,
+        operator: Address,
+        deadline: u64,
+        consent: Signature,
+    ) -> Result<TxReceipt>;
+    /// Retires a node for good.
+    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt>;
+
+    /// Adds CAI to a coordinator's escrow.
+    async fn deposit_escrow(
+        &self,
+        from: &Key,
+        coordinator: NodeId,
+        amount: Wei,
+    ) -> Result<TxReceipt>;
+    /// Announces that a part of the escrow will leave.
+    async fn request_escrow(
+        &self,
+        owner: &Key,
+        coordinator: NodeId,
+        amount: Wei,
+    ) -> Result<TxReceipt>;
+    /// After the delay, pays the announced part to the coordinator's owner.
+    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt>;
+    /// Pays a miner's owner what a voucher adds; gives what was paid, in wei.
+    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)>;
+}
+
+/// Registers a node whose operator key is at hand: signs the consent, then sends the registration.
+///
+/// # Errors
+/// As [`StakingContract::register`].
+pub async fn register_with_consent(
+    chain: &dyn StakingContract,
+    owner: &Key,
+    operator: &Key,
+    kind: NodeKind,
+    profile: Profile,
+    commission_bps: u16,
+) -> Result<(NodeId, TxReceipt)> {
+    // Long enough for a slow block, short enough that a leaked consent is soon worthless.
+    const VALID_SECONDS: u64 = 3_600;
+    if commission_bps > 10_000 {
+        return Err(Error::invalid(
+            "a commission is at most 10000 hundredths of a percent",
+        ));
+    }
+    let deadline = chain.block_time().await?.saturating_add(VALID_SECONDS);
+    let consent = OperatorConsent {
+        owner: owner.address(),
+        operator: operator.address(),
+        kind,
+        nonce: chain.consent_nonce(operator.address()).await?,
+        deadline,
+    };
+    let consent = crate::Signed::sign(consent, operator, &chain.deployment()).signature;
+    let registration = Registration {
+        kind,
+        operator: operator.address(),
+        profile,
+        commission_bps,
+        deadline,
+        consent,
+    };
+    chain.register(owner, registration).await
+}

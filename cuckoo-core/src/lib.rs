@@ -1,0 +1,44 @@
+//! What every part of the Cuckoo market shares: tasks and their payloads, keys and signatures, the wire protocol
+//! between miners and coordinators, scheduling by stake, and access to the staking contract.
+//!
+//! Read in this order: [`TaskSpec`] and the types around it, [`Receipt`] and [`Voucher`], [`TaskProtocol`],
+//! [`Scheduler`], [`StakingContract`]. Nothing here serves or runs a model.
+
+mod amount;
+mod capability;
+mod chain;
+mod clock;
+mod entropy;
+mod error;
+mod id;
+mod key;
+mod keystore;
+mod protocol;
+mod receipt;
+mod scheduler;
+mod signing;
+mod task;
+
+pub use alloy::primitives::{Address, B256, U256};
+pub use bytes::Bytes;
+
+pub use amount::{Wei, cai, format_cai, parse_cai};
+pub use capability::Capability;
+pub use chain::{
+    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Snapshot,
+    StakingContract, TxReceipt, Vote, register_with_consent,
+};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use entropy::{Entropy, OsEntropy, SeededEntropy};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use id::{LeaseId, ModelId, NodeId, TaskId};
+pub use key::{Key, Signature};
+pub use keystore::{load_key, save_key};
+pub use protocol::{
+    Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat, HeartbeatReply,
+    LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Session,
+    SessionGrant, SessionOpened, SessionToken, TaskProtocol,
+};
+pub use receipt::{Receipt, SignedReceipt, SignedVoucher, Usage, Voucher, payload_hash};
+pub use signing::{Deployment, Signable, Signed};
+pub use task::{Assignment, Fault, Output, Task, TaskResult, TaskSpec, TaskState};

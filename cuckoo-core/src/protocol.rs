@@ -1,0 +1,291 @@
+//! The wire between miner and coordinator: its messages and the trait that HTTP and in-process handles implement.
+//!
+//! See `docs/protocol.md` for the same over HTTP, small enough for curl.
+
+use std::fmt;
+
+use alloy::primitives::{Address, B256, U256, keccak256};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Assignment, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output, Result, Retry,
+    Signed, SignedReceipt, SignedVoucher, Timestamp,
+};
+
+/// The protocol's version; the first path segment of every route.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A miner's side of the market: open a session, poll for work, keep leases alive, hand in results.
+///
+/// Implemented by the coordinator itself (in process) and by the miner's HTTP client; both pass one behaviour suite.
+/// Every future may be dropped at any await point without losing what was acknowledged.
+#[async_trait]
+pub trait TaskProtocol: fmt::Debug + Send + Sync + 'static {
+    /// Who the coordinator says it is, before any session.
+    async fn info(&self) -> Result<CoordinatorInfo>;
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// `Unauthorized` for a miner that is not registered, not active, suspended, or for an expired or replayed request;
+    /// `Unverified` for a signature by another key.
+    async fn open_session(&self, request: Signed<Session>) -> Result<SessionOpened>;
+
+    /// Ends a session: no more work; leases that are still open are re-assigned.
+    async fn close_session(&self, token: &SessionToken) -> Result<()>;
+
+    /// Asks for work; waits up to `wait_millis` when there is none.
+    async fn poll(&self, token: &SessionToken, request: PollRequest) -> Result<PollReply>;
+
+    /// Extends leases, reports progress, learns of cancellations.
+    async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply>;
+
+    /// Hands in an output and its receipt. The same completion again is answered the same way.
+    ///
+    /// # Errors
+    /// `Conflict` when the lease ended, `Unverified` when receipt, hash or signature do not hold.
+    async fn complete(
+        &self,
+        token: &SessionToken,
+        completion: Completion,
+    ) -> Result<CompletionReply>;
+
+    /// Gives a lease back with the reason.
+    async fn fail(&self, token: &SessionToken, failure: Failure) -> Result<()>;
+}
+
+/// Who a coordinator is and what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CoordinatorInfo {
+    /// [`PROTOCOL_VERSION`] it speaks.
+    pub protocol: u32,
+    /// Its node in the staking contract.
+    pub node: NodeId,
+    /// Its operator's address.
+    #[schema(value_type = String)]
+    pub operator: Address,
+    /// The market it belongs to.
+    pub deployment: Deployment,
+    /// The models it takes tasks for.
+    pub models: Vec<ModelOffer>,
+    /// Its clock, so that a miner notices a skewed one.
+    pub time: Timestamp,
+}
+
+/// A model that a coordinator takes tasks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ModelOffer {
+    /// Its public name.
+    pub model: ModelId,
+    /// The only accepted hash of its files, where the coordinator pins one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub model_hash: Option<B256>,
+    /// What a verified task earns, in wei.
+    #[schema(value_type = String)]
+    pub price: U256,
+}
+
+/// A miner's request for a session, to be signed by its operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Session {
+    /// Operator of the coordinator that is meant.
+    #[schema(value_type = String)]
+    pub coordinator: Address,
+    /// Operator of the miner.
+    #[schema(value_type = String)]
+    pub miner: Address,
+    /// A random word, accepted once.
+    #[schema(value_type = String)]
+    pub nonce: B256,
+    /// When the request stops being acceptable: at most five minutes ahead.
+    pub expiry: Timestamp,
+}
+
+/// A coordinator's answer, to be signed by its operator: proof that it holds the key it is registered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SessionGrant {
+    /// Operator of the coordinator.
+    #[schema(value_type = String)]
+    pub coordinator: Address,
+    /// Operator of the miner.
+    #[schema(value_type = String)]
+    pub miner: Address,
+    /// The request's nonce.
+    #[schema(value_type = String)]
+    pub nonce: B256,
+    /// keccak256 of the token's text.
+    #[schema(value_type = String)]
+    pub token_hash: B256,
+    /// When the session ends.
+    pub expiry: Timestamp,
+}
+
+/// An open session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SessionOpened {
+    /// Names the session in every later call; a secret.
+    pub token: SessionToken,
+    /// The miner's node.
+    pub miner: NodeId,
+    /// The coordinator's signed grant.
+    pub grant: Signed<SessionGrant>,
+}
+
+/// The bearer token of a session. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(transparent)]
+pub struct SessionToken(String);
+
+impl SessionToken {
+    /// A token with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// keccak256 of the text: what is signed and stored.
+    pub fn hash(&self) -> B256 {
+        keccak256(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionToken(..)")
+    }
+}
+
+/// What a miner can take now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PollRequest {
+    /// What it can run; at most [`PollRequest::MAX_CAPABILITIES`].
+    pub capabilities: Vec<Capability>,
+    /// How many more tasks it can take at once.
+    pub free_slots: u32,
+    /// Models that are in memory already.
+    #[serde(default)]
+    pub warm: Vec<ModelId>,
+    /// How long to wait for work, in milliseconds; bounded by the coordinator (30 s).
+    pub wait_millis: u64,
+}
+
+impl PollRequest {
+    /// The most capabilities in one poll.
+    pub const MAX_CAPABILITIES: usize = 64;
+    /// The most slots that count.
+    pub const MAX_SLOTS: u32 = 256;
+}
+
+/// What a miner is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PollReply {
+    /// New work; empty when the wait ended without any.
+    pub assignments: Vec<Assignment>,
+    /// The latest voucher, when it grew since it was last sent in this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voucher: Option<SignedVoucher>,
+}
+
+/// Signs of life of leases in work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Heartbeat {
+    /// Each lease in work.
+    pub leases: Vec<LeaseProgress>,
+}
+
+/// How far a lease is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LeaseProgress {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Share done, 0 to 1000 thousandths.
+    pub progress: u16,
+}
+
+/// What became of each lease, in the order asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HeartbeatReply {
+    /// One for each lease of the heartbeat.
+    pub leases: Vec<LeaseStatus>,
+}
+
+/// What a miner should do about a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum LeaseStatus {
+    /// Go on; it now lasts until `expires_at`.
+    Active {
+        /// The new end.
+        expires_at: Timestamp,
+    },
+    /// Stop: the task was cancelled.
+    Cancelled,
+    /// Stop: the lease ended or was never this miner's.
+    Ended,
+}
+
+/// A result handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// The miner's receipt.
+    pub receipt: SignedReceipt,
+    /// What it is about.
+    pub output: Output,
+}
+
+/// What became of a completion.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CompletionReply {
+    /// The latest voucher, when this work is verified already; audited work is paid by a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voucher: Option<SignedVoucher>,
+}
+
+/// A lease given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Failure {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Why: `invalid` blames the input, `rejected` is a miner without room, `execution` a failed run.
+    pub kind: ErrorKind,
+    /// The same in words; at most [`Failure::MAX_MESSAGE`] bytes are kept.
+    pub message: String,
+}
+
+impl Failure {
+    /// The longest message kept, in bytes.
+    pub const MAX_MESSAGE: usize = 1024;
+}
+
+/// An error as it travels: the body of every response that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ErrorBody {
+    /// The coarse kind.
+    pub kind: ErrorKind,
+    /// Whether to repeat.
+    pub retry: Retry,
+    /// What happened and what to do next.
+    pub message: String,
+}
+
+impl From<&crate::Error> for ErrorBody {
+    fn from(error: &crate::Error) -> Self {
+        Self {
+            kind: error.kind(),
+            retry: error.retry(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<ErrorBody> for crate::Error {
+    fn from(body: ErrorBody) -> Self {
+        Self::new(body.kind, body.message).with_retry(body.retry)
+    }
+}

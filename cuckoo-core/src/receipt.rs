@@ -1,0 +1,66 @@
+//! What a miner signs for work and a coordinator signs for pay.
+
+use alloy::primitives::{B256, U256, keccak256};
+use serde::{Deserialize, Serialize};
+
+use crate::{LeaseId, NodeId, Signed, TaskId};
+
+/// What a task consumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Usage {
+    /// Units read: tokens of a prompt.
+    pub input_units: u64,
+    /// Units made: tokens of text, pixels of a picture.
+    pub output_units: u64,
+    /// Time spent computing, in milliseconds.
+    pub compute_millis: u64,
+}
+
+/// A miner's claim, to be signed by its operator: this lease's task, on this model and input, gave this output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Receipt {
+    /// The coordinator that gave the lease.
+    pub coordinator: NodeId,
+    /// The miner that held it.
+    pub miner: NodeId,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The task.
+    pub task: TaskId,
+    /// Hash of the model's files.
+    #[schema(value_type = String)]
+    pub model_hash: B256,
+    /// keccak256 of the input's bytes.
+    #[schema(value_type = String)]
+    pub input_hash: B256,
+    /// keccak256 of the output's bytes.
+    #[schema(value_type = String)]
+    pub output_hash: B256,
+    /// Merkle root over intermediate states; zero where the model gives none.
+    #[schema(value_type = String)]
+    pub states_root: B256,
+    /// What it consumed.
+    pub usage: Usage,
+}
+
+/// A coordinator's promise of the cumulative amount it owes one miner; a later voucher replaces an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Voucher {
+    /// The coordinator that owes.
+    pub coordinator: NodeId,
+    /// The miner that is owed.
+    pub miner: NodeId,
+    /// All that was ever owed, in wei.
+    #[schema(value_type = String)]
+    pub cumulative: U256,
+}
+
+/// Hash of a payload as receipts carry it.
+pub fn payload_hash(bytes: &[u8]) -> B256 {
+    keccak256(bytes)
+}
+
+/// A miner's signed receipt.
+pub type SignedReceipt = Signed<Receipt>;
+/// A coordinator's signed voucher.
+pub type SignedVoucher = Signed<Voucher>;

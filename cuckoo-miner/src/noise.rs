@@ -1,0 +1,181 @@
+//! Gaussian noise that is the same, bit for bit, on every machine.
+//!
+//! A coordinator picks a seed; the miner that runs the task and every miner that audits it must start from the same
+//! noise. So the generator is counter-based (Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as
+//! 1, 2, 3", SC 2011) and the step from uniform to normal (Box and Muller, 1958) uses nothing but additions,
+//! multiplications, divisions and square roots of `f64`, which IEEE 754 rounds the same everywhere. No function of a
+//! system's mathematics library takes part: those differ in their last bits between platforms.
+
+/// Multipliers and Weyl increments of Philox4x32 (Salmon et al., section 4.3).
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// A stream of standard normal numbers, fixed by a 64-bit seed.
+///
+/// Numbers are made in blocks of four. Each call of [`Philox::normal`] starts a new block, so asking for 3 and then
+/// for 1 is not the same as asking for 4.
+#[derive(Debug, Clone)]
+pub struct Philox {
+    key: [u32; 2],
+    counter: u128,
+}
+
+impl Philox {
+    /// The stream of `seed`: key = seed (low word first), counter from 0.
+    pub fn new(seed: u64) -> Self {
+        Self { key: halves(seed), counter: 0 }
+    }
+
+    /// The next `n` independent normal numbers with mean 0 and variance 1, within about 6.7 of zero.
+    pub fn normal(&mut self, n: usize) -> Vec<f32> {
+        let mut numbers = Vec::with_capacity(n.next_multiple_of(4));
+        while numbers.len() < n {
+            let words = philox4x32(words(self.counter), self.key);
+            self.counter = self.counter.wrapping_add(1);
+            numbers.extend(box_muller(words[0], words[1]));
+            numbers.extend(box_muller(words[2], words[3]));
+        }
+        numbers.truncate(n);
+        numbers
+    }
+}
+
+fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+fn words(counter: u128) -> [u32; 4] {
+    let (low, high) = (halves(counter as u64), halves((counter >> 64) as u64));
+    [low[0], low[1], high[0], high[1]]
+}
+
+/// Four uniform words for one counter and key: ten rounds of Philox4x32.
+fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..ROUNDS {
+        let [low0, high0] = halves(u64::from(MULTIPLIERS[0]) * u64::from(counter[0]));
+        let [low1, high1] = halves(u64::from(MULTIPLIERS[1]) * u64::from(counter[2]));
+        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    counter
+}
+
+/// Two normal numbers from two uniform words.
+fn box_muller(radius: u32, angle: u32) -> [f32; 2] {
+    const STEP: f64 = 1.0 / 4_294_967_296.0;
+    // In (0, 1], so that the logarithm is finite.
+    let u = (f64::from(radius) + 1.0) * STEP;
+    let r = (-2.0 * ln(u)).sqrt();
+    let (sin, cos) = sin_cos_turns(f64::from(angle) * STEP);
+    [(r * cos) as f32, (r * sin) as f32]
+}
+
+/// Natural logarithm of a positive normal number, to about 1e-15 relative.
+///
+/// x = m * 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh((m-1)/(m+1)) by its series.
+fn ln(x: f64) -> f64 {
+    const MANTISSA: u64 = (1 << 52) - 1;
+    const ONE: u64 = 1023 << 52;
+    let bits = x.to_bits();
+    let mut exponent = (bits >> 52) as i32 - 1023;
+    let mut m = f64::from_bits(bits & MANTISSA | ONE);
+    if m > std::f64::consts::SQRT_2 {
+        m *= 0.5;
+        exponent += 1;
+    }
+    let s = (m - 1.0) / (m + 1.0);
+    let s2 = s * s;
+    // |s| < 0.172, so the first omitted term, s^24/25, is below 1e-19.
+    let mut series = 0.0;
+    for odd in (1..=23).rev().step_by(2) {
+        series = series * s2 + 1.0 / f64::from(odd);
+    }
+    2.0 * s * series + f64::from(exponent) * std::f64::consts::LN_2
+}
+
+/// Sine and cosine of `turns` whole turns, 0 <= turns < 1.
+///
+/// The angle is brought into an eighth of a turn around the nearest quarter (exact in `f64`), where the Taylor series
+/// is short.
+fn sin_cos_turns(turns: f64) -> (f64, f64) {
+    let quarter = (turns * 4.0 + 0.5).floor();
+    let a = (turns - quarter * 0.25) * std::f64::consts::TAU;
+    let a2 = a * a;
+    let (mut sin, mut cos) = (1.0, 1.0);
+    // Nested from the inside out: 1 - a²/(n(n-1)) * (1 - ...). |a| <= pi/4, so 18 terms are far below 1e-17.
+    for n in (2..=18).rev().step_by(2) {
+        let n = f64::from(n);
+        cos = 1.0 - a2 / (n * (n - 1.0)) * cos;
+        sin = 1.0 - a2 / (n * (n + 1.0)) * sin;
+    }
+    sin *= a;
+    match quarter as u32 % 4 {
+        0 => (sin, cos),
+        1 => (cos, -sin),
+        2 => (-sin, -cos),
+        _ => (-cos, sin),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known answers of the authors' Random123 library (its file `kat_vectors`).
+    #[test]
+    fn philox_gives_the_known_answers() {
+        let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
+        for (counter, key, expected) in [
+            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+            (pi, [0xa409_3822, 0x299f_31d0], [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]),
+        ] {
+            assert_eq!(philox4x32(counter, key), expected);
+        }
+    }
+
+    #[test]
+    fn logarithm_and_circle_agree_with_the_standard_library() {
+        for i in 0..20_000_u32 {
+            let word = i.wrapping_mul(214_748_3629);
+            let u = (f64::from(word) + 1.0) / 4_294_967_296.0;
+            assert!((ln(u) - u.ln()).abs() <= 2e-15 * u.ln().abs().max(1e-3), "ln({u})");
+            let turns = f64::from(word) / 4_294_967_296.0;
+            let (sin, cos) = sin_cos_turns(turns);
+            let (s, c) = (turns * std::f64::consts::TAU).sin_cos();
+            assert!((sin - s).abs() < 2e-15 && (cos - c).abs() < 2e-15, "turns {turns}");
+        }
+        assert_eq!(ln(1.0), 0.0);
+    }
+
+    /// Pins the stream: a change here changes every picture on the network.
+    #[test]
+    fn stream_is_pinned() {
+        let bits: Vec<u32> = Philox::new(42).normal(6).iter().map(|x| x.to_bits()).collect();
+        assert_eq!(bits, PINNED);
+    }
+
+    const PINNED: [u32; 6] = [0; 6];
+
+    #[test]
+    fn numbers_look_normal() {
+        let n = 200_000;
+        let x = Philox::new(7).normal(n);
+        let moment = |p: i32| x.iter().map(|v| f64::from(*v).powi(p)).sum::<f64>() / n as f64;
+        assert!(moment(1).abs() < 0.01, "mean {}", moment(1));
+        assert!((moment(2) - 1.0).abs() < 0.015, "variance {}", moment(2));
+        assert!(moment(3).abs() < 0.03, "skew {}", moment(3));
+        assert!((moment(4) - 3.0).abs() < 0.08, "kurtosis {}", moment(4));
+        let lag = x.windows(2).map(|w| f64::from(w[0] * w[1])).sum::<f64>() / n as f64;
+        assert!(lag.abs() < 0.01, "lag-1 correlation {lag}");
+    }
+
+    #[test]
+    fn seeds_and_calls_give_different_numbers() {
+        assert_ne!(Philox::new(1).normal(4), Philox::new(1 << 32).normal(4));
+        let mut stream = Philox::new(1);
+        assert_ne!(stream.normal(4), stream.normal(4));
+        assert_eq!(Philox::new(1).normal(8)[..5], Philox::new(1).normal(5)[..]);
+    }
+}
