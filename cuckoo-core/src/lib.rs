@@ -13,6 +13,7 @@ mod error;
 mod id;
 mod key;
 mod keystore;
+mod local_market;
 mod protocol;
 mod receipt;
 mod scheduler;
@@ -34,6 +35,7 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use id::{LeaseId, ModelId, NodeId, TaskId};
 pub use key::{Key, Signature};
 pub use keystore::{load_key, save_key};
+pub use local_market::{LocalMarket, Member};
 pub use protocol::{
     Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat, HeartbeatReply,
     LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Session,
