@@ -39,7 +39,7 @@ pub use local_market::{LocalMarket, Member};
 pub use protocol::{
     Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat, HeartbeatReply,
     LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Session,
-    SessionGrant, SessionOpened, SessionToken, TaskProtocol,
+    SessionGrant, SessionOpened, SessionToken, TaskProtocol, paths,
 };
 pub use receipt::{Receipt, SignedReceipt, SignedVoucher, Usage, Voucher, payload_hash};
 pub use signing::{Deployment, Signable, Signed};

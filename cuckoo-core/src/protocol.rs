@@ -289,3 +289,43 @@ impl From<ErrorBody> for crate::Error {
         Self::new(body.kind, body.message).with_retry(body.retry)
     }
 }
+
+/// Routes and header names of the protocol over HTTP, shared by server and client. `docs/protocol.md` shows each in use.
+pub mod paths {
+    /// `GET`: [`CoordinatorInfo`](crate::CoordinatorInfo).
+    pub const INFO: &str = "/miner/v1/info";
+    /// `POST` a signed [`Session`](crate::Session) for a [`SessionOpened`](crate::SessionOpened); `DELETE` ends the
+    /// bearer's session.
+    pub const SESSIONS: &str = "/miner/v1/sessions";
+    /// `POST` a [`PollRequest`](crate::PollRequest) for a [`PollReply`](crate::PollReply).
+    pub const POLL: &str = "/miner/v1/poll";
+    /// `POST` a [`Heartbeat`](crate::Heartbeat) for a [`HeartbeatReply`](crate::HeartbeatReply).
+    pub const HEARTBEAT: &str = "/miner/v1/heartbeat";
+    /// `POST` an output's bytes, with its media type and [`RECEIPT`], for a
+    /// [`CompletionReply`](crate::CompletionReply).
+    pub const COMPLETE: &str = "/miner/v1/complete";
+    /// `POST` a [`Failure`](crate::Failure).
+    pub const FAIL: &str = "/miner/v1/fail";
+
+    /// `POST` a [`TaskSpec`](crate::TaskSpec).
+    pub const TASKS: &str = "/v1/tasks";
+    /// `GET` a task's state, `DELETE` to cancel it.
+    pub const TASK: &str = "/v1/tasks/{id}";
+    /// `GET` a task's output: raw bytes.
+    pub const TASK_OUTPUT: &str = "/v1/tasks/{id}/output";
+    /// `GET` the market's state.
+    pub const STATUS: &str = "/v1/status";
+    /// `GET` what convicted suspended miners.
+    pub const EVIDENCE: &str = "/v1/evidence";
+    /// `GET` whether the server answers.
+    pub const HEALTH: &str = "/healthz";
+    /// `GET` this interface's OpenAPI document.
+    pub const OPENAPI: &str = "/openapi.json";
+
+    /// Header that carries a [`SignedReceipt`](crate::SignedReceipt): base64url, without padding, of its JSON.
+    pub const RECEIPT: &str = "cuckoo-receipt";
+    /// Response header that names the task of an output.
+    pub const TASK_ID: &str = "cuckoo-task";
+    /// Response header with the node number of the miner that made an output.
+    pub const MINER: &str = "cuckoo-miner";
+}
