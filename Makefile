@@ -1,0 +1,49 @@
+# Cuckoo: every task a contributor or CI runs. `make` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CHAIN ?= dev
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
+
+.PHONY: help setup demo test bench lint contracts parity score screenshot openapi
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## install what building and testing need and this machine lacks
+	@.ci/setup
+
+demo: ## a whole market in one process, then target/demo/report.html (CHAIN=anvil: over JSON-RPC)
+	@if [ "$(CHAIN)" = anvil ]; then .ci/setup chain; fi
+	@cargo run --release --quiet -p cuckoo-examples --bin demo -- --chain $(CHAIN)
+
+test: setup ## every suite: Rust, doc tests, contracts, report in Chromium, Python
+	@.ci/test
+
+bench: ## scheduler and inference benchmarks; results go to docs/benchmarks.md by hand
+	cargo bench -p cuckoo-core
+	cargo run --release --quiet -p cuckoo-core --example fairness
+
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+contracts: ## forge tests of the contracts alone, and the committed artifacts checked for drift
+	@.ci/setup chain
+	npm run --silent contracts:check
+	npm run --silent contracts:test
+
+parity: ## compare with diffusers (installs torch, 4 GB) and rewrite the golden files
+	cuckoo-miner/parity/run.sh
+
+score: ## draw the full grid of prompts with the Rust executor and score colour and shape
+	cargo run --release --quiet -p cuckoo-examples --bin render-grid -- --out target/grid
+	@.ci/setup python
+	"$(VENV)/bin/python" examples/models/shapes_training/score.py target/grid
+
+screenshot: ## the README's picture, from the last demo's report, in headless Chromium
+	@.ci/setup chain browser
+	node examples/demo/screenshot.mjs target/demo/report.html docs/images/report.png
+
+openapi: ## rewrite the committed OpenAPI file from the code
+	cargo run --release --quiet -p cuckoo-coordinator -- openapi > cuckoo-coordinator/openapi.json
