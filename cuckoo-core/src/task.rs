@@ -46,7 +46,7 @@ impl TaskSpec {
 }
 
 /// A task that admission accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Task {
     /// Its name.
     pub id: TaskId,
@@ -55,8 +55,10 @@ pub struct Task {
     /// The input: the exact JSON text that is hashed and signed for.
     pub input: String,
     /// keccak256 of `input`.
+    #[schema(value_type = String)]
     pub input_hash: B256,
     /// What verified work earns, in wei.
+    #[schema(value_type = String)]
     pub price: U256,
     /// When it was accepted.
     pub submitted_at: Timestamp,
