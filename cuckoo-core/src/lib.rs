@@ -8,6 +8,7 @@ mod amount;
 mod capability;
 mod chain;
 mod clock;
+mod enrolment;
 mod entropy;
 mod error;
 mod id;
@@ -26,10 +27,15 @@ pub use bytes::Bytes;
 pub use amount::{Wei, cai, format_cai, parse_cai};
 pub use capability::Capability;
 pub use chain::{
-    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Snapshot,
-    StakingContract, TxReceipt, Vote, register_with_consent,
+    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Slash,
+    Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
 };
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+pub use chain::DeployConfig;
+#[cfg(feature = "dev-chain")]
+pub use chain::DevChain;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use enrolment::{Enrolment, EnrolmentPlan};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use id::{LeaseId, ModelId, NodeId, TaskId};
@@ -42,5 +48,9 @@ pub use protocol::{
     SessionGrant, SessionOpened, SessionToken, TaskProtocol, paths,
 };
 pub use receipt::{Receipt, SignedReceipt, SignedVoucher, Usage, Voucher, payload_hash};
+pub use scheduler::{
+    LoggedChoice, Scheduler, SchedulerEvent, StakeLottery, StakeOrder, feasible_shares, replay,
+    total_variation,
+};
 pub use signing::{Deployment, Signable, Signed};
 pub use task::{Assignment, Fault, Output, Task, TaskResult, TaskSpec, TaskState};
