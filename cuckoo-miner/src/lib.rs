@@ -1,5 +1,31 @@
 //! The miner: polls coordinators, executes tasks on local models and returns signed results.
+//!
+//! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
+//! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
+//! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
+//! lease alive, `vouchers` keeps what is owed.
 
+mod backoff;
+mod client;
 mod diffusion;
+mod executor;
+mod heartbeat;
 mod kernels;
+mod leases;
+mod link;
+mod miner;
 mod noise;
+mod offers;
+mod poll;
+mod session;
+mod settings;
+mod slots;
+mod status;
+mod vouchers;
+mod work;
+
+pub use client::HttpCoordinator;
+pub use executor::{Execution, Executor, TaskContext};
+pub use miner::{Miner, MinerBuilder};
+pub use settings::Settings;
+pub use status::{CoordinatorStatus, MinerStatus};

@@ -1,0 +1,129 @@
+//! Code that runs a task: the [`Executor`] trait that tool authors implement, and what it is given.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use async_trait::async_trait;
+use cuckoo_core::{Assignment, B256, Capability, Output, Result, Timestamp, Usage};
+use tokio_util::sync::CancellationToken;
+
+/// Runs tasks of the models it offers.
+///
+/// The miner calls [`execute`](Self::execute) once for each free slot, so several runs may overlap. A run that panics
+/// is reported as failed and harms nobody else. A run that ignores [`TaskContext::cancelled`] is dropped at its next
+/// await point; work on other threads must watch [`TaskContext::is_cancelled`] itself.
+#[async_trait]
+pub trait Executor: fmt::Debug + Send + Sync + 'static {
+    /// What it can run. Read once, when the miner starts.
+    fn capabilities(&self) -> Vec<Capability>;
+
+    /// Runs one task. The miner checked before that the model is one of [`capabilities`](Self::capabilities), that
+    /// the input is within its limit and that it has the hash that will be signed for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](cuckoo_core::ErrorKind::Invalid) blames the input, and with it the requester;
+    /// [`ErrorKind::Rejected`](cuckoo_core::ErrorKind::Rejected) says that there is no room now. Any other kind is a
+    /// failed run, and the miner is blamed.
+    async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution>;
+}
+
+/// What a run gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// What came back.
+    pub output: Output,
+    /// What it consumed. The miner fills in `compute_millis` where it is zero.
+    pub usage: Usage,
+    /// Merkle root over intermediate states; zero where the model gives none.
+    pub states_root: B256,
+}
+
+impl Execution {
+    /// A run that gave `output`, with nothing counted.
+    pub fn new(output: Output) -> Self {
+        Self {
+            output,
+            usage: Usage::default(),
+            states_root: B256::ZERO,
+        }
+    }
+
+    /// Says what the run consumed.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
+    }
+}
+
+/// A run's line to the miner: progress goes out, cancellation comes in. Clones share it.
+#[derive(Debug, Clone)]
+pub struct TaskContext {
+    cancel: CancellationToken,
+    progress: Arc<AtomicU16>,
+    deadline: Timestamp,
+}
+
+impl TaskContext {
+    /// A context whose run must end by `deadline`; the miner makes one for each run, tests of an executor their own.
+    pub fn new(deadline: Timestamp) -> Self {
+        Self {
+            cancel: CancellationToken::new(),
+            progress: Arc::default(),
+            deadline,
+        }
+    }
+
+    /// Completes when the run should stop, because its result is not wanted any more. Safe to drop.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Whether the run should stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Asks the run to stop.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// When the result must be there, by the miner's clock.
+    pub fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    /// Reports the share done, 0 to 1000 thousandths; it never goes back.
+    pub fn progress(&self, thousandths: u16) {
+        self.progress
+            .fetch_max(thousandths.min(1000), Ordering::Relaxed);
+    }
+
+    /// The share reported so far, 0 to 1000 thousandths.
+    pub fn progress_made(&self) -> u16 {
+        self.progress.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clones_of_a_context_share_progress_and_cancellation() {
+        let context = TaskContext::new(Timestamp::from_millis(5));
+        let clone = context.clone();
+        clone.progress(400);
+        clone.progress(300);
+        assert_eq!(context.progress_made(), 400);
+        clone.progress(u16::MAX);
+        assert_eq!(context.progress_made(), 1000);
+        assert!(!clone.is_cancelled());
+        context.cancel();
+        clone.cancelled().await;
+        assert!(clone.is_cancelled());
+        assert_eq!(clone.deadline(), Timestamp::from_millis(5));
+    }
+}

@@ -1,0 +1,276 @@
+//! The leases one coordinator gave that are in work here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cuckoo_core::{Error, LeaseId, LeaseProgress, LeaseStatus, Result, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::TaskContext;
+
+/// Why a run's result is not wanted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The requester cancelled the task.
+    Cancelled,
+    /// The coordinator ended the lease.
+    Ended,
+    /// The coordinator was silent until the lease ran out.
+    Silent,
+}
+
+/// One lease in work.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    id: LeaseId,
+    /// The run's line to here.
+    pub(crate) context: TaskContext,
+    interval: Duration,
+    over: CancellationToken,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    expires_at: Timestamp,
+    beat_at: Timestamp,
+    handing_in: bool,
+    over: Option<Over>,
+}
+
+impl Lease {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When it ends unless a heartbeat extends it, by our clock.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.state().expires_at
+    }
+
+    /// From here on only the answer to the completion counts: a heartbeat that says "ended" may cross a completion that
+    /// was accepted.
+    pub(crate) fn hand_in(&self) {
+        self.state().handing_in = true;
+        self.context.progress(1000);
+    }
+
+    /// Completes when the result is not wanted any more.
+    pub(crate) async fn over(&self) -> Over {
+        self.over.cancelled().await;
+        self.state().over.unwrap_or(Over::Ended)
+    }
+
+    fn end(&self, why: Over) {
+        let mut state = self.state();
+        if !state.handing_in && state.over.is_none() {
+            state.over = Some(why);
+            self.over.cancel();
+        }
+    }
+}
+
+/// All leases of one coordinator that are in work.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    open: Mutex<HashMap<LeaseId, Arc<Lease>>>,
+    changed: Notify,
+}
+
+impl Leases {
+    fn open(&self) -> MutexGuard<'_, HashMap<LeaseId, Arc<Lease>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a lease in work, unless it is already.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        id: LeaseId,
+        context: TaskContext,
+        expires_at: Timestamp,
+        beat_at: Timestamp,
+        interval: Duration,
+    ) -> Option<LeaseGuard> {
+        let lease = Arc::new(Lease {
+            id,
+            context,
+            interval,
+            over: CancellationToken::new(),
+            state: Mutex::new(State {
+                expires_at,
+                beat_at,
+                handing_in: false,
+                over: None,
+            }),
+        });
+        let mut open = self.open();
+        if open.contains_key(&id) {
+            return None;
+        }
+        open.insert(id, Arc::clone(&lease));
+        drop(open);
+        self.changed.notify_one();
+        Some(LeaseGuard {
+            leases: Arc::clone(self),
+            lease,
+        })
+    }
+
+    /// Completes when a lease was added since it last completed.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// When the next heartbeat is due; nothing while no lease is in work.
+    pub(crate) fn next_beat(&self) -> Option<Timestamp> {
+        self.open()
+            .values()
+            .map(|lease| lease.state().beat_at)
+            .min()
+    }
+
+    /// Every lease in work; their next heartbeats become due one interval from now.
+    pub(crate) fn beat(&self, now: Timestamp) -> Vec<Arc<Lease>> {
+        let open = self.open();
+        for lease in open.values() {
+            lease.state().beat_at = now.after(lease.interval);
+        }
+        open.values().cloned().collect()
+    }
+
+    /// Ends every lease that ran out at `now` without a word from the coordinator.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        for lease in self.open().values() {
+            if lease.expires_at() < now {
+                lease.end(Over::Silent);
+            }
+        }
+    }
+}
+
+/// What a heartbeat says about `leases`.
+pub(crate) fn progress_of(leases: &[Arc<Lease>]) -> Vec<LeaseProgress> {
+    leases
+        .iter()
+        .map(|lease| LeaseProgress {
+            lease: lease.id,
+            progress: lease.context.progress_made(),
+        })
+        .collect()
+}
+
+/// Does to `leases` what the coordinator answered about each, in the same order; `local` moves its times to our clock.
+///
+/// # Errors
+/// `Invalid` when the answer is not about as many leases.
+pub(crate) fn apply(
+    leases: &[Arc<Lease>],
+    answer: &[LeaseStatus],
+    local: impl Fn(Timestamp) -> Timestamp,
+) -> Result<()> {
+    if leases.len() != answer.len() {
+        return Err(Error::invalid(format!(
+            "the coordinator answered a heartbeat of {} leases about {}",
+            leases.len(),
+            answer.len()
+        )));
+    }
+    for (lease, status) in leases.iter().zip(answer) {
+        match status {
+            LeaseStatus::Active { expires_at } => lease.state().expires_at = local(*expires_at),
+            LeaseStatus::Cancelled => lease.end(Over::Cancelled),
+            LeaseStatus::Ended => lease.end(Over::Ended),
+        }
+    }
+    Ok(())
+}
+
+/// A lease in work until this is dropped.
+#[derive(Debug)]
+pub(crate) struct LeaseGuard {
+    leases: Arc<Leases>,
+    lease: Arc<Lease>,
+}
+
+impl std::ops::Deref for LeaseGuard {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+impl Drop for LeaseGuard {
+    fn drop(&mut self) {
+        self.leases.open().remove(&self.lease.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cuckoo_core::B256;
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn start(leases: &Arc<Leases>, number: u8) -> Option<LeaseGuard> {
+        let id = LeaseId::from(B256::repeat_byte(number));
+        leases.start(
+            id,
+            TaskContext::new(at(60_000)),
+            at(10_000),
+            at(1_000),
+            SECOND,
+        )
+    }
+
+    #[test]
+    fn a_lease_is_in_work_once_and_until_its_guard_is_dropped() {
+        let leases = Arc::new(Leases::default());
+        assert_eq!(leases.next_beat(), None);
+        let guard = start(&leases, 1).unwrap();
+        assert!(start(&leases, 1).is_none());
+        assert_eq!(leases.next_beat(), Some(at(1_000)));
+        assert_eq!(leases.beat(at(1_500)).len(), 1);
+        assert_eq!(leases.next_beat(), Some(at(2_500)));
+        drop(guard);
+        assert_eq!(leases.next_beat(), None);
+    }
+
+    #[test]
+    fn answers_extend_or_end_leases() {
+        let leases = Arc::new(Leases::default());
+        let guard = start(&leases, 1).unwrap();
+        let beat = leases.beat(at(1_000));
+        let active = LeaseStatus::Active {
+            expires_at: at(20_000),
+        };
+        apply(&beat, &[active], |time| time).unwrap();
+        leases.expire(at(15_000));
+        assert!(guard.over().now_or_never().is_none());
+        assert!(apply(&beat, &[active, active], |time| time).is_err());
+        apply(&beat, &[LeaseStatus::Cancelled], |time| time).unwrap();
+        assert_eq!(guard.over().now_or_never(), Some(Over::Cancelled));
+        apply(&beat, &[LeaseStatus::Ended], |time| time).unwrap();
+        assert_eq!(guard.over().now_or_never(), Some(Over::Cancelled));
+    }
+
+    #[test]
+    fn silence_ends_a_lease_unless_it_is_being_handed_in() {
+        let leases = Arc::new(Leases::default());
+        let (silent, handing_in) = (start(&leases, 1).unwrap(), start(&leases, 2).unwrap());
+        handing_in.hand_in();
+        leases.expire(at(10_001));
+        assert_eq!(silent.over().now_or_never(), Some(Over::Silent));
+        assert!(handing_in.over().now_or_never().is_none());
+        assert_eq!(handing_in.context.progress_made(), 1000);
+    }
+}

@@ -1,0 +1,309 @@
+//! One coordinator: its session, kept open, and what its loops share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cuckoo_core::{Error, ErrorKind, Result, SignedVoucher, TaskProtocol};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::CoordinatorStatus;
+use crate::backoff::Backoff;
+use crate::leases::{Lease, Leases};
+use crate::miner::Shared;
+use crate::session::{self, OpenSession};
+
+/// The longest wait for a coordinator to take note that the miner leaves.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The miner's side of one coordinator.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) protocol: Arc<dyn TaskProtocol>,
+    pub(crate) leases: Arc<Leases>,
+    /// Given up for good.
+    pub(crate) dropped: CancellationToken,
+    session: watch::Sender<Option<Arc<OpenSession>>>,
+    status: Mutex<CoordinatorStatus>,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Link {
+    pub(crate) fn new(shared: Arc<Shared>, protocol: Arc<dyn TaskProtocol>) -> Self {
+        Self {
+            shared,
+            protocol,
+            leases: Arc::default(),
+            dropped: CancellationToken::new(),
+            session: watch::Sender::new(None),
+            status: Mutex::default(),
+            failure: Mutex::default(),
+        }
+    }
+
+    /// Keeps a session open until the miner is closed; gives up when the coordinator can never be served.
+    pub(crate) async fn keep_session(&self) {
+        let mut backoff = Backoff::new(&self.shared.settings);
+        let closed = &self.shared.closed;
+        loop {
+            let opened = tokio::select! {
+                () = closed.cancelled() => return,
+                opened = session::open(self) => opened,
+            };
+            let pause = match opened {
+                Ok(session) => {
+                    let session = Arc::new(session);
+                    self.announce(&session);
+                    tokio::select! {
+                        () = closed.cancelled() => {
+                            self.close_session(&session).await;
+                            return;
+                        }
+                        () = self.lost(&session) => {}
+                    }
+                    if session.is_proven() {
+                        backoff.reset();
+                        continue;
+                    }
+                    backoff.next(&*self.shared.entropy)
+                }
+                Err(error) if error.is_final() => {
+                    self.give_up(error.into());
+                    return;
+                }
+                Err(error) => {
+                    let error = Error::from(error);
+                    let pause = backoff.next(&*self.shared.entropy);
+                    tracing::warn!(%error, retry_in = ?pause, "no session with the coordinator");
+                    self.note(Some(&error));
+                    pause
+                }
+            };
+            tokio::select! {
+                () = closed.cancelled() => return,
+                () = self.shared.clock.sleep(pause) => {}
+            }
+        }
+    }
+
+    fn announce(&self, session: &Arc<OpenSession>) {
+        tracing::info!(coordinator = %session.coordinator, miner = %session.miner, "session opened");
+        let mut status = self.status_mut();
+        status.node = Some(session.coordinator);
+        status.miner = Some(session.miner);
+        status.last_error = None;
+        drop(status);
+        self.session.send_replace(Some(Arc::clone(session)));
+    }
+
+    fn give_up(&self, error: Error) {
+        tracing::error!(%error, "this coordinator is given up");
+        let mut status = self.status_mut();
+        status.dropped = true;
+        status.last_error = Some(error.to_string());
+        drop(status);
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.dropped.cancel();
+    }
+
+    async fn close_session(&self, session: &Arc<OpenSession>) {
+        self.session.send_replace(None);
+        let limit = self.shared.settings.call_timeout().min(CLOSING);
+        let closing = self.protocol.close_session(&session.token);
+        if let Err(error) = self.within("close_session", limit, closing).await {
+            // The coordinator notices by itself once the leases end.
+            tracing::debug!(%error, "the session was not closed");
+        }
+    }
+
+    /// The open session, as soon as there is one; safe to drop.
+    pub(crate) async fn session(&self) -> Arc<OpenSession> {
+        let mut sessions = self.session.subscribe();
+        loop {
+            if let Some(session) = sessions.borrow_and_update().clone() {
+                return session;
+            }
+            if sessions.changed().await.is_err() {
+                // Cannot be while `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The open session, if there is one now.
+    pub(crate) fn current_session(&self) -> Option<Arc<OpenSession>> {
+        self.session.borrow().clone()
+    }
+
+    /// Notes that the coordinator does not know `session` any more; another is opened.
+    pub(crate) fn lose(&self, session: &Arc<OpenSession>) {
+        self.session.send_if_modified(|current| {
+            let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session));
+            if same {
+                *current = None;
+            }
+            same
+        });
+    }
+
+    /// Completes when `session` was lost; safe to drop.
+    pub(crate) async fn lost(&self, session: &Arc<OpenSession>) {
+        let mut sessions = self.session.subscribe();
+        let other = |current: &Option<Arc<OpenSession>>| {
+            !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+        };
+        if sessions.wait_for(other).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for `call`, at most `limit` by the miner's clock.
+    pub(crate) async fn within<T>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            biased;
+            result = call => result,
+            () = self.shared.clock.sleep(limit) => Err(Error::timeout(format!(
+                "no answer to `{name}` within {} ms; the other side is overloaded or gone",
+                limit.as_millis()
+            ))),
+        }
+    }
+
+    /// Makes a call in `session`, at most `limit` by the miner's clock, and draws the conclusions: a session that is not
+    /// accepted any more is lost, one that is is proven, trouble shows in the status.
+    pub(crate) async fn call<T>(
+        &self,
+        session: &Arc<OpenSession>,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let result = self.within(name, limit, call).await;
+        match &result {
+            Ok(_) => {
+                session.prove();
+                self.note(None);
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::Unauthorized {
+                    self.lose(session);
+                }
+                self.note(Some(error));
+            }
+        }
+        result
+    }
+
+    /// Makes a call about `lease` and repeats it, in a new session where the old one was lost, until there is an answer
+    /// or the lease ended. Gives the answer and the session it came in.
+    ///
+    /// # Errors
+    /// The coordinator's refusal; or the last trouble once the lease ended or the miner was closed.
+    pub(crate) async fn deliver<T>(
+        &self,
+        lease: &Lease,
+        name: &'static str,
+        call: impl Fn(Arc<OpenSession>) -> BoxFuture<'static, Result<T>>,
+    ) -> Result<(Arc<OpenSession>, T)> {
+        let shared = &self.shared;
+        let mut backoff = Backoff::new(&shared.settings);
+        let mut trouble = Error::timeout(format!("the lease ended before `{name}` was answered"));
+        let given_up = self.given_up(lease);
+        tokio::pin!(given_up);
+        loop {
+            let attempt = async {
+                let session = self.session().await;
+                let limit = shared.settings.call_timeout();
+                let answer = self
+                    .call(&session, name, limit, call(Arc::clone(&session)))
+                    .await?;
+                Ok((session, answer))
+            };
+            tokio::select! {
+                biased;
+                result = attempt => match result {
+                    Err(error) if may_pass(&error) => trouble = error,
+                    answer => return answer,
+                },
+                () = &mut given_up => return Err(trouble),
+            }
+            tokio::select! {
+                () = shared.clock.sleep(backoff.next(&*shared.entropy)) => {}
+                () = &mut given_up => return Err(trouble),
+            }
+        }
+    }
+
+    /// Completes when nothing about `lease` can be delivered any more: it ended, or one of the two sides is gone.
+    async fn given_up(&self, lease: &Lease) {
+        let clock = &self.shared.clock;
+        let ended = async {
+            loop {
+                let end = lease.expires_at();
+                clock.sleep(end.since(clock.now())).await;
+                // A heartbeat may have moved it meanwhile.
+                if lease.expires_at() <= end {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = self.shared.closed.cancelled() => {}
+            () = self.dropped.cancelled() => {}
+        }
+    }
+
+    /// Verifies a voucher and keeps it.
+    pub(crate) fn take_voucher(&self, session: &OpenSession, voucher: Option<SignedVoucher>) {
+        let Some(voucher) = voucher else { return };
+        let deployment = self.shared.chain.deployment();
+        match self.shared.vouchers.accept(voucher, session, &deployment) {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "voucher refused");
+                self.note(Some(&error));
+            }
+        }
+    }
+
+    /// Notes trouble, or that there is none any more.
+    pub(crate) fn note(&self, error: Option<&Error>) {
+        self.status_mut().last_error = error.map(ToString::to_string);
+    }
+
+    /// This coordinator now.
+    pub(crate) fn status(&self) -> CoordinatorStatus {
+        let mut status = self.status_mut().clone();
+        status.connected = self.session.borrow().is_some();
+        if let (Some(coordinator), Some(miner)) = (status.node, status.miner) {
+            status.owed = self.shared.vouchers.owed(coordinator, miner);
+        }
+        status
+    }
+
+    /// Why this coordinator was given up.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(Error::duplicate)
+    }
+
+    fn status_mut(&self) -> MutexGuard<'_, CoordinatorStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a call that gave this error may succeed when repeated, perhaps in another session.
+fn may_pass(error: &Error) -> bool {
+    error.retry() == cuckoo_core::Retry::Later || error.kind() == ErrorKind::Unauthorized
+}

@@ -1,0 +1,114 @@
+//! What a miner offers: the capabilities of its executors, and who runs what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cuckoo_core::{Assignment, Capability, Error, ModelId, PollRequest, Result, Timestamp, payload_hash};
+
+use crate::Executor;
+
+/// The longest name of kernels.
+const MAX_KERNELS: usize = 64;
+
+/// Executors by model.
+#[derive(Debug)]
+pub(crate) struct Offers(BTreeMap<ModelId, (Capability, Arc<dyn Executor>)>);
+
+impl Offers {
+    /// Reads what `executors` can run.
+    ///
+    /// # Errors
+    /// `Invalid` when they offer nothing, too much, or one model twice.
+    pub(crate) fn new(executors: Vec<Arc<dyn Executor>>) -> Result<Self> {
+        let mut offers = BTreeMap::new();
+        for executor in executors {
+            for capability in executor.capabilities() {
+                if capability.kernels.is_empty() || capability.kernels.len() > MAX_KERNELS {
+                    return Err(Error::invalid(format!(
+                        "model `{}` names kernels of {} bytes; 1 to {MAX_KERNELS} are allowed",
+                        capability.model,
+                        capability.kernels.len()
+                    )));
+                }
+                let model = capability.model.clone();
+                let offer = (capability, Arc::clone(&executor));
+                if offers.insert(model.clone(), offer).is_some() {
+                    return Err(Error::invalid(format!(
+                        "two executors offer the model `{model}`; give one of them another name"
+                    )));
+                }
+            }
+        }
+        if offers.is_empty() {
+            return Err(Error::invalid(
+                "a miner needs an executor that offers at least one model",
+            ));
+        }
+        if offers.len() > PollRequest::MAX_CAPABILITIES {
+            return Err(Error::invalid(format!(
+                "{} models are offered; at most {} are allowed",
+                offers.len(),
+                PollRequest::MAX_CAPABILITIES
+            )));
+        }
+        Ok(Self(offers))
+    }
+
+    /// Everything offered, by model name.
+    pub(crate) fn capabilities(&self) -> Vec<Capability> {
+        self.0.values().map(|(offer, _)| offer.clone()).collect()
+    }
+
+    /// The models offered.
+    pub(crate) fn models(&self) -> Vec<ModelId> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// The executor for an assignment that arrived at `now` and must be done by `deadline`, both by the miner's clock.
+    ///
+    /// # Errors
+    /// `Unverified` when the input is not the one to be signed for, `Rejected` when it is not what was offered, `Timeout`
+    /// when it came too late.
+    pub(crate) fn executor_for(
+        &self,
+        task: &Assignment,
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Result<Arc<dyn Executor>> {
+        let Some((offer, executor)) = self.0.get(&task.model) else {
+            return Err(Error::rejected(format!(
+                "this miner does not offer the model `{}`",
+                task.model
+            )));
+        };
+        if task.model_hash != offer.model_hash {
+            return Err(Error::rejected(format!(
+                "this miner's files of `{}` have the hash {}, not {}",
+                task.model, offer.model_hash, task.model_hash
+            )));
+        }
+        if task.price < offer.min_price {
+            return Err(Error::rejected(format!(
+                "`{}` is offered from {} wei, not for {}",
+                task.model, offer.min_price, task.price
+            )));
+        }
+        if task.input.len() as u64 > offer.max_input_bytes {
+            return Err(Error::rejected(format!(
+                "the input has {} bytes; `{}` takes at most {}",
+                task.input.len(),
+                task.model,
+                offer.max_input_bytes
+            )));
+        }
+        if payload_hash(task.input.as_bytes()) != task.input_hash {
+            return Err(Error::unverified(
+                "the input does not have the hash that comes with it; nothing was run",
+            ));
+        }
+        if deadline <= now {
+            return Err(Error::timeout("the deadline had passed when the task arrived"));
+        }
+        Ok(Arc::clone(executor))
+    }
+}
