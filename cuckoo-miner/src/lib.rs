@@ -10,6 +10,7 @@ mod client;
 mod diffusion;
 mod executor;
 mod heartbeat;
+mod image;
 mod kernels;
 mod leases;
 mod link;
@@ -25,7 +26,10 @@ mod vouchers;
 mod work;
 
 pub use client::HttpCoordinator;
+pub use diffusion::{Image, ImageRequest, Progress, Sampler, StableDiffusion};
 pub use executor::{Execution, Executor, TaskContext};
+pub use image::ImageExecutor;
+pub use kernels::{Activation, CpuKernels, Kernels, Norm};
 pub use miner::{Miner, MinerBuilder};
 pub use settings::Settings;
 pub use status::{CoordinatorStatus, MinerStatus};
