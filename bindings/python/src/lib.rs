@@ -1,0 +1,26 @@
+//! Cuckoo for Python: conversion, error mapping and a runtime. All behaviour is in the Rust crates.
+
+mod convert;
+mod coordinator;
+mod error;
+mod executor;
+mod market;
+mod miner;
+mod runtime;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _cuckoo(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    runtime::remember_process();
+    error::register(module)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<market::LocalMarket>()?;
+    module.add_class::<coordinator::Coordinator>()?;
+    module.add_class::<coordinator::Task>()?;
+    module.add_class::<coordinator::TaskResult>()?;
+    module.add_class::<miner::Miner>()?;
+    module.add_class::<executor::ImageExecutor>()?;
+    module.add_class::<executor::TaskContext>()?;
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! From nothing to pictures, receipts and pay: one process runs a chain, a coordinator and six miners, one of which
+//! cheats, and writes what happened to `target/demo/report.html`.
+
+mod cheater;
+mod ledger;
+mod market;
+mod prompts;
+mod report;
+mod terminal;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use cuckoo_coordinator::{Evidence, TaskHandle};
+use cuckoo_core::testing::Anvil;
+use cuckoo_core::{
+    Clock, Entropy, Error, ModelId, NodeId, Result, SeededEntropy, SystemClock, TaskResult, TaskSpec, Wei,
+    total_variation,
+};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::ledger::Ledger;
+use crate::market::{AUDIT_PROBABILITY, Chain, Market};
+use crate::report::{Conviction, Picture, Report, Statement};
+
+/// Runs a whole market of inference in this process and reports what happened.
+#[derive(Parser)]
+#[command(name = "demo", after_help = "Example: cargo run --release -p cuckoo-examples --bin demo -- --chain anvil")]
+struct Arguments {
+    /// Where the contracts run.
+    #[arg(long, value_enum, default_value = "dev")]
+    chain: ChainKind,
+    /// How many pictures to ask for.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    tasks: u32,
+    /// Milliseconds between two submissions: slow enough that miners are free and stake decides.
+    #[arg(long, default_value_t = 400)]
+    pace: u64,
+    /// Steps of the sampler for each picture.
+    #[arg(long, default_value_t = 10)]
+    steps: u32,
+    /// Decides keys, seeds and audit draws.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder of the model, in the layout of diffusers.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/models/shapes"))]
+    model: PathBuf,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/demo")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ChainKind {
+    /// The contracts executed in this process by revm.
+    Dev,
+    /// A local anvil node, started for this run and reached over JSON-RPC.
+    Anvil,
+}
+
+#[tokio::main]
+async fn main() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if let Err(error) = run(Arguments::parse()).await {
+        eprintln!("demo: {error}");
+        std::process::exit(1);
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let started = SystemClock.now();
+    let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_number(arguments.seed));
+    // Kept until the end: dropping it ends the node.
+    let (chain, description, _anvil) = match arguments.chain {
+        ChainKind::Dev => (Chain::Dev, "Contracts executed in process by revm.".to_owned(), None),
+        ChainKind::Anvil => {
+            let anvil = Anvil::start().await?;
+            let url = anvil.url().to_owned();
+            let treasury = anvil.key(0)?;
+            (Chain::Rpc { url, treasury }, "Contracts on a local anvil node, over JSON-RPC.".to_owned(), Some(anvil))
+        }
+    };
+    eprintln!("demo: deploying contracts, registering one coordinator and six miners");
+    let market = Market::open(chain, &arguments.model, entropy).await?;
+    market.ready().await?;
+
+    let prompts = prompts::prompts(arguments.tasks as usize);
+    let (ledger, finished) = serve(&market, &prompts, &arguments).await?;
+    let lost = finished.iter().filter(|(_, result)| result.is_err()).count();
+    for (handle, result) in &finished {
+        if let Err(error) = result {
+            eprintln!("demo: task {} was lost: {error}", handle.id());
+        }
+    }
+
+    let paid = redeem(&market).await?;
+    let rows = ledger.rows(&paid);
+    let shares = |share: fn(&ledger::Row) -> f64| rows.iter().map(share).collect::<Vec<_>>();
+    let share_error = total_variation(&shares(|row| row.task_share), &shares(|row| row.fair_share));
+    println!("{}", terminal::table(&rows));
+
+    let images = finished.iter().filter(|(_, result)| result.is_ok()).count();
+    let cheater = match ledger.suspended_after(market.cheater.node) {
+        Some(tasks) => format!("cheater suspended after {tasks} tasks"),
+        None => "cheater not caught".to_owned(),
+    };
+    let closing_line = format!(
+        "demo: {} tasks, {images} images, {lost} lost, {cheater}, share error {share_error:.3}",
+        finished.len()
+    );
+
+    let prompt_of = |task| {
+        finished.iter().zip(&prompts).find(|((handle, _), _)| handle.id() == task).map(|(_, prompt)| prompt.as_str())
+    };
+    let evidence = market.coordinator.evidence();
+    let convicted_tasks: Vec<_> = evidence.iter().map(|case| case.task.id).collect();
+    let report = Report {
+        closing_line: closing_line.clone(),
+        chain: description,
+        seconds: SystemClock.now().since(started).as_secs_f64(),
+        share_error,
+        audit_probability: AUDIT_PROBABILITY,
+        pictures: pictures(&ledger, &finished, &prompts),
+        life: finished
+            .iter()
+            .map(|(handle, _)| handle.id())
+            .find(|task| ledger.was_audited(*task) && !convicted_tasks.contains(task))
+            .and_then(|task| ledger.life(task, prompt_of(task)?)),
+        conviction: evidence.first().map(|case| conviction(&market, &ledger, case, prompt_of(case.task.id))),
+        rows,
+    };
+    let path = write_report(&report, &arguments.out)?;
+    market.close().await;
+    println!("report: {}", path.display());
+    println!("{closing_line}");
+    if lost > 0 || report.conviction.is_none() {
+        return Err(Error::internal("not every task was served, or the cheater was not caught; see above"));
+    }
+    Ok(())
+}
+
+type Finished = (TaskHandle, Result<TaskResult>);
+
+/// Submits the prompts at the set pace and waits for every result.
+async fn serve(market: &Market, prompts: &[String], arguments: &Arguments) -> Result<(Ledger, Vec<Finished>)> {
+    let model: ModelId = "shapes".parse()?;
+    let mut events = market.coordinator.events();
+    let mut ledger = Ledger::new(market.entrants.clone());
+    let bars = terminal::Bars::new(prompts.len() as u64, &market.entrants);
+    let pace = Duration::from_millis(arguments.pace);
+
+    let mut waiting = prompts.iter().enumerate();
+    let mut results = FuturesUnordered::new();
+    let mut finished: Vec<Option<Finished>> = prompts.iter().map(|_| None).collect();
+    let mut done = 0;
+    let mut next = SystemClock.sleep(Duration::ZERO);
+    while done < prompts.len() {
+        tokio::select! {
+            () = &mut next, if waiting.len() > 0 => {
+                next = SystemClock.sleep(pace);
+                let Some((index, prompt)) = waiting.next() else { continue };
+                let input = json!({ "prompt": prompt, "steps": arguments.steps, "guidance": 2.0 });
+                let handle = market.coordinator.submit(TaskSpec::new(model.clone(), input)).await?;
+                results.push(async move {
+                    let result = handle.result().await;
+                    (index, handle, result)
+                });
+            }
+            Some((index, handle, result)) = results.next(), if !results.is_empty() => {
+                finished[index] = Some((handle, result));
+                done += 1;
+            }
+            event = events.recv() => match event {
+                Ok(event) => ledger.record(event),
+                Err(RecvError::Lagged(missed)) => return Err(Error::internal(format!("missed {missed} events"))),
+                Err(RecvError::Closed) => return Err(Error::closed("the coordinator stopped")),
+            },
+        }
+        bars.show(done as u64, &ledger.counts());
+    }
+    while let Ok(event) = events.try_recv() {
+        ledger.record(event);
+    }
+    bars.show(done as u64, &ledger.counts());
+    bars.finish();
+    Ok((ledger, finished.into_iter().flatten().collect()))
+}
+
+/// Redeems the latest voucher of every miner on chain; gives what each was paid.
+async fn redeem(market: &Market) -> Result<HashMap<NodeId, Wei>> {
+    let mut paid = HashMap::new();
+    for voucher in market.coordinator.vouchers() {
+        let (amount, _) = market.chain.redeem(&market.cheater.owner, &voucher).await?;
+        paid.insert(voucher.value.miner, amount);
+    }
+    Ok(paid)
+}
+
+fn pictures(ledger: &Ledger, finished: &[Finished], prompts: &[String]) -> Vec<Picture> {
+    let picture = |((handle, result), prompt): (&Finished, &String)| {
+        let result = result.as_ref().ok()?;
+        Some(Picture {
+            prompt: prompt.clone(),
+            miner: ledger.name(result.receipt.value.miner),
+            png: result.output.bytes.to_vec(),
+            audited: ledger.was_audited(handle.id()),
+        })
+    };
+    finished.iter().zip(prompts).filter_map(picture).collect()
+}
+
+fn conviction(market: &Market, ledger: &Ledger, case: &Evidence, prompt: Option<&str>) -> Conviction {
+    let deployment = market.chain.deployment();
+    let statements = case
+        .exhibits
+        .iter()
+        .map(|exhibit| {
+            let receipt = &exhibit.receipt;
+            Statement {
+                miner: ledger.name(receipt.value.miner),
+                // Recovered from the signature, as anybody would check it.
+                operator: receipt.signer(&deployment).map_or_else(|e| e.to_string(), |a| a.to_string()),
+                png: (!exhibit.output.is_empty()).then(|| exhibit.output.to_vec()),
+                output_hash: receipt.value.output_hash.to_string(),
+                signature: receipt.signature.to_string(),
+                convicted: receipt.value.miner == case.convicted,
+            }
+        })
+        .collect();
+    Conviction {
+        convicted: ledger.name(case.convicted),
+        prompt: prompt.unwrap_or_default().to_owned(),
+        input: case.task.input.clone(),
+        statements,
+    }
+}
+
+fn write_report(report: &Report, folder: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).map_err(|source| {
+        Error::unavailable(format!("cannot create {}", folder.display())).with_source(source)
+    })?;
+    let path = folder.join("report.html");
+    report.write(&path)?;
+    Ok(path)
+}

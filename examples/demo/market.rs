@@ -1,0 +1,140 @@
+//! The whole market in one process: chain, contracts, coordinator and miners.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
+use cuckoo_core::{
+    Clock, DeployConfig, DevChain, Entropy, Key, LocalMarket, Member, ModelId, Result, RpcStaking,
+    StakingContract, SystemClock, Wei, cai, parse_cai,
+};
+use cuckoo_miner::{Executor, ImageExecutor, Miner};
+
+use crate::cheater::CachingExecutor;
+use crate::ledger::Entrant;
+
+/// Names and stakes (CAI) of the miners; the largest stakes are ten and five times the smallest.
+const MINERS: [(&str, u64); 6] = [
+    ("Heron", 200_000),
+    ("Magpie", 100_000),
+    ("Plover", 80_000),
+    ("Wren", 60_000),
+    ("Finch", 40_000),
+    ("Dunnock", 20_000),
+];
+/// Which of them cheats: a thief, as everybody knows.
+const CHEATER: &str = "Magpie";
+/// What one picture earns, in CAI.
+const PRICE: &str = "0.05";
+/// How often an output is repeated by a second miner.
+pub(crate) const AUDIT_PROBABILITY: f64 = 0.3;
+
+/// A running market.
+pub(crate) struct Market {
+    pub(crate) chain: Arc<dyn StakingContract>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) entrants: Vec<Entrant>,
+    pub(crate) cheater: Member,
+    miners: Vec<Miner>,
+}
+
+/// Where the contracts live.
+pub(crate) enum Chain {
+    /// revm in this process.
+    Dev,
+    /// An EVM node reached over JSON-RPC, and a funded account on it.
+    Rpc { url: String, treasury: Key },
+}
+
+impl Market {
+    /// Deploys the contracts, registers everybody, starts coordinator and miners.
+    pub(crate) async fn open(chain: Chain, model: &Path, entropy: Arc<dyn Entropy>) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = DeployConfig::demo();
+        let (chain, treasury) = match chain {
+            Chain::Dev => {
+                let treasury = Key::random(entropy.as_ref());
+                let dev = DevChain::new(Arc::clone(&clock));
+                dev.fund(treasury.address(), cai(10_000_000));
+                (dev.deploy(&treasury, &config).await?, treasury)
+            }
+            Chain::Rpc { url, treasury } => (RpcStaking::deploy(&url, &treasury, &config).await?, treasury),
+        };
+
+        let market = LocalMarket::new(Arc::clone(&chain), treasury, Arc::clone(&entropy));
+        let host = market.add_coordinator("Nest", cai(2_000_000), cai(1_000)).await?;
+        let mut members = Vec::new();
+        for (name, stake) in MINERS {
+            members.push((name, cai(stake), market.add_miner(name, cai(stake)).await?));
+        }
+        let everybody: Vec<&Member> =
+            members.iter().map(|(_, _, member)| member).chain([&host]).collect();
+        market.settle(&everybody, clock.as_ref(), Duration::from_secs(20)).await?;
+
+        let name: ModelId = "shapes".parse()?;
+        let price: Wei = parse_cai(PRICE)?;
+        let coordinator = Coordinator::builder()
+            .settings(Settings {
+                models: vec![ModelSettings::new(name.clone(), price)],
+                audit_probability: AUDIT_PROBABILITY,
+                ..Settings::default()
+            })
+            .chain(Arc::clone(&chain))
+            .operator(host.operator)
+            .entropy(Arc::clone(&entropy))
+            .start()
+            .await?;
+
+        // One set of weights in memory serves all six.
+        let honest: Arc<dyn Executor> = Arc::new(ImageExecutor::load(model, name)?);
+        let mut miners = Vec::new();
+        for (name, _, member) in &members {
+            let executor = if *name == CHEATER {
+                Arc::new(CachingExecutor::new(Arc::clone(&honest)))
+            } else {
+                Arc::clone(&honest)
+            };
+            let miner = Miner::builder()
+                .operator(member.operator.clone())
+                .coordinator(coordinator.protocol())
+                .chain(Arc::clone(&chain))
+                .executor(executor)
+                .entropy(Arc::clone(&entropy))
+                .start()
+                .await?;
+            miners.push(miner);
+        }
+        let cheater = members.iter().find(|(name, ..)| *name == CHEATER).map(|(.., member)| member.clone());
+        Ok(Self {
+            chain,
+            coordinator,
+            cheater: cheater.ok_or_else(|| cuckoo_core::Error::internal("the demo's cheater is one of its miners"))?,
+            entrants: members
+                .into_iter()
+                .map(|(name, stake, member)| Entrant { node: member.node, name: name.to_owned(), stake })
+                .collect(),
+            miners,
+        })
+    }
+
+    /// Waits until every miner polls.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        let clock = SystemClock;
+        let deadline = clock.now().after(Duration::from_secs(20));
+        while self.coordinator.status().miners.iter().filter(|miner| miner.free_slots > 0).count() < MINERS.len() {
+            if clock.now() > deadline {
+                return Err(cuckoo_core::Error::timeout("not all miners came to poll; run with RUST_LOG=debug to see why"));
+            }
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Stops taking work, drains, stops.
+    pub(crate) async fn close(self) {
+        let grace = Duration::from_secs(10);
+        futures::future::join_all(self.miners.iter().map(|miner| miner.shutdown(grace))).await;
+        self.coordinator.shutdown(grace).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! `report.html`: one self-contained page that shows what happened, for people who would rather look than read.
+
+mod chart;
+
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use cuckoo_core::{Error, Result, Wei, format_cai};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::ledger::{Life, Row};
+
+/// Everything the page shows.
+pub(crate) struct Report {
+    pub(crate) closing_line: String,
+    pub(crate) chain: String,
+    pub(crate) seconds: f64,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) share_error: f64,
+    pub(crate) audit_probability: f64,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) life: Option<Life>,
+    pub(crate) conviction: Option<Conviction>,
+}
+
+/// One accepted output.
+pub(crate) struct Picture {
+    pub(crate) prompt: String,
+    pub(crate) miner: String,
+    pub(crate) png: Vec<u8>,
+    pub(crate) audited: bool,
+}
+
+/// The case against a miner: what each party signed for the same input.
+pub(crate) struct Conviction {
+    pub(crate) convicted: String,
+    pub(crate) prompt: String,
+    pub(crate) input: String,
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// One miner's signed claim about the disputed task.
+pub(crate) struct Statement {
+    pub(crate) miner: String,
+    pub(crate) operator: String,
+    pub(crate) png: Option<Vec<u8>>,
+    pub(crate) output_hash: String,
+    pub(crate) signature: String,
+    pub(crate) convicted: bool,
+}
+
+impl Report {
+    /// Writes the page.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.page().into_string()).map_err(|source| {
+            Error::unavailable(format!("cannot write {}", path.display())).with_source(source)
+        })
+    }
+
+    fn page(&self) -> Markup {
+        let paid = self.rows.iter().map(|row| row.paid).sum::<Wei>();
+        let audits = self.rows.iter().map(|row| row.audits).sum::<u64>();
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { "Cuckoo: a market of inference, run once" }
+                    style { (PreEscaped(include_str!("report/report.css"))) }
+                }
+                body {
+                    header {
+                        h1 { "A market of inference, run once" }
+                        p.lead {
+                            "Six miners with unequal stake served " (self.pictures.len()) " prompts. "
+                            "One of them cheated. Nobody had to trust anybody."
+                        }
+                        ul.facts {
+                            (fact(&self.pictures.len().to_string(), "pictures"))
+                            (fact(&audits.to_string(), "audits"))
+                            (fact(&format!("{} CAI", format_cai(paid)), "paid by vouchers, on chain"))
+                            (fact(&format!("{:.3}", self.share_error), "distance from the fair shares"))
+                            (fact(&format!("{:.0} s", self.seconds), "start to end"))
+                        }
+                    }
+                    main {
+                        (self.gallery())
+                        (self.shares())
+                        @if let Some(life) = &self.life { (life_of_a_task(life)) }
+                        @if let Some(case) = &self.conviction { (evidence(case)) }
+                    }
+                    footer { p { code #closing { (self.closing_line) } } p { (self.chain) } }
+                }
+            }
+        }
+    }
+
+    fn gallery(&self) -> Markup {
+        html! {
+            section #gallery {
+                h2 { "What was asked, what came back" }
+                div.gallery {
+                    @for picture in &self.pictures {
+                        figure {
+                            img src=(data_url(&picture.png)) alt=(picture.prompt) width="64" height="64";
+                            figcaption {
+                                (picture.prompt)
+                                span.by { (picture.miner) @if picture.audited { " · audited" } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn shares(&self) -> Markup {
+        html! {
+            section #shares {
+                h2 { "Work follows stake" }
+                p {
+                    "Each task went to one of the miners that were free, in proportion to the votes behind them. "
+                    "The fair share is what each miner's stake entitled it to while it was in the market; "
+                    "the cheater's ends with its suspension."
+                }
+                (chart::shares(&self.rows))
+                table {
+                    thead { tr {
+                        th { "miner" } th.number { "stake, CAI" } th.number { "stake share" }
+                        th.number { "fair share" } th.number { "task share" } th.number { "tasks" }
+                        th.number { "audited" } th.number { "paid, CAI" }
+                    } }
+                    tbody { @for row in &self.rows {
+                        tr.suspended[row.suspended] {
+                            td { (row.name) @if row.suspended { span.tag { "suspended" } } }
+                            td.number { (format_cai(row.stake)) }
+                            td.number { (percent(row.stake_share)) }
+                            td.number { (percent(row.fair_share)) }
+                            td.number { (percent(row.task_share)) }
+                            td.number { (row.tasks) }
+                            td.number { (row.audited) }
+                            td.number { (format_cai(row.paid)) }
+                        }
+                    } }
+                }
+                p.note {
+                    "An audit repeats a task on a second miner, drawn by stake, with probability "
+                    (percent(self.audit_probability)) "; its output must be equal to the last byte."
+                }
+            }
+        }
+    }
+}
+
+fn fact(value: &str, label: &str) -> Markup {
+    html! { li { strong { (value) } " " span { (label) } } }
+}
+
+fn life_of_a_task(life: &Life) -> Markup {
+    html! {
+        section #life {
+            h2 { "The life of one task" }
+            p { "“" (life.prompt) "”, task " code { (life.task) } }
+            ol.life {
+                @for step in &life.steps {
+                    li {
+                        span.time { (step.millis) " ms" }
+                        div {
+                            strong { (step.title) }
+                            @if !step.detail.is_empty() { p { (step.detail) } }
+                            @if let Some(signature) = &step.signature {
+                                p.signature { span { (signature.what) } code { (signature.bytes) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn evidence(case: &Conviction) -> Markup {
+    html! {
+        section #evidence {
+            h2 { "The evidence against " (case.convicted) }
+            p {
+                "Asked for “" (case.prompt) "”, three miners signed for what they computed from the same input and seed. "
+                "Anyone can check the signatures; the odd one out was not paid and is suspended."
+            }
+            div.statements {
+                @for statement in &case.statements {
+                    article.convicted[statement.convicted] {
+                        @if let Some(png) = &statement.png {
+                            img src=(data_url(png)) alt={ "what " (statement.miner) " returned" } width="64" height="64";
+                        }
+                        h3 { (statement.miner) @if statement.convicted { span.tag { "cheated" } } }
+                        dl {
+                            dt { "operator" } dd { code { (statement.operator) } }
+                            dt { "output hash" } dd { code { (statement.output_hash) } }
+                            dt { "signature" } dd { code { (statement.signature) } }
+                        }
+                    }
+                }
+            }
+            details { summary { "The input, as signed" } pre { code { (case.input) } } }
+        }
+    }
+}
+
+fn data_url(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}

@@ -1,0 +1,56 @@
+// Opens the report that the demo wrote, as its reader would, and looks at what is on the page.
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { withPage } from './browser.mjs';
+
+const report = resolve(process.env.CUCKOO_REPORT ?? 'target/demo/report.html');
+
+for (const colorScheme of ['light', 'dark']) {
+  test(`the report opens and is complete (${colorScheme})`, async () => {
+    assert.ok(existsSync(report), `${report} is missing: run make demo first`);
+    await withPage({ viewport: { width: 1280, height: 900 }, colorScheme }, async (page) => {
+      const complaints = [];
+      page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+      page.on('pageerror', (error) => complaints.push(String(error)));
+      page.on('request', (request) => {
+        if (!/^(file|data):/.test(request.url())) complaints.push(`asked the network for ${request.url()}`);
+      });
+      await page.goto(pathToFileURL(report).href);
+
+      const closing = await page.locator('#closing').textContent();
+      const said = closing.match(
+        /^demo: (\d+) tasks, (\d+) images, (\d+) lost, cheater suspended after (\d+) tasks, share error (0\.\d+)$/,
+      );
+      assert.ok(said, closing);
+      const [, tasks, images, lost] = said.map(Number);
+      assert.equal(lost, 0);
+      assert.equal(images, tasks);
+
+      const pictures = page.locator('.gallery img');
+      assert.equal(await pictures.count(), images);
+      const drawn = await pictures.evaluateAll((all) =>
+        all.filter((image) => image.complete && image.naturalWidth === 64 && image.naturalHeight === 64).length);
+      assert.equal(drawn, images, 'every picture is drawn');
+
+      assert.equal(await page.locator('#shares tbody tr').count(), 6);
+      assert.equal(await page.locator('#shares tbody tr.suspended').count(), 1);
+      assert.equal(await page.locator('#shares svg rect').count(), 18);
+      for (const box of await page.locator('#shares svg rect.task').evaluateAll((all) =>
+        all.map((bar) => bar.getBoundingClientRect().width))) {
+        assert.ok(box > 0, 'every miner got work');
+      }
+
+      assert.ok(await page.locator('#life li').count() >= 6, 'a whole life of a task');
+      assert.ok(await page.locator('#life .signature code').count() >= 3, 'receipts and vouchers are signed');
+      assert.equal(await page.locator('#evidence article').count(), 3);
+      assert.equal(await page.locator('#evidence article.convicted').count(), 1);
+      assert.deepEqual(complaints, []);
+
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      assert.ok(overflow <= 0, 'nothing sticks out sideways');
+    });
+  });
+}
