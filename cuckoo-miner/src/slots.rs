@@ -6,13 +6,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The right to run one task; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Slot {
+    _permit: OwnedSemaphorePermit,
+}
 
 /// The slots of one miner. Whoever waits longest is served first, so no coordinator starves another.
 #[derive(Debug)]
 pub(crate) struct Slots {
     free: Arc<Semaphore>,
-    total: usize,
     share: usize,
 }
 
@@ -22,7 +23,6 @@ impl Slots {
         let total = total as usize;
         Self {
             free: Arc::new(Semaphore::new(total)),
-            total,
             share: (total / parties.max(1)).max(1),
         }
     }
@@ -33,11 +33,11 @@ impl Slots {
     /// Nothing once the slots are closed.
     pub(crate) async fn reserve(&self) -> Option<Vec<Slot>> {
         let first = Arc::clone(&self.free).acquire_owned().await.ok()?;
-        let mut reserved = vec![Slot(first)];
+        let mut reserved = vec![Slot { _permit: first }];
         while reserved.len() < self.share
             && let Ok(permit) = Arc::clone(&self.free).try_acquire_owned()
         {
-            reserved.push(Slot(permit));
+            reserved.push(Slot { _permit: permit });
         }
         Some(reserved)
     }
@@ -45,11 +45,6 @@ impl Slots {
     /// Gives out no more slots; those that are out stay valid.
     pub(crate) fn close(&self) {
         self.free.close();
-    }
-
-    /// All slots, free or not.
-    pub(crate) fn total(&self) -> usize {
-        self.total
     }
 }
 
@@ -76,7 +71,6 @@ mod tests {
     async fn more_parties_than_slots_get_one_each() {
         let slots = Slots::new(1, 5);
         assert_eq!(slots.reserve().await.unwrap().len(), 1);
-        assert_eq!(slots.total(), 1);
     }
 
     #[tokio::test]
