@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {IStaking, NodeKind} from "../src/IStaking.sol";
+import {MarketTest} from "./support/MarketTest.sol";
+import {Wallet} from "./support/Receivers.sol";
+
+contract SlashTest is MarketTest {
+    uint64 private node;
+    address private burnt;
+
+    function setUp() public override {
+        super.setUp();
+        node = register(NodeKind.Miner, alice, newKey());
+        burnt = staking.BURNT();
+    }
+
+    function test_only_verifiers() public {
+        vm.expectRevert(abi.encodeWithSelector(IStaking.NotVerifier.selector, admin));
+        vm.prank(admin);
+        staking.slash(node, 1, "e", reporter, wronged);
+        vm.prank(admin);
+        staking.setVerifier(verifier, false);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.NotVerifier.selector, verifier));
+        vm.prank(verifier);
+        staking.slash(node, 1, "e", reporter, wronged);
+    }
+
+    function test_once_per_evidence() public {
+        vote(alice, node, 10 ether);
+        slash(node, 1 ether, "e");
+        vm.assertTrue(staking.evidenceUsed("e"));
+        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, bytes32("e")));
+        vm.prank(verifier);
+        staking.slash(node, 1 ether, "e", reporter, wronged);
+        // Not by another verifier either.
+        vm.prank(admin);
+        staking.setVerifier(bob, true);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, bytes32("e")));
+        vm.prank(bob);
+        staking.slash(node, 1 ether, "e", reporter, wronged);
+        slash(node, 1 ether, "f");
+        vm.assertEq(staking.activePool(node).amount, 8 ether);
+    }
+
+    function test_zero_is_no_slash() public {
+        vm.expectRevert(IStaking.ZeroAmount.selector);
+        vm.prank(verifier);
+        staking.slash(node, 0, "e", reporter, wronged);
+        vm.assertFalse(staking.evidenceUsed("e"));
+    }
+
+    function test_split_is_credited_and_can_be_withdrawn() public {
+        vote(alice, node, 10 ether);
+        vm.expectEmit(address(staking));
+        emit IStaking.Slashed(node, "e", verifier, 4 ether, 0);
+        vm.expectEmit(address(staking));
+        emit IStaking.Credited("e", reporter, 0.8 ether);
+        vm.assertEq(slash(node, 4 ether, "e"), 4 ether);
+        vm.assertEq(staking.freeStake(reporter), 0.8 ether);
+        vm.assertEq(staking.freeStake(wronged), 1.2 ether);
+        vm.assertEq(staking.freeStake(burnt), 2 ether);
+        vm.prank(wronged);
+        staking.withdraw(1.2 ether, payable(wronged));
+        vm.assertEq(wronged.balance, 1.2 ether);
+    }
+
+    function test_parts_of_nobody_are_burnt() public {
+        vote(alice, node, 10 ether);
+        vm.prank(verifier);
+        staking.slash(node, 4 ether, "e", address(0), address(0));
+        vm.assertEq(staking.freeStake(burnt), 4 ether);
+        vm.assertEq(staking.freeStake(address(0)), 0);
+    }
+
+    function test_nobody_who_refuses_money_blocks_a_slash() public {
+        vote(alice, node, 10 ether);
+        Wallet refusing = new Wallet();
+        refusing.setAccepts(false);
+        vm.prank(verifier);
+        staking.slash(node, 10 ether, "e", address(refusing), address(refusing));
+        vm.assertEq(staking.freeStake(address(refusing)), 5 ether);
+        refusing.run(address(staking), 0, abi.encodeCall(IStaking.withdraw, (5 ether, payable(carol))));
+        vm.assertEq(carol.balance, 5 ether);
+    }
+
+    function test_rounding_of_the_split_is_burnt() public {
+        vote(alice, node, 10 ether);
+        slash(node, 3, "e");
+        vm.assertEq(staking.freeStake(reporter), 0);
+        vm.assertEq(staking.freeStake(wronged), 0);
+        vm.assertEq(staking.freeStake(burnt), 3);
+    }
+
+    // --- what it reaches ---
+
+    function test_unbonding_stake_is_slashed_in_proportion() public {
+        vote(alice, node, 6 ether);
+        uint256 ticket = unvote(bob, node, vote(bob, node, 2 ether));
+        vm.expectEmit(address(staking));
+        emit IStaking.Slashed(node, "e", verifier, 3 ether, 1 ether);
+        slash(node, 4 ether, "e");
+        (, uint256 amount) = staking.voteOf(node, alice);
+        vm.assertEq(amount, 3 ether);
+        (,, amount,) = staking.ticketOf(ticket);
+        vm.assertEq(amount, 1 ether);
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(bob);
+        vm.assertEq(staking.release(ticket), 1 ether);
+    }
+
+    function test_running_before_the_slash_does_not_help() public {
+        uint256 shares = vote(alice, node, 10 ether);
+        uint256 ticket = unvote(alice, node, shares);
+        vm.prank(alice);
+        staking.exit(node);
+        // Unlocked but not released is still there to be slashed.
+        vm.warp(block.timestamp + UNBONDING);
+        vm.assertEq(slash(node, 10 ether, "e"), 10 ether);
+        vm.prank(alice);
+        vm.assertEq(staking.release(ticket), 0);
+        vm.assertEq(staking.freeStake(alice), 0);
+    }
+
+    function test_released_stake_is_safe() public {
+        uint256 ticket = unvote(alice, node, vote(alice, node, 10 ether));
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(alice);
+        staking.release(ticket);
+        vm.assertEq(slash(node, 10 ether, "e"), 0);
+        vm.assertEq(staking.freeStake(alice), 10 ether);
+    }
+
+    function test_capped_at_what_the_pools_hold() public {
+        vote(alice, node, 6 ether);
+        unvote(bob, node, vote(bob, node, 2 ether));
+        vm.assertEq(slash(node, type(uint256).max, "e"), 8 ether);
+        vm.assertEq(slash(node, 1, "f"), 0);
+        vm.assertTrue(staking.evidenceUsed("f"));
+    }
+
+    function test_other_nodes_lose_nothing() public {
+        uint64 other = register(NodeKind.Miner, bob, newKey());
+        vote(alice, node, 10 ether);
+        vote(alice, other, 10 ether);
+        slash(node, 10 ether, "e");
+        (, uint256 amount) = staking.voteOf(other, alice);
+        vm.assertEq(amount, 10 ether);
+    }
+
+    // --- after a total loss ---
+
+    function test_a_node_lives_on_after_a_total_loss() public {
+        uint256 shares = vote(alice, node, 10 ether);
+        unvote(alice, node, shares / 2);
+        slash(node, type(uint256).max, "e");
+        (, uint256 amount) = staking.voteOf(node, alice);
+        vm.assertEq(amount, 0);
+
+        vote(bob, node, 5 ether);
+        (uint256 held, uint256 worth) = staking.voteOf(node, bob);
+        vm.assertApproxEqAbs(worth, 5 ether, 1000, "a new vote is worth what it cost");
+        (, amount) = staking.voteOf(node, alice);
+        vm.assertLe(amount, 1000);
+
+        uint256 ticket = unvote(bob, node, held);
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(bob);
+        vm.assertApproxEqAbs(staking.release(ticket), 5 ether, 2000, "and comes out again");
+    }
+
+    /// @dev However often a node is slashed, everyone can leave it, and nobody leaves with more than was left.
+    function testFuzz_exits_survive_any_slashes(uint256[10] calldata seeds) public {
+        uint256[] memory tickets = new uint256[](seeds.length);
+        for (uint256 i = 0; i < seeds.length; ++i) {
+            uint256 shares = vote(alice, node, bound(seeds[i], 1 ether, 1e27));
+            tickets[i] = unvote(alice, node, shares / 2 + 1);
+            uint256 total = uint256(staking.activePool(node).amount) + staking.unbondingPool(node).amount;
+            slash(node, seeds[i] % 2 == 0 ? total : total - seeds[i] % 1e6, bytes32(i + 1));
+        }
+        (uint256 rest,) = staking.voteOf(node, alice);
+        if (rest != 0) unvote(alice, node, rest);
+        vm.warp(block.timestamp + UNBONDING);
+        uint256 before = staking.unbondingPool(node).amount;
+        uint256 released;
+        for (uint256 i = 0; i < tickets.length; ++i) {
+            vm.prank(alice);
+            released += staking.release(tickets[i]);
+        }
+        vm.assertLe(released, before);
+    }
+
+    function testFuzz_a_slash_takes_from_each_alike(uint96 hers, uint96 his, uint96 leaving, uint256 amount) public {
+        uint256 herVote = bound(hers, 1e6, type(uint96).max);
+        uint256 hisVote = bound(his, 1e6, type(uint96).max);
+        vote(alice, node, herVote);
+        vote(bob, node, hisVote);
+        uint256 outgoing = bound(leaving, 1, hisVote);
+        uint256 ticket = unvote(bob, node, outgoing);
+        uint256 total = herVote + hisVote;
+        amount = bound(amount, 1, total);
+        vm.assertEq(slash(node, amount, "e"), amount);
+        (, uint256 hersLeft) = staking.voteOf(node, alice);
+        (, uint256 hisLeft) = staking.voteOf(node, bob);
+        (,, uint256 ticketLeft,) = staking.ticketOf(ticket);
+        vm.assertLe(hersLeft + hisLeft + ticketLeft, total - amount);
+        // Each keeps the same part, to within three wei of rounding.
+        vm.assertApproxEqAbs(hersLeft, herVote * (total - amount) / total, 3, "hers");
+        vm.assertApproxEqAbs(hisLeft, (hisVote - outgoing) * (total - amount) / total, 3, "his");
+        vm.assertApproxEqAbs(ticketLeft, outgoing * (total - amount) / total, 3, "unbonding");
+    }
+}
