@@ -41,21 +41,41 @@ pub trait Kernels: Send + Sync + fmt::Debug {
 
     /// Two-dimensional convolution with zero padding on all four sides. `weight` is
     /// `[out, in, kernel height, kernel width]`, `bias` is `[out]`.
-    fn conv2d(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Tensor>;
+    fn conv2d(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Tensor>;
 
     /// `x weightᵀ + bias` over the last dimension. `weight` is `[out, in]`, `bias` is `[out]`.
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
 
     /// Normalises each of `groups` groups of channels to mean 0 and variance 1, scales and shifts each channel, and
     /// applies `activation` (Wu and He, 2018). `x` is `[batch, channels, ...]`.
-    fn group_norm(&self, x: &Tensor, norm: Norm<'_>, groups: usize, activation: Activation) -> Result<Tensor>;
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        norm: Norm<'_>,
+        groups: usize,
+        activation: Activation,
+    ) -> Result<Tensor>;
 
     /// Normalises the last dimension to mean 0 and variance 1, scales and shifts it (Ba et al., 2016).
     fn layer_norm(&self, x: &Tensor, norm: Norm<'_>) -> Result<Tensor>;
 
     /// Scaled dot-product attention of `heads` heads laid side by side in the width. `q` is `[batch, n, width]`; `k`
     /// and `v` are `[batch, m, width]`. With `causal`, query i sees keys 0 to i.
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor>;
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        causal: bool,
+    ) -> Result<Tensor>;
 
     /// Applies `activation` to each element.
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor>;

@@ -24,7 +24,10 @@ pub struct Philox {
 impl Philox {
     /// The stream of `seed`: key = seed (low word first), counter from 0.
     pub fn new(seed: u64) -> Self {
-        Self { key: halves(seed), counter: 0 }
+        Self {
+            key: halves(seed),
+            counter: 0,
+        }
     }
 
     /// The next `n` independent normal numbers with mean 0 and variance 1, within about 6.7 of zero.
@@ -55,7 +58,12 @@ fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..ROUNDS {
         let [low0, high0] = halves(u64::from(MULTIPLIERS[0]) * u64::from(counter[0]));
         let [low1, high1] = halves(u64::from(MULTIPLIERS[1]) * u64::from(counter[2]));
-        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        counter = [
+            high1 ^ counter[1] ^ key[0],
+            low1,
+            high0 ^ counter[3] ^ key[1],
+            low0,
+        ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     counter
@@ -127,9 +135,21 @@ mod tests {
     fn philox_gives_the_known_answers() {
         let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
         for (counter, key, expected) in [
-            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
-            ([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
-            (pi, [0xa409_3822, 0x299f_31d0], [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]),
+            (
+                [0; 4],
+                [0; 2],
+                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
+            ),
+            (
+                [u32::MAX; 4],
+                [u32::MAX; 2],
+                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
+            ),
+            (
+                pi,
+                [0xa409_3822, 0x299f_31d0],
+                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+            ),
         ] {
             assert_eq!(philox4x32(counter, key), expected);
         }
@@ -140,11 +160,17 @@ mod tests {
         for i in 0..20_000_u32 {
             let word = i.wrapping_mul(214_748_3629);
             let u = (f64::from(word) + 1.0) / 4_294_967_296.0;
-            assert!((ln(u) - u.ln()).abs() <= 2e-15 * u.ln().abs().max(1e-3), "ln({u})");
+            assert!(
+                (ln(u) - u.ln()).abs() <= 2e-15 * u.ln().abs().max(1e-3),
+                "ln({u})"
+            );
             let turns = f64::from(word) / 4_294_967_296.0;
             let (sin, cos) = sin_cos_turns(turns);
             let (s, c) = (turns * std::f64::consts::TAU).sin_cos();
-            assert!((sin - s).abs() < 2e-15 && (cos - c).abs() < 2e-15, "turns {turns}");
+            assert!(
+                (sin - s).abs() < 2e-15 && (cos - c).abs() < 2e-15,
+                "turns {turns}"
+            );
         }
         assert_eq!(ln(1.0), 0.0);
     }
@@ -152,7 +178,11 @@ mod tests {
     /// Pins the stream: a change here changes every picture on the network.
     #[test]
     fn stream_is_pinned() {
-        let bits: Vec<u32> = Philox::new(42).normal(6).iter().map(|x| x.to_bits()).collect();
+        let bits: Vec<u32> = Philox::new(42)
+            .normal(6)
+            .iter()
+            .map(|x| x.to_bits())
+            .collect();
         assert_eq!(bits, PINNED);
     }
 

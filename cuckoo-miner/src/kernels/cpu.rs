@@ -24,7 +24,10 @@ pub struct CpuKernels {
 impl CpuKernels {
     /// Kernels for this machine's processor.
     pub fn new() -> Self {
-        Self { name: format!("cpu-f32-{}-1", matmul::instruction_set()), device: Device::Cpu }
+        Self {
+            name: format!("cpu-f32-{}-1", matmul::instruction_set()),
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -43,7 +46,14 @@ impl Kernels for CpuKernels {
         &self.device
     }
 
-    fn conv2d(&self, x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    fn conv2d(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Tensor> {
         conv::conv2d(x, weight, bias, stride, padding)
     }
 
@@ -58,20 +68,42 @@ impl Kernels for CpuKernels {
         const ROWS: usize = 64;
         let mut out = vec![0.0; rows * outputs];
         read([x, weight, bias.unwrap_or(weight)], |[x, weight, shift]| {
-            pieces(&mut out, ROWS * outputs, rows * outputs * inputs, |i, out| {
-                if bias.is_some() {
-                    out.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(shift));
-                }
-                let shape = matmul::Shape { rows: out.len() / outputs, columns: outputs, inner: inputs };
-                let x = matmul::Matrix::rows(&x[i * ROWS * inputs..], inputs);
-                matmul::add_product(shape, x, matmul::Matrix::columns(weight, inputs), out, outputs);
-            });
+            pieces(
+                &mut out,
+                ROWS * outputs,
+                rows * outputs * inputs,
+                |i, out| {
+                    if bias.is_some() {
+                        out.chunks_exact_mut(outputs)
+                            .for_each(|row| row.copy_from_slice(shift));
+                    }
+                    let shape = matmul::Shape {
+                        rows: out.len() / outputs,
+                        columns: outputs,
+                        inner: inputs,
+                    };
+                    let x = matmul::Matrix::rows(&x[i * ROWS * inputs..], inputs);
+                    matmul::add_product(
+                        shape,
+                        x,
+                        matmul::Matrix::columns(weight, inputs),
+                        out,
+                        outputs,
+                    );
+                },
+            );
             Ok(())
         })?;
         Tensor::from_vec(out, shape, &self.device)
     }
 
-    fn group_norm(&self, x: &Tensor, norm: Norm<'_>, groups: usize, activation: Activation) -> Result<Tensor> {
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        norm: Norm<'_>,
+        groups: usize,
+        activation: Activation,
+    ) -> Result<Tensor> {
         norm::group_norm(x, norm, groups, activation)
     }
 
@@ -79,13 +111,22 @@ impl Kernels for CpuKernels {
         norm::layer_norm(x, norm)
     }
 
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        causal: bool,
+    ) -> Result<Tensor> {
         attention::attention(q, k, v, heads, causal)
     }
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let mut out = read([x], |[x]| Ok(x.to_vec()))?;
-        pieces(&mut out, PIECE, x.elem_count() * EXPONENTIAL, |_, out| math::activate(out, activation));
+        pieces(&mut out, PIECE, x.elem_count() * EXPONENTIAL, |_, out| {
+            math::activate(out, activation)
+        });
         Tensor::from_vec(out, x.shape(), &self.device)
     }
 
@@ -102,11 +143,16 @@ impl Kernels for CpuKernels {
         let rows = (PIECE / width).max(1);
         read([x], |[x]| {
             pieces(&mut out, rows * width, x.len() * EXPONENTIAL, |i, out| {
-                for (out, x) in out.chunks_exact_mut(width).zip(x[i * rows * width * 2..].chunks_exact(width * 2)) {
+                for (out, x) in out
+                    .chunks_exact_mut(width)
+                    .zip(x[i * rows * width * 2..].chunks_exact(width * 2))
+                {
                     let (value, gate) = x.split_at(width);
                     out.copy_from_slice(gate);
                     math::activate(out, Activation::Gelu);
-                    out.iter_mut().zip(value).for_each(|(out, value)| *out *= value);
+                    out.iter_mut()
+                        .zip(value)
+                        .for_each(|(out, value)| *out *= value);
                 }
             });
             Ok(())
@@ -127,16 +173,29 @@ const PARALLEL_FROM: usize = 4 << 20;
 fn pieces(out: &mut [f32], size: usize, cost: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let size = size.max(1);
     if cost < PARALLEL_FROM || out.len() <= size {
-        out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+        out.chunks_mut(size)
+            .enumerate()
+            .for_each(|(i, piece)| f(i, piece));
     } else {
-        out.par_chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
+        out.par_chunks_mut(size)
+            .enumerate()
+            .for_each(|(i, piece)| f(i, piece));
     }
 }
 
 /// Calls `f` with the elements of each tensor in row-major order, borrowed where the tensor already has that layout.
-fn read<const N: usize, R>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> Result<R>) -> Result<R> {
-    let contiguous = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
-    let locked: Vec<_> = contiguous.iter().map(|tensor| tensor.storage_and_layout()).collect();
+fn read<const N: usize, R>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> Result<R>,
+) -> Result<R> {
+    let contiguous = tensors
+        .iter()
+        .map(|tensor| tensor.contiguous())
+        .collect::<Result<Vec<_>>>()?;
+    let locked: Vec<_> = contiguous
+        .iter()
+        .map(|tensor| tensor.storage_and_layout())
+        .collect();
     let mut slices = [&[][..]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&locked) {
         let Storage::Cpu(storage) = &**storage else {

@@ -8,7 +8,9 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
     match activation {
         Activation::Identity => {}
         Activation::Silu => x.iter_mut().for_each(|x| *x /= 1.0 + exp(-*x)),
-        Activation::Gelu => x.iter_mut().for_each(|x| *x *= 0.5 + 0.5 * erf(*x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::Gelu => x
+            .iter_mut()
+            .for_each(|x| *x *= 0.5 + 0.5 * erf(*x * std::f32::consts::FRAC_1_SQRT_2)),
         Activation::QuickGelu => x.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)),
         Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
     }
@@ -64,10 +66,21 @@ pub(super) fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = x - n * LN2_HIGH - n * LN2_LOW;
     let mut p = 1.0 / 5040.0;
-    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+    for c in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
         p = p * r + c;
     }
-    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23))
+    f32::from_bits(
+        p.to_bits()
+            .wrapping_add(shifted.to_bits().wrapping_sub(ROUND.to_bits()) << 23),
+    )
 }
 
 /// Error function to 2e-7 absolute (Abramowitz and Stegun, formula 7.1.26).
@@ -75,7 +88,9 @@ pub(super) fn exp(x: f32) -> f32 {
 fn erf(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let p = t * (0.254_829_6 + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
+    let p = t
+        * (0.254_829_6
+            + t * (-0.284_496_74 + t * (1.421_413_7 + t * (-1.453_152 + t * 1.061_405_4))));
     (1.0 - p * exp(-a * a)).copysign(x)
 }
 
@@ -91,7 +106,11 @@ mod tests {
     fn exponential_is_close_everywhere() {
         for x in range(-87.0, 88.0) {
             let expected = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / expected - 1.0).abs() < 3e-7, "exp({x}) = {}", exp(x));
+            assert!(
+                (f64::from(exp(x)) / expected - 1.0).abs() < 3e-7,
+                "exp({x}) = {}",
+                exp(x)
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(-1e9) < 1e-37 && exp(f32::NEG_INFINITY) >= 0.0 && exp(1e9) > 1e38);
@@ -101,7 +120,13 @@ mod tests {
     #[test]
     fn activations_are_close() {
         // Gelu of torch 2 at these points.
-        for (x, gelu) in [(-3.0, -0.004_049_7), (-1.0, -0.158_655_26), (0.0, 0.0), (0.5, 0.345_731_23), (2.0, 1.954_499_7)] {
+        for (x, gelu) in [
+            (-3.0, -0.004_049_7),
+            (-1.0, -0.158_655_26),
+            (0.0, 0.0),
+            (0.5, 0.345_731_23),
+            (2.0, 1.954_499_7),
+        ] {
             let mut y = [x];
             activate(&mut y, Activation::Gelu);
             assert!((y[0] - gelu).abs() < 1e-6, "gelu({x}) = {}", y[0]);
@@ -117,7 +142,10 @@ mod tests {
             ] {
                 let mut y = [x];
                 activate(&mut y, activation);
-                assert!((f64::from(y[0]) - expected).abs() <= 1e-6 * wide.abs().max(0.1), "{activation:?}({x})");
+                assert!(
+                    (f64::from(y[0]) - expected).abs() <= 1e-6 * wide.abs().max(0.1),
+                    "{activation:?}({x})"
+                );
             }
         }
     }

@@ -6,9 +6,18 @@ use super::{EXPONENTIAL, PIECE, math, pieces, read};
 use crate::kernels::{Activation, Norm};
 
 /// See [`Kernels::group_norm`](crate::kernels::Kernels::group_norm).
-pub(super) fn group_norm(x: &Tensor, norm: Norm<'_>, groups: usize, activation: Activation) -> Result<Tensor> {
+pub(super) fn group_norm(
+    x: &Tensor,
+    norm: Norm<'_>,
+    groups: usize,
+    activation: Activation,
+) -> Result<Tensor> {
     let channels = x.dim(1)?;
-    if groups == 0 || !channels.is_multiple_of(groups) || norm.weight.dims() != [channels] || norm.bias.dims() != [channels] {
+    if groups == 0
+        || !channels.is_multiple_of(groups)
+        || norm.weight.dims() != [channels]
+        || norm.bias.dims() != [channels]
+    {
         bail!("group norm of {groups} groups does not fit {:?}", x.dims());
     }
     let area: usize = x.dims()[2..].iter().product();
@@ -20,10 +29,16 @@ pub(super) fn group_norm(x: &Tensor, norm: Norm<'_>, groups: usize, activation: 
                 let x = &x[i * size..][..size];
                 let (mean, scale) = moments(x, norm.eps);
                 let first = i % groups * (channels / groups);
-                for (c, (out, x)) in out.chunks_exact_mut(area).zip(x.chunks_exact(area)).enumerate() {
+                for (c, (out, x)) in out
+                    .chunks_exact_mut(area)
+                    .zip(x.chunks_exact(area))
+                    .enumerate()
+                {
                     let scale = scale * weight[first + c];
                     let shift = bias[first + c];
-                    out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - mean) * scale + shift);
+                    out.iter_mut()
+                        .zip(x)
+                        .for_each(|(out, x)| *out = (x - mean) * scale + shift);
                 }
                 math::activate(out, activation);
             });
@@ -37,15 +52,23 @@ pub(super) fn group_norm(x: &Tensor, norm: Norm<'_>, groups: usize, activation: 
 pub(super) fn layer_norm(x: &Tensor, norm: Norm<'_>) -> Result<Tensor> {
     let width = x.dim(candle_core::D::Minus1)?;
     if width == 0 || norm.weight.dims() != [width] || norm.bias.dims() != [width] {
-        bail!("layer norm of {:?} does not fit {:?}", norm.weight.dims(), x.dims());
+        bail!(
+            "layer norm of {:?} does not fit {:?}",
+            norm.weight.dims(),
+            x.dims()
+        );
     }
     let mut out = vec![0.0; x.elem_count()];
     let rows = (PIECE / width).max(1);
     read([x, norm.weight, norm.bias], |[x, weight, bias]| {
         pieces(&mut out, rows * width, x.len() * 4, |i, out| {
-            for (out, x) in out.chunks_exact_mut(width).zip(x[i * rows * width..].chunks_exact(width)) {
+            for (out, x) in out
+                .chunks_exact_mut(width)
+                .zip(x[i * rows * width..].chunks_exact(width))
+            {
                 let (mean, scale) = moments(x, norm.eps);
-                for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
+                for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias))
+                {
                     *out = (x - mean) * scale * weight + bias;
                 }
             }
@@ -60,12 +83,19 @@ fn moments(x: &[f32], eps: f64) -> (f32, f32) {
     // Blocks keep the `f32` sums short, so that large images lose no precision.
     const BLOCK: usize = 4096;
     let n = x.len() as f64;
-    let mean = (x.chunks(BLOCK).map(|x| f64::from(math::sum(x))).sum::<f64>() / n) as f32;
+    let mean = (x
+        .chunks(BLOCK)
+        .map(|x| f64::from(math::sum(x)))
+        .sum::<f64>()
+        / n) as f32;
     let mut squares = [0.0_f32; 256];
     let mut total = 0.0_f64;
     for x in x.chunks(squares.len()) {
         let squares = &mut squares[..x.len()];
-        squares.iter_mut().zip(x).for_each(|(square, x)| *square = (x - mean) * (x - mean));
+        squares
+            .iter_mut()
+            .zip(x)
+            .for_each(|(square, x)| *square = (x - mean) * (x - mean));
         total += f64::from(math::sum(squares));
     }
     (mean, (1.0 / (total / n + eps).sqrt()) as f32)
@@ -78,7 +108,14 @@ mod tests {
 
     fn tensor(shape: &[usize]) -> Tensor {
         let n: usize = shape.iter().product();
-        Tensor::from_vec((0..n).map(|i| ((i * 37 % 101) as f32).sin() + 3.0).collect(), shape, &Device::Cpu).unwrap()
+        Tensor::from_vec(
+            (0..n)
+                .map(|i| ((i * 37 % 101) as f32).sin() + 3.0)
+                .collect(),
+            shape,
+            &Device::Cpu,
+        )
+        .unwrap()
     }
 
     fn values(x: &Tensor) -> Vec<f32> {
@@ -90,17 +127,34 @@ mod tests {
         let (channels, groups, area) = (6, 3, 20);
         let x = tensor(&[2, channels, 4, 5]);
         let (weight, bias) = (tensor(&[channels]), tensor(&[channels]));
-        let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
-        let got = values(&CpuKernels::new().group_norm(&x, norm, groups, Activation::Identity).unwrap());
+        let norm = Norm {
+            weight: &weight,
+            bias: &bias,
+            eps: 1e-5,
+        };
+        let got = values(
+            &CpuKernels::new()
+                .group_norm(&x, norm, groups, Activation::Identity)
+                .unwrap(),
+        );
         let (x, weight, bias) = (values(&x), values(&weight), values(&bias));
         let size = channels / groups * area;
         for (i, got) in got.iter().enumerate() {
             let group = &x[i / size * size..][..size];
             let mean = group.iter().map(|x| f64::from(*x)).sum::<f64>() / size as f64;
-            let variance = group.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / size as f64;
+            let variance = group
+                .iter()
+                .map(|x| (f64::from(*x) - mean).powi(2))
+                .sum::<f64>()
+                / size as f64;
             let c = i / area % channels;
-            let expected = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt() * f64::from(weight[c]) + f64::from(bias[c]);
-            assert!((f64::from(*got) - expected).abs() < 2e-5, "element {i}: {got} for {expected}");
+            let expected = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt()
+                * f64::from(weight[c])
+                + f64::from(bias[c]);
+            assert!(
+                (f64::from(*got) - expected).abs() < 2e-5,
+                "element {i}: {got} for {expected}"
+            );
         }
     }
 
@@ -108,7 +162,11 @@ mod tests {
     fn layer_norm_follows_its_definition() {
         let x = tensor(&[3, 7]);
         let (weight, bias) = (tensor(&[7]), tensor(&[7]));
-        let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
+        let norm = Norm {
+            weight: &weight,
+            bias: &bias,
+            eps: 1e-5,
+        };
         let got = values(&CpuKernels::new().layer_norm(&x, norm).unwrap());
         let (x, weight, bias) = (values(&x), values(&weight), values(&bias));
         for (i, got) in got.iter().enumerate() {
@@ -116,17 +174,32 @@ mod tests {
             let mean = row.iter().sum::<f32>() / 7.0;
             let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 7.0;
             let expected = (x[i] - mean) / (variance + 1e-5).sqrt() * weight[i % 7] + bias[i % 7];
-            assert!((got - expected).abs() < 1e-5, "element {i}: {got} for {expected}");
+            assert!(
+                (got - expected).abs() < 1e-5,
+                "element {i}: {got} for {expected}"
+            );
         }
     }
 
     #[test]
     fn misfits_are_refused() {
         let weight = tensor(&[4]);
-        let norm = Norm { weight: &weight, bias: &weight, eps: 1e-5 };
+        let norm = Norm {
+            weight: &weight,
+            bias: &weight,
+            eps: 1e-5,
+        };
         let kernels = CpuKernels::new();
-        assert!(kernels.group_norm(&tensor(&[1, 4, 2, 2]), norm, 3, Activation::Silu).is_err());
-        assert!(kernels.group_norm(&tensor(&[1, 6, 2, 2]), norm, 3, Activation::Silu).is_err());
+        assert!(
+            kernels
+                .group_norm(&tensor(&[1, 4, 2, 2]), norm, 3, Activation::Silu)
+                .is_err()
+        );
+        assert!(
+            kernels
+                .group_norm(&tensor(&[1, 6, 2, 2]), norm, 3, Activation::Silu)
+                .is_err()
+        );
         assert!(kernels.layer_norm(&tensor(&[2, 5]), norm).is_err());
     }
 }

@@ -1,0 +1,224 @@
+//! The text encoder of CLIP (Radford et al., "Learning transferable visual models from natural language supervision",
+//! 2021): a causal transformer over a prompt's tokens. Layer names follow transformers' `CLIPTextModel`.
+
+use candle_core::Tensor;
+use serde_json::json;
+
+use super::error::{Error, Result};
+use super::folder::{Folder, SETTINGS_LIMIT};
+use super::layers::{LayerNorm, Linear};
+use super::settings::Settings;
+use super::weights::{Part, Weights};
+use crate::kernels::{Activation, Kernels};
+
+const CONFIG: &str = "text_encoder/config.json";
+
+/// What `text_encoder/config.json` says.
+#[derive(Debug)]
+struct ClipConfig {
+    vocabulary: usize,
+    positions: usize,
+    width: usize,
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    activation: Activation,
+    eps: f64,
+}
+
+impl ClipConfig {
+    fn load(folder: &mut Folder) -> Result<Self> {
+        let mut s = Settings::parse(CONFIG, &folder.bytes(CONFIG, SETTINGS_LIMIT)?)?;
+        let width = s.count("hidden_size", 512, 1..=16_384)?;
+        let config = Self {
+            vocabulary: s.count("vocab_size", 49_408, 1..=4_000_000)?,
+            positions: s.count("max_position_embeddings", 77, 2..=4_096)?,
+            width,
+            hidden: s.count("intermediate_size", 2_048, 1..=65_536)?,
+            layers: s.count("num_hidden_layers", 12, 1..=128)?,
+            heads: s.count("num_attention_heads", 8, 1..=256)?,
+            activation: s.choice(
+                "hidden_act",
+                Activation::QuickGelu,
+                &[
+                    ("quick_gelu", Activation::QuickGelu),
+                    ("gelu", Activation::Gelu),
+                ],
+            )?,
+            eps: s.number("layer_norm_eps", 1e-5, 0.0..=1.0)?,
+        };
+        if !width.is_multiple_of(config.heads) {
+            return Err(s.error(
+                "num_attention_heads",
+                format!("does not divide hidden_size {width}"),
+            ));
+        }
+        s.only("model_type", &[json!("clip_text_model")])?;
+        s.only(
+            "architectures",
+            &[
+                json!(["CLIPTextModel"]),
+                json!(["CLIPTextModelWithProjection"]),
+            ],
+        )?;
+        // With a mask, padding would not be seen; Stable Diffusion lets it be seen.
+        s.only("use_attention_mask", &[json!(false)])?;
+        // The first group concerns training, pooling and projection, which a picture does not use; the second is what
+        // transformers writes into every configuration.
+        s.ignore(&[
+            "attention_dropout",
+            "dropout",
+            "initializer_factor",
+            "initializer_range",
+            "projection_dim",
+        ]);
+        s.ignore(&[
+            "bos_token_id",
+            "eos_token_id",
+            "pad_token_id",
+            "torch_dtype",
+            "dtype",
+            "transformers_version",
+        ]);
+        s.ignore(&[
+            "gradient_checkpointing",
+            "use_cache",
+            "return_dict",
+            "output_hidden_states",
+            "output_attentions",
+        ]);
+        s.finish()?;
+        Ok(config)
+    }
+}
+
+/// CLIP's text encoder with its weights.
+#[derive(Debug)]
+pub(crate) struct ClipText {
+    config: ClipConfig,
+    tokens: Tensor,
+    positions: Tensor,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+}
+
+impl ClipText {
+    /// Reads `text_encoder/`, with or without the prefix `text_model.` before each tensor's name.
+    pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
+        let config = ClipConfig::load(folder)?;
+        let weights = Weights::open(folder, "text_encoder", "model", kernels.device())?;
+        let root = weights.part("");
+        let part = if root.has("text_model.final_layer_norm.weight") {
+            root.at("text_model")
+        } else {
+            root
+        };
+        let embeddings = part.at("embeddings");
+        let layer = |i| Layer::load(&part.at(format_args!("encoder.layers.{i}")), &config);
+        let clip = Self {
+            tokens: embeddings
+                .at("token_embedding")
+                .tensor("weight", &[config.vocabulary, config.width])?,
+            positions: embeddings
+                .at("position_embedding")
+                .tensor("weight", &[config.positions, config.width])?,
+            layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
+            norm: LayerNorm::load(&part.at("final_layer_norm"), config.width, config.eps)?,
+            config,
+        };
+        // Old checkpoints store the positions 0, 1, 2, ... as a tensor; some carry the projection for similarity.
+        weights.finish(&[
+            "text_model.embeddings.position_ids",
+            "embeddings.position_ids",
+            "text_projection.",
+        ])?;
+        Ok(clip)
+    }
+
+    /// Tokens in the vocabulary.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
+    /// Tokens a prompt may have.
+    pub(crate) fn positions(&self) -> usize {
+        self.config.positions
+    }
+
+    /// Numbers that stand for one token.
+    pub(crate) fn width(&self) -> usize {
+        self.config.width
+    }
+
+    /// The last hidden state, `[prompts, tokens, width]`, of prompts of equally many tokens.
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, prompts: &[Vec<u32>]) -> Result<Tensor> {
+        let length = prompts.first().map_or(0, Vec::len);
+        if length == 0
+            || length > self.config.positions
+            || prompts.iter().any(|prompt| prompt.len() != length)
+        {
+            return Err(Error::request("prompt", "has no tokens, or too many"));
+        }
+        let tokens = Tensor::from_vec(prompts.concat(), prompts.len() * length, kernels.device())?;
+        let embedded = self.tokens.index_select(&tokens, 0)?.reshape((
+            prompts.len(),
+            length,
+            self.config.width,
+        ))?;
+        let mut x = embedded.broadcast_add(&self.positions.narrow(0, 0, length)?)?;
+        for layer in &self.layers {
+            x = layer.forward(kernels, &x)?;
+        }
+        self.norm.forward(kernels, &x)
+    }
+}
+
+/// One layer: attention, then a perceptron, each normalised before and added to its input.
+#[derive(Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    norm2: LayerNorm,
+    up: Linear,
+    down: Linear,
+    heads: usize,
+    activation: Activation,
+}
+
+impl Layer {
+    fn load(part: &Part<'_>, config: &ClipConfig) -> Result<Self> {
+        let (width, hidden) = (config.width, config.hidden);
+        let attention = part.at("self_attn");
+        let projection = |name| Linear::load(&attention.at(name), width, width);
+        Ok(Self {
+            norm1: LayerNorm::load(&part.at("layer_norm1"), width, config.eps)?,
+            query: projection("q_proj")?,
+            key: projection("k_proj")?,
+            value: projection("v_proj")?,
+            out: projection("out_proj")?,
+            norm2: LayerNorm::load(&part.at("layer_norm2"), width, config.eps)?,
+            up: Linear::load(&part.at("mlp.fc1"), width, hidden)?,
+            down: Linear::load(&part.at("mlp.fc2"), hidden, width)?,
+            heads: config.heads,
+            activation: config.activation,
+        })
+    }
+
+    fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        let y = self.norm1.forward(kernels, x)?;
+        let (q, k) = (
+            self.query.forward(kernels, &y)?,
+            self.key.forward(kernels, &y)?,
+        );
+        let y = kernels.attention(&q, &k, &self.value.forward(kernels, &y)?, self.heads, true)?;
+        let x = (x + self.out.forward(kernels, &y)?)?;
+        let y = self
+            .up
+            .forward(kernels, &self.norm2.forward(kernels, &x)?)?;
+        let y = kernels.activate(&y, self.activation)?;
+        Ok((x + self.down.forward(kernels, &y)?)?)
+    }
+}

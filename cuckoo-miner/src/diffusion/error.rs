@@ -1,0 +1,102 @@
+//! What can go wrong with a model folder, a request or a run.
+
+use std::io;
+
+use cuckoo_core::{Error as CoreError, ErrorKind};
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The module's own error; it leaves the crate as a [`cuckoo_core::Error`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the model folder lacks {file}; check the path and that the download is complete")]
+    Missing { file: String },
+
+    #[error("{file} cannot be read: {source}; check the file's permissions and the disk")]
+    Read { file: String, source: io::Error },
+
+    #[error(
+        "{file} has {size} bytes, more than the {limit} such a file may have; the folder is damaged or hostile"
+    )]
+    TooLarge { file: String, size: u64, limit: u64 },
+
+    #[error("{file} is not valid JSON: {source}; fetch the model again")]
+    Json {
+        file: String,
+        source: serde_json::Error,
+    },
+
+    #[error("{file}: setting `{key}` {problem}")]
+    Setting {
+        file: String,
+        key: String,
+        problem: String,
+    },
+
+    #[error("{file} is not a complete safetensors file: {problem}; fetch the model again")]
+    Weights { file: String, problem: String },
+
+    #[error("{file}: tensor `{tensor}` {problem}; the weights do not belong to this config.json")]
+    Tensor {
+        file: String,
+        tensor: String,
+        problem: String,
+    },
+
+    #[error("the tokenizer in {file} cannot be used: {problem}")]
+    Tokenizer { file: String, problem: String },
+
+    #[error("request: `{field}` {problem}")]
+    Request {
+        field: &'static str,
+        problem: String,
+    },
+
+    #[error("cancelled after {step} of {steps} steps")]
+    Cancelled { step: usize, steps: usize },
+
+    #[error(
+        "the picture diverged: {stage} holds numbers that are not finite; use lower guidance, more steps or other weights"
+    )]
+    Diverged { stage: &'static str },
+
+    #[error("the picture could not be encoded: {0}")]
+    Png(#[from] png::EncodingError),
+
+    #[error(
+        "a layer failed: {0}; this is a defect, please report it with the model's config.json files"
+    )]
+    Compute(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn request(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Request {
+            field,
+            problem: problem.into(),
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Missing { .. } => ErrorKind::NotFound,
+            Self::Read { .. } => ErrorKind::Unavailable,
+            Self::TooLarge { .. }
+            | Self::Json { .. }
+            | Self::Setting { .. }
+            | Self::Weights { .. }
+            | Self::Tensor { .. }
+            | Self::Tokenizer { .. }
+            | Self::Request { .. } => ErrorKind::Invalid,
+            Self::Cancelled { .. } => ErrorKind::Cancelled,
+            Self::Diverged { .. } | Self::Png(_) | Self::Compute(_) => ErrorKind::Execution,
+        }
+    }
+}
+
+impl From<Error> for CoreError {
+    fn from(error: Error) -> Self {
+        // The message already carries its sources.
+        Self::new(error.kind(), error.to_string())
+    }
+}

@@ -1,0 +1,156 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn schedule(config: &Value) -> Result<Schedule> {
+    Schedule::read(Settings::parse(FILE, config.to_string().as_bytes())?)
+}
+
+/// `tests/golden/schedules.json` is what diffusers' schedulers did with made-up predictions: all combinations of
+/// prediction, spacing, noise shape, terminal noise and step count that give finite numbers.
+#[test]
+fn every_combination_matches_diffusers() {
+    let golden: Value =
+        serde_json::from_str(include_str!("../../../tests/golden/schedules.json")).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 200);
+    let numbers = |value: &Value| -> Vec<f32> {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|x| x.as_f64().unwrap() as f32)
+            .collect()
+    };
+    for case in cases {
+        let mut config = golden["base"].clone();
+        for (key, value) in case["config"].as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let class = if case["sampler"] == "ddim" {
+            "DDIMScheduler"
+        } else {
+            "EulerDiscreteScheduler"
+        };
+        config["_class_name"] = json!(class);
+        let run = schedule(&config)
+            .unwrap()
+            .run(None, case["steps"].as_u64().unwrap() as usize)
+            .unwrap();
+        let (times, result) = (numbers(&case["times"]), numbers(&case["result"]));
+        assert_eq!(run.times().len(), times.len(), "{case}");
+        assert!(
+            run.times()
+                .iter()
+                .zip(&times)
+                .all(|(got, expected)| (got - expected).abs() < 1e-3),
+            "{case}"
+        );
+        let mut x = vec![-1.5, -0.25, 0.5, 2.0];
+        run.begin(&mut x);
+        for i in 0..times.len() {
+            let prediction: Vec<f32> = run.input(i, &x).iter().map(|x| 0.4 * x + 0.1).collect();
+            run.step(i, &prediction, &mut x);
+        }
+        let norm = result.iter().map(|x| x.abs()).fold(1.0, f32::max);
+        for (got, expected) in x.iter().zip(&result) {
+            assert!(
+                (got - expected).abs() <= 2e-4 * norm,
+                "{got} for {expected} in {case}"
+            );
+        }
+    }
+}
+
+fn stable_diffusion() -> Value {
+    json!({
+        "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": false, "skip_prk_steps": true,
+        "steps_offset": 1, "trained_betas": null, "clip_sample": false,
+    })
+}
+
+#[test]
+fn stable_diffusions_own_file_runs_as_ddim() {
+    let schedule = schedule(&stable_diffusion()).unwrap();
+    let run = schedule.run(None, 50).unwrap();
+    assert_eq!(run.times()[..3], [981.0, 961.0, 941.0]);
+    assert_eq!(run.times()[49], 1.0);
+    // Ask for Euler and it is Euler: the latents begin at its noise level.
+    let mut x = [1.0];
+    schedule
+        .run(Some(Sampler::Euler), 50)
+        .unwrap()
+        .begin(&mut x);
+    assert!((x[0] - 14.61).abs() < 0.01, "{}", x[0]);
+}
+
+#[test]
+fn betas_can_be_given() {
+    let mut config = stable_diffusion();
+    config["trained_betas"] = json!([0.1, 0.2, 0.5]);
+    assert!(
+        schedule(&config)
+            .unwrap_err()
+            .to_string()
+            .contains("`trained_betas` must be 1000 numbers")
+    );
+    config["num_train_timesteps"] = json!(3);
+    let signal = schedule(&config).unwrap().signal;
+    assert!(
+        signal
+            .iter()
+            .zip([0.9, 0.72, 0.36])
+            .all(|(got, expected)| (got - expected).abs() < 1e-6),
+        "{signal:?}"
+    );
+}
+
+#[test]
+fn steps_that_do_not_fit_are_refused() {
+    let schedule = schedule(&stable_diffusion()).unwrap();
+    for sampler in [Sampler::Ddim, Sampler::Euler] {
+        for steps in [0, 1_000, 1_001, usize::MAX] {
+            let Err(error) = schedule.run(Some(sampler), steps) else {
+                panic!("{steps} steps were taken")
+            };
+            // With the forced offset, 1,000 leading steps of 1,000 would begin beyond the last.
+            assert!(
+                error.to_string().contains("`steps`")
+                    || sampler == Sampler::Euler && steps == 1_000,
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_it_cannot_run_is_refused_by_name() {
+    for (key, value) in [
+        ("use_karras_sigmas", json!(true)),
+        ("thresholding", json!(true)),
+        ("beta_schedule", json!("sigmoid")),
+        ("prediction_type", json!("flow")),
+        ("timestep_spacing", json!("random")),
+        ("timestep_type", json!("continuous")),
+        ("num_train_timesteps", json!(u64::MAX)),
+        ("beta_end", json!(2.0)),
+        ("beta_start", json!(-1)),
+        ("final_sigmas_type", json!("one")),
+        ("novelty", json!(1)),
+    ] {
+        let mut config = stable_diffusion();
+        config["_class_name"] = json!("EulerDiscreteScheduler");
+        config[key] = value;
+        let error = schedule(&config).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
+    }
+    let mut config = stable_diffusion();
+    config["rescale_betas_zero_snr"] = json!(true);
+    assert!(
+        schedule(&config)
+            .unwrap_err()
+            .to_string()
+            .contains("`prediction_type`")
+    );
+}

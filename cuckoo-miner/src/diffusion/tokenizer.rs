@@ -1,0 +1,225 @@
+//! Prompts to token numbers, as CLIP's text encoder expects them.
+//!
+//! Two layouts are read: the classic one of published Stable Diffusion folders (`vocab.json`, `merges.txt`) and the
+//! newer `tokenizer.json`, which wins when both are there. The work is done by the `tokenizers` crate.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+
+use super::error::{Error, Result};
+use super::folder::{Folder, SETTINGS_LIMIT, TABLE_LIMIT};
+
+/// What CLIP's byte-pair encoder splits text at (Radford et al., 2021, in their published code).
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
+/// A prompt's way into the text encoder: always the same number of tokens, start and end marked, the rest padding.
+#[derive(Debug)]
+pub(crate) struct PromptTokenizer {
+    tokenizer: Tokenizer,
+    start: u32,
+    end: u32,
+    pad: u32,
+    length: usize,
+}
+
+impl PromptTokenizer {
+    /// Reads `tokenizer/`. `positions` is the number of tokens the text encoder has room for, `vocabulary` the number
+    /// it knows.
+    pub(crate) fn load(folder: &mut Folder, positions: usize, vocabulary: usize) -> Result<Self> {
+        let special = Special::load(folder)?;
+        let file = "tokenizer/tokenizer.json";
+        let (file, mut tokenizer) = if folder.has(file) {
+            let bytes = folder.bytes(file, TABLE_LIMIT)?;
+            (
+                file,
+                Tokenizer::from_bytes(bytes).map_err(|error| unusable(file, error))?,
+            )
+        } else {
+            ("tokenizer/vocab.json", classic(folder, &special.unknown)?)
+        };
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| unusable(file, error))?;
+        let marks = [&special.start, &special.end, &special.pad];
+        let known: Vec<_> = marks
+            .iter()
+            .filter(|token| tokenizer.token_to_id(token).is_some())
+            .collect();
+        let added: Vec<_> = known
+            .iter()
+            .map(|token| AddedToken::from(token.as_str(), true))
+            .collect();
+        tokenizer.add_special_tokens(&added);
+        let id = |token: &str| match tokenizer.token_to_id(token) {
+            Some(id) => Ok(id),
+            None => Err(unusable(file, format!("it has no token {token:?}"))),
+        };
+        let (start, end, pad) = (id(&special.start)?, id(&special.end)?, id(&special.pad)?);
+        if let Some(id) = tokenizer
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .filter(|id| *id as usize >= vocabulary)
+        {
+            return Err(unusable(
+                file,
+                format!("it has token {id}, the text encoder only {vocabulary} tokens"),
+            ));
+        }
+        let length = special.length.unwrap_or(positions);
+        if !(2..=positions).contains(&length) {
+            let problem = format!(
+                "model_max_length {length} does not fit the text encoder's {positions} positions"
+            );
+            return Err(unusable("tokenizer/tokenizer_config.json", problem));
+        }
+        Ok(Self {
+            tokenizer,
+            start,
+            end,
+            pad,
+            length,
+        })
+    }
+
+    /// The tokens of `prompt`: start, at most `length - 2` tokens (the rest is cut, as everywhere), end, padding.
+    pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .tokenizer
+            .encode(prompt, false)
+            .map_err(|error| unusable("tokenizer", error))?;
+        let words = encoding.get_ids().iter().copied().take(self.length - 2);
+        let mut tokens: Vec<u32> = std::iter::once(self.start)
+            .chain(words)
+            .chain([self.end])
+            .collect();
+        tokens.resize(self.length, self.pad);
+        Ok(tokens)
+    }
+}
+
+/// Byte-pair encoding from `vocab.json` and `merges.txt`, with CLIP's normalisation.
+fn classic(folder: &mut Folder, unknown: &str) -> Result<Tokenizer> {
+    let (vocab_file, merges_file) = ("tokenizer/vocab.json", "tokenizer/merges.txt");
+    let bytes = folder.bytes(vocab_file, TABLE_LIMIT)?;
+    let vocab: HashMap<String, u32> =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            file: vocab_file.to_owned(),
+            source,
+        })?;
+    let merges = String::from_utf8(folder.bytes(merges_file, TABLE_LIMIT)?)
+        .map_err(|error| unusable(merges_file, error))?;
+    let merges = merges
+        .lines()
+        .filter(|line| !line.starts_with("#version") && !line.trim().is_empty())
+        .map(|line| match line.trim_end().split_once(' ') {
+            Some((left, right)) => Ok((left.to_owned(), right.to_owned())),
+            None => Err(unusable(
+                merges_file,
+                format!("line {line:?} is not a pair"),
+            )),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let model = BPE::builder()
+        .vocab_and_merges(
+            vocab
+                .into_iter()
+                .collect::<tokenizers::models::bpe::Vocab>(),
+            merges,
+        )
+        .unk_token(unknown.to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()
+        .map_err(|error| unusable(merges_file, error))?;
+    let defect = |error: tokenizers::Error| unusable(vocab_file, error);
+    let spaces = Replace::new(
+        tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()),
+        " ",
+    )
+    .map_err(defect)?;
+    let words = SplitPattern::Regex(WORDS.to_owned());
+    let words = Split::new(words, SplitDelimiterBehavior::Removed, true).map_err(defect)?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(Some(Normalizers::new(vec![
+        NFC.into(),
+        spaces.into(),
+        Lowercase.into(),
+    ])));
+    let bytes = ByteLevel::new(false, true, true);
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
+    Ok(tokenizer)
+}
+
+/// The marks around and behind a prompt, and how long it may be.
+struct Special {
+    start: String,
+    end: String,
+    pad: String,
+    unknown: String,
+    length: Option<usize>,
+}
+
+impl Special {
+    /// From `tokenizer_config.json` and `special_tokens_map.json` (both optional; the first wins), CLIP's own marks
+    /// where they say nothing.
+    fn load(folder: &mut Folder) -> Result<Self> {
+        let mut settings = Vec::new();
+        for file in [
+            "tokenizer/tokenizer_config.json",
+            "tokenizer/special_tokens_map.json",
+        ] {
+            if folder.has(file) {
+                let bytes = folder.bytes(file, SETTINGS_LIMIT)?;
+                let value: Value =
+                    serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+                        file: file.to_owned(),
+                        source,
+                    })?;
+                settings.push(value);
+            }
+        }
+        // A mark is a string, or an object that holds it as `content`.
+        let mark = |key: &str, default: &str| {
+            let texts = settings
+                .iter()
+                .filter_map(|s| s[key].as_str().or_else(|| s[key]["content"].as_str()));
+            texts
+                .map(str::to_owned)
+                .next()
+                .unwrap_or_else(|| default.to_owned())
+        };
+        // Writers without a limit put 1e30.
+        let length = settings
+            .iter()
+            .filter_map(|s| s["model_max_length"].as_f64())
+            .find(|length| *length < 1e9);
+        Ok(Self {
+            start: mark("bos_token", START),
+            end: mark("eos_token", END),
+            pad: mark("pad_token", END),
+            unknown: mark("unk_token", END),
+            length: length.map(|length| length as usize),
+        })
+    }
+}
+
+fn unusable(file: &str, problem: impl ToString) -> Error {
+    Error::Tokenizer {
+        file: file.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! What `unet/config.json` says.
+
+use serde_json::{Value, json};
+
+use crate::diffusion::error::Result;
+use crate::diffusion::folder::{Folder, SETTINGS_LIMIT};
+use crate::diffusion::settings::Settings;
+use crate::kernels::Activation;
+
+const FILE: &str = "unet/config.json";
+/// Most resolutions a UNet may have.
+const BLOCKS: usize = 8;
+/// Largest number of channels of one layer.
+const CHANNELS: usize = 16_384;
+
+/// One resolution, on the way down or up.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub(super) channels: usize,
+    /// Residual blocks on the way down; the way up has one more.
+    pub(super) layers: usize,
+    /// How it attends to the prompt, if it does.
+    pub(super) attention: Option<Attention>,
+}
+
+/// Sizes of the transformers of one resolution.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attention {
+    pub(super) heads: usize,
+    pub(super) layers: usize,
+}
+
+/// The whole configuration.
+#[derive(Debug)]
+pub(super) struct UNetConfig {
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) sample_size: Option<(usize, usize)>,
+    /// The way down, from the finest resolution.
+    pub(super) blocks: Vec<Block>,
+    pub(super) mid: Attention,
+    up_attention: Vec<Option<Attention>>,
+    pub(super) groups: usize,
+    pub(super) eps: f64,
+    pub(super) activation: Activation,
+    pub(super) context: usize,
+    pub(super) linear_projection: bool,
+    pub(super) cosine_first: bool,
+    pub(super) frequency_shift: f64,
+    time_width: Option<usize>,
+    pub(super) kernel_in: usize,
+    pub(super) kernel_out: usize,
+}
+
+impl UNetConfig {
+    pub(super) fn load(folder: &mut Folder) -> Result<Self> {
+        Self::read(Settings::parse(FILE, &folder.bytes(FILE, SETTINGS_LIMIT)?)?)
+    }
+
+    fn read(mut s: Settings) -> Result<Self> {
+        let sample_size = match s.per_block("sample_size", 2, 0, 0..=4_096)?[..] {
+            [height, width] if height > 0 && width > 0 => Some((height, width)),
+            _ => None,
+        };
+        let channels = s
+            .optional_counts("block_out_channels", 1..=CHANNELS)?
+            .unwrap_or_else(|| vec![320, 640, 1_280, 1_280]);
+        let n = channels.len();
+        if !(1..=BLOCKS).contains(&n) {
+            return Err(s.error(
+                "block_out_channels",
+                format!("must have 1 to {BLOCKS} entries"),
+            ));
+        }
+        let down = s.choices(
+            "down_block_types",
+            &[("DownBlock2D", false), ("CrossAttnDownBlock2D", true)],
+            BLOCKS,
+        )?;
+        let up = s.choices(
+            "up_block_types",
+            &[("UpBlock2D", false), ("CrossAttnUpBlock2D", true)],
+            BLOCKS,
+        )?;
+        if down.len() != n || up.len() != n {
+            return Err(s.error(
+                "block_out_channels",
+                "must have as many entries as down_block_types and up_block_types",
+            ));
+        }
+        let layers = s.per_block("layers_per_block", n, 2, 1..=64)?;
+        // In this family `attention_head_dim` is, by an old misnomer, the number of heads.
+        let heads = s.per_block("attention_head_dim", n, 8, 1..=1_024)?;
+        if let Some(value) = s.take("num_attention_heads") {
+            // diffusers refuses it too, because its meaning was never settled.
+            return Err(s.error(
+                "num_attention_heads",
+                format!("is {value}; give the number of heads as attention_head_dim"),
+            ));
+        }
+        let depth = s.per_block("transformer_layers_per_block", n, 1, 1..=64)?;
+        let up_depth = s
+            .optional_counts("reverse_transformer_layers_per_block", 1..=64)?
+            .unwrap_or_else(|| depth.iter().rev().copied().collect());
+        if up_depth.len() != n {
+            return Err(s.error(
+                "reverse_transformer_layers_per_block",
+                format!("must have {n} entries"),
+            ));
+        }
+        for (i, (channels, heads)) in channels.iter().zip(&heads).enumerate() {
+            let attends = down[i] || up[n - 1 - i] || i + 1 == n;
+            if attends && !channels.is_multiple_of(*heads) {
+                return Err(s.error(
+                    "attention_head_dim",
+                    format!("{heads} heads do not divide {channels} channels"),
+                ));
+            }
+        }
+        let attention = |i: usize, layers: usize| Attention {
+            heads: heads[i],
+            layers,
+        };
+        let block = |i: usize| Block {
+            channels: channels[i],
+            layers: layers[i],
+            attention: down[i].then(|| attention(i, depth[i])),
+        };
+        let config = Self {
+            inputs: s.count("in_channels", 4, 1..=64)?,
+            outputs: s.count("out_channels", 4, 1..=64)?,
+            sample_size,
+            blocks: (0..n).map(block).collect(),
+            mid: attention(n - 1, depth[n - 1]),
+            up_attention: (0..n)
+                .map(|i| up[i].then(|| attention(n - 1 - i, up_depth[i])))
+                .collect(),
+            groups: s.count("norm_num_groups", 32, 1..=CHANNELS)?,
+            eps: s.number("norm_eps", 1e-5, 0.0..=1.0)?,
+            activation: s.choice("act_fn", Activation::Silu, ACTIVATIONS)?,
+            context: s.count("cross_attention_dim", 1_280, 1..=CHANNELS)?,
+            linear_projection: s.flag("use_linear_projection", false)?,
+            cosine_first: s.flag("flip_sin_to_cos", true)?,
+            frequency_shift: s.number("freq_shift", 0.0, 0.0..=1.0)?,
+            time_width: s.optional_count("time_embedding_dim", 2..=CHANNELS * 4)?,
+            kernel_in: s.count("conv_in_kernel", 3, 1..=15)?,
+            kernel_out: s.count("conv_out_kernel", 3, 1..=15)?,
+        };
+        if config.inputs != config.outputs {
+            return Err(s.error(
+                "out_channels",
+                "differs from in_channels; such a model is not text-to-image alone",
+            ));
+        }
+        if config.kernel_in.is_multiple_of(2) || config.kernel_out.is_multiple_of(2) {
+            return Err(s.error("conv_in_kernel", "and conv_out_kernel must be odd"));
+        }
+        if !channels[0].is_multiple_of(2) || channels[0] / 2 <= config.frequency_shift as usize {
+            return Err(s.error(
+                "block_out_channels",
+                "must begin with an even number above twice freq_shift",
+            ));
+        }
+        Self::refuse_variants(&mut s, n)?;
+        s.finish()?;
+        Ok(config)
+    }
+
+    /// Settings of other members of the family, each at the one value this pipeline runs.
+    fn refuse_variants(s: &mut Settings, blocks: usize) -> Result<()> {
+        let off = json!(false);
+        s.only(
+            "only_cross_attention",
+            &[off.clone(), Value::Array(vec![off.clone(); blocks])],
+        )?;
+        s.only("mid_block_type", &[json!("UNetMidBlock2DCrossAttn")])?;
+        s.only("resnet_time_scale_shift", &[json!("default")])?;
+        s.only("time_embedding_type", &[json!("positional")])?;
+        s.only("attention_type", &[json!("default")])?;
+        s.only("downsample_padding", &[json!(1)])?;
+        for key in ["mid_block_scale_factor", "resnet_out_scale_factor"] {
+            s.only(key, &[json!(1)])?;
+        }
+        let switches = [
+            "center_input_sample",
+            "dual_cross_attention",
+            "resnet_skip_time_act",
+            "class_embeddings_concat",
+            "mid_block_only_cross_attention",
+        ];
+        for key in switches {
+            s.only(key, std::slice::from_ref(&off))?;
+        }
+        let absent = [
+            "encoder_hid_dim",
+            "encoder_hid_dim_type",
+            "class_embed_type",
+            "addition_embed_type",
+            "addition_time_embed_dim",
+            "num_class_embeds",
+            "time_embedding_act_fn",
+            "timestep_post_act",
+            "time_cond_proj_dim",
+            "projection_class_embeddings_input_dim",
+            "cross_attention_norm",
+        ];
+        for key in absent {
+            s.only(key, &[])?;
+        }
+        // Training only; the width of an embedding refused above; and a precision this pipeline always has.
+        s.ignore(&[
+            "dropout",
+            "addition_embed_type_num_heads",
+            "upcast_attention",
+        ]);
+        Ok(())
+    }
+
+    /// The way up, from the coarsest resolution.
+    pub(super) fn up_blocks(&self) -> Vec<Block> {
+        let blocks = self.blocks.iter().rev().zip(&self.up_attention);
+        blocks
+            .map(|(block, attention)| Block {
+                attention: *attention,
+                ..block.clone()
+            })
+            .collect()
+    }
+
+    /// Width of the time embedding.
+    pub(super) fn time_width(&self) -> usize {
+        self.time_width.unwrap_or(self.blocks[0].channels * 4)
+    }
+}
+
+const ACTIVATIONS: &[(&str, Activation)] = &[
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+    ("gelu", Activation::Gelu),
+    ("relu", Activation::Relu),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(changes: Value) -> Result<UNetConfig> {
+        let mut config = json!({
+            "_class_name": "UNet2DConditionModel",
+            "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+            "block_out_channels": [32, 64],
+            "attention_head_dim": [4, 8],
+            "layers_per_block": 2,
+            "cross_attention_dim": 16,
+            "sample_size": 16,
+            "only_cross_attention": [false, false],
+            "upcast_attention": true,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        UNetConfig::read(Settings::parse(FILE, config.to_string().as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn sizes_are_read_for_both_ways() {
+        let config = read(json!({"transformer_layers_per_block": [2, 3]})).unwrap();
+        assert_eq!(config.sample_size, Some((16, 16)));
+        assert_eq!(config.time_width(), 128);
+        let heads = |blocks: &[Block]| -> Vec<_> {
+            blocks
+                .iter()
+                .map(|b| (b.channels, b.attention.map(|a| (a.heads, a.layers))))
+                .collect()
+        };
+        assert_eq!(heads(&config.blocks), [(32, Some((4, 2))), (64, None)]);
+        assert_eq!(heads(&config.up_blocks()), [(64, None), (32, Some((4, 2)))]);
+        assert_eq!((config.mid.heads, config.mid.layers), (8, 3));
+    }
+
+    #[test]
+    fn what_it_cannot_run_is_refused_by_name() {
+        for (key, value) in [
+            ("class_embed_type", json!("timestep")),
+            ("addition_embed_type", json!("text_time")),
+            (
+                "down_block_types",
+                json!(["AttnDownBlock2D", "DownBlock2D"]),
+            ),
+            ("mid_block_type", json!("UNetMidBlock2D")),
+            ("only_cross_attention", json!([true, false])),
+            ("resnet_time_scale_shift", json!("scale_shift")),
+            ("num_attention_heads", json!(4)),
+            ("attention_head_dim", json!(5)),
+            ("block_out_channels", json!([1_000_000_000_000_u64, 64])),
+            ("block_out_channels", json!([32, 64, 64])),
+            ("block_out_channels", json!([])),
+            ("layers_per_block", json!(1e12)),
+            ("in_channels", json!(9)),
+            ("norm_num_groups", json!(0)),
+            ("act_fn", json!("mish")),
+            ("future_setting", json!(1)),
+        ] {
+            let error = read(json!({ key: value })).unwrap_err().to_string();
+            let named = if key == "in_channels" {
+                "out_channels"
+            } else {
+                key
+            };
+            assert!(
+                error.contains(&format!("`{named}`")) && error.starts_with("unet/config.json"),
+                "{key}: {error}"
+            );
+        }
+    }
+}

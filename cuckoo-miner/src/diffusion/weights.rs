@@ -1,0 +1,299 @@
+//! Weights of one component: safetensors files, in one piece or in shards, read tensor by tensor.
+//!
+//! Only the header is kept in memory; a tensor's bytes are read when its layer asks for it by name and shape, and are
+//! widened to `f32`. So loading needs little more memory than the model in `f32`, and no header can make it allocate
+//! more than the file on disk holds.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::error::{Error, Result};
+use super::folder::{Folder, TABLE_LIMIT};
+
+/// The tensors of one component.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    device: Device,
+    shards: Vec<Shard>,
+    tensors: HashMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    name: String,
+    file: RefCell<File>,
+    /// Where the header ends and the data begins.
+    data: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    shard: usize,
+    info: TensorInfo,
+    taken: std::cell::Cell<bool>,
+}
+
+impl Weights {
+    /// Opens the weights of `part`, named `stem` as their writer does: `stem.safetensors`, `stem.fp16.safetensors`,
+    /// or the shards that `stem.safetensors.index.json` lists; the first that exists.
+    pub(crate) fn open(
+        folder: &mut Folder,
+        part: &str,
+        stem: &str,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut weights = Self {
+            device: device.clone(),
+            shards: Vec::new(),
+            tensors: HashMap::new(),
+        };
+        let single = [
+            format!("{part}/{stem}.safetensors"),
+            format!("{part}/{stem}.fp16.safetensors"),
+        ];
+        let index = format!("{part}/{stem}.safetensors.index.json");
+        match single.iter().find(|name| folder.has(name)) {
+            Some(name) => weights.add_shard(folder, name)?,
+            None if folder.has(&index) => {
+                for shard in shard_names(folder, &index)? {
+                    weights.add_shard(folder, &format!("{part}/{shard}"))?;
+                }
+            }
+            None => {
+                return Err(Error::Missing {
+                    file: single[0].clone(),
+                });
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The tensors whose names begin with `prefix.` (all, when empty).
+    pub(crate) fn part(&self, prefix: &str) -> Part<'_> {
+        Part {
+            weights: self,
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// Fails on a tensor that no layer asked for, except those that begin with one of `unused`.
+    pub(crate) fn finish(&self, unused: &[&str]) -> Result<()> {
+        let mut left: Vec<_> = self
+            .tensors
+            .iter()
+            .filter(|(name, entry)| {
+                !entry.taken.get() && !unused.iter().any(|prefix| name.starts_with(prefix))
+            })
+            .collect();
+        left.sort_by_key(|(name, _)| *name);
+        match left.first() {
+            Some((name, entry)) => Err(self.error(
+                entry.shard,
+                name,
+                "belongs to no layer of the configuration",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn add_shard(&mut self, folder: &mut Folder, name: &str) -> Result<()> {
+        let (mut file, size) = folder.file(name)?;
+        let bad = |problem: String| Error::Weights {
+            file: name.to_owned(),
+            problem,
+        };
+        let mut length = [0; 8];
+        file.read_exact(&mut length)
+            .map_err(|error| bad(format!("no header: {error}")))?;
+        let length = u64::from_le_bytes(length);
+        if length > TABLE_LIMIT || length > size - 8 {
+            return Err(bad(format!(
+                "its header claims {length} bytes of a file of {size}"
+            )));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header)
+            .map_err(|error| bad(format!("short header: {error}")))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| bad(error.to_string()))?;
+        let data = 8 + length;
+        let shard = self.shards.len();
+        for (tensor, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            let elements = info
+                .shape
+                .iter()
+                .try_fold(1_usize, |n, size| n.checked_mul(*size));
+            let bytes = elements
+                .and_then(|n| n.checked_mul(info.dtype.bitsize()))
+                .map(|bits| bits / 8);
+            if start > end || end as u64 > size - data || bytes != Some(end - start) {
+                return Err(bad(format!(
+                    "tensor `{tensor}` lies at {start}..{end}, which does not fit its shape or the file"
+                )));
+            }
+            let entry = Entry {
+                shard,
+                info: info.clone(),
+                taken: false.into(),
+            };
+            if self.tensors.insert(tensor.clone(), entry).is_some() {
+                return Err(bad(format!("tensor `{tensor}` is also in another shard")));
+            }
+        }
+        self.shards.push(Shard {
+            name: name.to_owned(),
+            file: file.into(),
+            data,
+        });
+        Ok(())
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(self.error(0, name, "is missing"));
+        };
+        // A 1x1 convolution and a linear layer hold the same numbers; old checkpoints have either.
+        let squeezed = |shape: &[usize]| {
+            shape
+                .iter()
+                .copied()
+                .filter(|size| *size != 1)
+                .collect::<Vec<_>>()
+        };
+        if squeezed(&entry.info.shape) != squeezed(shape) {
+            return Err(self.error(
+                entry.shard,
+                name,
+                format!("has shape {:?} where {shape:?} is needed", entry.info.shape),
+            ));
+        }
+        let shard = &self.shards[entry.shard];
+        let (start, end) = entry.info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let mut file = shard.file.borrow_mut();
+        file.seek(SeekFrom::Start(shard.data + start as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|source| Error::Read {
+                file: shard.name.clone(),
+                source,
+            })?;
+        let values: Vec<f32> = match entry.info.dtype {
+            Dtype::F32 => bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect(),
+            Dtype::F16 => bytes
+                .chunks_exact(2)
+                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            Dtype::BF16 => bytes
+                .chunks_exact(2)
+                .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
+                .collect(),
+            other => {
+                return Err(self.error(
+                    entry.shard,
+                    name,
+                    format!("is {other:?}; only F16, BF16 and F32 are run"),
+                ));
+            }
+        };
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(self.error(entry.shard, name, "holds numbers that are not finite"));
+        }
+        entry.taken.set(true);
+        Ok(Tensor::from_vec(values, shape, &self.device)?)
+    }
+
+    fn error(&self, shard: usize, tensor: &str, problem: impl Into<String>) -> Error {
+        let file = self
+            .shards
+            .get(shard)
+            .map(|shard| shard.name.clone())
+            .unwrap_or_default();
+        Error::Tensor {
+            file,
+            tensor: tensor.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// File names of the shards in an index, each once, in order.
+fn shard_names(folder: &mut Folder, index: &str) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let bytes = folder.bytes(index, TABLE_LIMIT)?;
+    let parsed: Index = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+        file: index.to_owned(),
+        source,
+    })?;
+    let mut names: Vec<_> = parsed.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    // A shard lies beside its index: anything else would reach out of the folder.
+    match names
+        .iter()
+        .find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
+    {
+        Some(name) => Err(Error::Weights {
+            file: index.to_owned(),
+            problem: format!("`{name}` is not a plain file name"),
+        }),
+        None => Ok(names),
+    }
+}
+
+/// The tensors under one prefix, as one layer sees them.
+#[derive(Debug, Clone)]
+pub(crate) struct Part<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Part<'_> {
+    /// The part `name` of this part.
+    pub(crate) fn at(&self, name: impl Display) -> Self {
+        Self {
+            weights: self.weights,
+            prefix: self.name(&name.to_string()),
+        }
+    }
+
+    /// Whether there is a tensor `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.weights.tensors.contains_key(&self.name(name))
+    }
+
+    /// The tensor `name`, which must have `shape` (up to dimensions of size 1), in `f32`.
+    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.weights.read(&self.name(name), shape)
+    }
+
+    /// An error about the tensor `name`.
+    pub(crate) fn error(&self, name: &str, problem: impl Into<String>) -> Error {
+        self.weights.error(0, &self.name(name), problem)
+    }
+
+    fn name(&self, name: &str) -> String {
+        if self.prefix.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
