@@ -1,0 +1,171 @@
+use std::collections::HashMap;
+
+use cuckoo_core::{ErrorKind, cai};
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../../coordinator.example.toml");
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator.toml");
+    std::fs::write(&path, text).unwrap();
+    let variables: HashMap<String, String> = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let environment = Environment::with_prefix(PREFIX)
+        .prefix_separator("__")
+        .separator("__")
+        .source(Some(variables));
+    Config::load_with(&path, environment)
+}
+
+#[test]
+fn the_example_is_the_default_in_words() {
+    let config = load(EXAMPLE, &[]).unwrap();
+    let settings = config.settings();
+    assert_eq!(settings.models[0].model.as_str(), "shapes");
+    assert_eq!(
+        Settings {
+            models: Vec::new(),
+            ..settings
+        },
+        Settings::default(),
+        "the example states every default"
+    );
+    assert!(config.listen.ip().is_loopback());
+    assert_eq!(
+        (config.listen, config.drain_seconds),
+        (default_listen(), default_drain_seconds())
+    );
+}
+
+#[test]
+fn every_line_that_is_commented_out_can_be_used() {
+    let all: String = EXAMPLE
+        .lines()
+        .map(|line| line.strip_prefix("#! ").unwrap_or(line))
+        .filter(|line| !line.starts_with("deployment ="))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert_ne!(all, EXAMPLE);
+    let config = load(&all, &[]).unwrap();
+    assert!(config.requester_token_file.is_some());
+    assert!(config.settings().models[0].model_hash.is_some());
+    assert_eq!(config.chain.deployment().unwrap().chain_id, 31_337);
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = load(
+        EXAMPLE,
+        &[
+            ("CUCKOO_COORDINATOR__LISTEN", "127.0.0.1:9000"),
+            ("CUCKOO_COORDINATOR__CHAIN__RPC", "http://127.0.0.1:9545"),
+            ("CUCKOO_COORDINATOR__SETTINGS__AUDIT_PROBABILITY", "0.5"),
+            ("CUCKOO_COORDINATOR__SETTINGS__LEASE_MILLIS", "20000"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.listen.port(), 9000);
+    assert_eq!(config.chain.rpc, "http://127.0.0.1:9545");
+    assert_eq!(config.settings().audit_probability, 0.5);
+    assert_eq!(config.settings().lease_millis, 20_000);
+}
+
+#[test]
+fn prices_are_decimal_cai() {
+    let price = |text: &str| {
+        let file = EXAMPLE.replace("price = \"0.01\"", &format!("price = {text}"));
+        assert_ne!(file, EXAMPLE);
+        load(&file, &[]).map(|config| config.settings().models[0].price)
+    };
+    assert_eq!(price("\"2\"").unwrap(), cai(2));
+    assert_eq!(
+        price("\"0.25\"").unwrap(),
+        cai(1) / cuckoo_core::U256::from(4)
+    );
+    assert!(price("\"cheap\"").is_err());
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let replaced = |from: &str, to: &str| {
+        assert!(EXAMPLE.contains(from), "{from}");
+        EXAMPLE.replacen(from, to, 1)
+    };
+    for (text, environment, named) in [
+        (format!("colour = 1\n{EXAMPLE}"), None, "colour"),
+        (format!("{EXAMPLE}\nlease_milis = 1\n"), None, "lease_milis"),
+        (replaced("rpc =", "rcp ="), None, "rcp"),
+        (
+            EXAMPLE.to_owned(),
+            Some(("CUCKOO_COORDINATOR__SETTINGS__SPEED", "9")),
+            "speed",
+        ),
+        (
+            EXAMPLE.to_owned(),
+            Some(("CUCKOO_COORDINATOR__LISTEN", "everywhere")),
+            "listen",
+        ),
+        (
+            replaced("lease_millis = 10000", "lease_millis = \"long\""),
+            None,
+            "lease_millis",
+        ),
+        (
+            replaced("lease_millis = 10000", "lease_millis = 1"),
+            None,
+            "heartbeat_millis",
+        ),
+        (
+            replaced("listen = \"127.0.0.1:8480\"", "listen = \"0.0.0.0:8480\""),
+            None,
+            "allow_public",
+        ),
+        (
+            replaced("[[models]]", "[[settings.models]]"),
+            None,
+            "models",
+        ),
+    ] {
+        let variables: Vec<_> = environment.into_iter().collect();
+        let error = load(&text, &variables).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{named}: {error}");
+        assert!(error.to_string().contains(named), "{named}: {error}");
+    }
+}
+
+#[test]
+fn a_public_address_is_fine_when_said_so() {
+    let text = EXAMPLE
+        .replace("listen = \"127.0.0.1:8480\"", "listen = \"0.0.0.0:8480\"")
+        .replace("allow_public = false", "allow_public = true");
+    assert!(load(&text, &[]).unwrap().allow_public);
+}
+
+#[test]
+fn no_file_and_half_a_deployment_are_told_apart() {
+    let error = Config::load(Path::new("/nowhere/coordinator.toml")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let both = EXAMPLE.replace(
+        "deployment = \"deployment.toml\"",
+        "deployment = \"deployment.toml\"\nchain_id = 1",
+    );
+    let error = load(&both, &[]).unwrap().chain.deployment().unwrap_err();
+    assert!(error.message().contains("either"), "{error}");
+}
+
+#[test]
+fn a_deployment_survives_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deployment.toml");
+    let deployment = Deployment {
+        chain_id: 31_337,
+        staking: Address::repeat_byte(0x5a),
+        payments: Address::repeat_byte(0x9b),
+    };
+    write_deployment(&path, &deployment).unwrap();
+    assert_eq!(read_deployment(&path).unwrap(), deployment);
+}

@@ -1,0 +1,115 @@
+//! The coordinator for operators: makes keys, deploys contracts, registers, serves.
+
+mod chain;
+mod config;
+mod key;
+mod register;
+mod run;
+mod secret;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cuckoo_core::{Error, Result};
+use tracing_subscriber::EnvFilter;
+
+/// Hands out tasks to miners by stake, audits what comes back and pays for it.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged to standard error, such as `info` or `cuckoo_coordinator=debug`.
+    #[arg(long, global = true, env = "CUCKOO_LOG", default_value = "info")]
+    log: String,
+}
+
+const EXAMPLES: &str = "\
+From nothing to a running coordinator (docs/operator.md walks through it):
+  cuckoo-coordinator key new --keystore operator.json
+  cuckoo-coordinator chain deploy --rpc http://127.0.0.1:8545 --keystore owner.json --out deployment.toml --demo
+  cuckoo-coordinator register --config coordinator.toml --owner owner.json --name demo --escrow 1000
+  cuckoo-coordinator run --config coordinator.toml
+
+Passwords are read from --password-file, else from the environment variable CUCKOO_PASSWORD, never from the command line.
+Each setting of coordinator.toml can be overridden, as in CUCKOO_COORDINATOR__CHAIN__RPC=http://10.0.0.7:8545.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves requesters and miners until Ctrl-C or SIGTERM; then finishes what was begun.
+    #[command(after_help = "\
+The first signal stops taking tasks and waits for open ones up to drain_seconds; a second one stops at once.
+
+Example:
+  cuckoo-coordinator run --config coordinator.toml")]
+    Run {
+        /// Settings; coordinator.example.toml shows them all.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes, imports and shows encrypted key files.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Deploys contracts and looks at them.
+    #[command(subcommand)]
+    Chain(chain::Command),
+    /// Registers this coordinator on chain: stakes, votes for it, deposits its escrow.
+    Register(register::Arguments),
+    /// Writes the OpenAPI document of the HTTP interface.
+    Openapi {
+        /// Where to; standard output when absent.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<()> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|source| {
+        Error::invalid("--log is a level or `target=level` pairs, such as info").with_source(source)
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::unavailable("cannot start threads").with_source(source))?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run { config } => run::run(&config).await,
+            Command::Key(command) => key::execute(command),
+            Command::Chain(command) => chain::execute(command).await,
+            Command::Register(arguments) => register::register(arguments).await,
+            Command::Openapi { out } => write_openapi(out),
+        }
+    });
+    // Nothing that still runs matters once the command is done.
+    runtime.shutdown_background();
+    result
+}
+
+fn write_openapi(out: Option<PathBuf>) -> Result<()> {
+    let document = cuckoo_coordinator::openapi();
+    match out {
+        Some(path) => std::fs::write(&path, document).map_err(|source| {
+            Error::unavailable(format!("cannot write {}", path.display())).with_source(source)
+        }),
+        None => {
+            print!("{document}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Serving, from the first connection to the chain to the last answer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
+use cuckoo_core::{
+    Clock as _, Error, ErrorKind, Key, Result, RpcStaking, SessionToken, SystemClock,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::secret::read_line;
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Serves until the first signal, then drains; the second ends the process.
+pub(crate) async fn run(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    let operator = config.operator.load_key()?;
+    let token = config
+        .requester_token_file
+        .as_deref()
+        .map(read_line)
+        .transpose()?;
+    if config.allow_public && token.is_none() {
+        tracing::warn!(
+            "anybody who reaches {} may submit tasks; set requester_token_file",
+            config.listen
+        );
+    }
+    let signalled = watch_signals()?;
+    // Before the chain, so that a port in use shows at once.
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| {
+        Error::unavailable(format!(
+            "cannot listen on {}; is another coordinator running? Set `listen` to another port",
+            config.listen
+        ))
+        .with_source(source)
+    })?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let coordinator = tokio::select! {
+        () = signalled.cancelled() => return Ok(()),
+        coordinator = start(&config, operator) => coordinator?,
+    };
+    let routes = match token {
+        Some(token) => router_with_requester_token(coordinator.clone(), &SessionToken::new(token)),
+        None => router(coordinator.clone()),
+    };
+    tracing::info!("listening on http://{address}");
+    let drained = async {
+        signalled.cancelled().await;
+        tracing::info!(
+            "stopping: no new tasks, up to {} s for those begun; signal again to stop at once",
+            config.drain_seconds
+        );
+        coordinator
+            .shutdown(Duration::from_secs(config.drain_seconds))
+            .await;
+    };
+    serve(listener, routes, drained).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
+async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
+    let deployment = config.chain.deployment()?;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let attempt = async {
+            let chain = RpcStaking::connect(&config.chain.rpc, deployment).await?;
+            Coordinator::builder()
+                .settings(config.settings())
+                .chain(Arc::new(chain))
+                .operator(operator.clone())
+                .start()
+                .await
+        };
+        match attempt.await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(
+                    "the chain cannot be reached, trying again in {} s; is the node at [chain] rpc running? ({error})",
+                    pause.as_secs()
+                );
+                SystemClock.sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            started => return started,
+        }
+    }
+}
+
+/// A token that the first Ctrl-C or SIGTERM cancels; the second ends the process with the status shells expect.
+fn watch_signals() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let unheard = |source| Error::unavailable("cannot listen for signals").with_source(source);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+    let token = CancellationToken::new();
+    let first = token.clone();
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+                _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            };
+            if first.is_cancelled() {
+                std::process::exit(128 + number);
+            }
+            first.cancel();
+        }
+    });
+    Ok(token)
+}

@@ -1,0 +1,66 @@
+//! Errors as responses.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use cuckoo_core::{Error, ErrorBody, ErrorKind, Retry};
+
+/// An error and the status it is answered with.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: Error,
+}
+
+impl Refusal {
+    /// A refusal whose status says more than its error's kind does.
+    pub(super) fn with_status(status: StatusCode, error: Error) -> Self {
+        Self { status, error }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let status = StatusCode::from_u16(error.kind().http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, error }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self { status, error } = self;
+        if error.kind() == ErrorKind::Internal {
+            tracing::error!(%error, "request failed");
+        } else {
+            tracing::debug!(%status, %error, "request refused");
+        }
+        let mut response = (status, Json(ErrorBody::from(&error))).into_response();
+        let headers = response.headers_mut();
+        if error.retry() == Retry::Later {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub(super) async fn unknown_route(uri: Uri) -> Refusal {
+    Error::not_found(format!(
+        "there is no {}; /openapi.json lists what there is",
+        uri.path()
+    ))
+    .into()
+}
+
+pub(super) async fn wrong_method(uri: Uri) -> Refusal {
+    Refusal::with_status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        Error::invalid(format!(
+            "{} does not take this method; the Allow header names those it takes",
+            uri.path()
+        )),
+    )
+}

@@ -1,0 +1,51 @@
+//! The OpenAPI document of the HTTP interface, generated from its routes and types.
+
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+/// The OpenAPI document as pretty JSON: what `GET /openapi.json` answers and `openapi.json` in this crate holds.
+pub fn openapi() -> String {
+    render(crate::http::routes().into_openapi())
+}
+
+/// What stands before the routes.
+pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    #[openapi(
+        info(
+            title = "Cuckoo coordinator",
+            description = "Takes tasks from requesters, hands them to miners, and pays for verified work. \
+                           Amounts are wei of CAI as decimal text or 0x quantities; times are milliseconds."
+        ),
+        tags(
+            (name = "requester", description = "Submit tasks and fetch what came of them"),
+            (name = "miner", description = "Sessions, work, results"),
+            (name = "operator", description = "Health and this document"),
+        )
+    )]
+    struct Preamble;
+
+    let mut document = Preamble::openapi();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("session", bearer("The token of an open session"));
+    components.add_security_scheme(
+        "requester",
+        bearer("The requester token, where the coordinator was started with one"),
+    );
+    document
+}
+
+pub(crate) fn render(document: utoipa::openapi::OpenApi) -> String {
+    // The document is plain data; were it ever not, the drift test would show the error in its place.
+    let mut text = document
+        .to_pretty_json()
+        .unwrap_or_else(|error| error.to_string());
+    text.push('\n');
+    text
+}
+
+fn bearer(description: &str) -> SecurityScheme {
+    let mut scheme = Http::new(HttpAuthScheme::Bearer);
+    scheme.description = Some(description.to_owned());
+    SecurityScheme::Http(scheme)
+}

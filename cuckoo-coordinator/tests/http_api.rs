@@ -1,0 +1,10 @@
+//! The coordinator over real HTTP on loopback, and the protocol's behaviour over HTTP and in process.
+
+#[path = "http_api/market.rs"]
+mod market;
+#[path = "http_api/openapi.rs"]
+mod openapi;
+#[path = "http_api/protocol.rs"]
+mod protocol;
+#[path = "http_api/requests.rs"]
+mod requests;

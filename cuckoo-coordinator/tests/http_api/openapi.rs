@@ -1,0 +1,61 @@
+//! The committed OpenAPI document against the code.
+
+use serde_json::Value;
+
+const COMMITTED: &str = include_str!("../../openapi.json");
+
+#[test]
+fn the_committed_document_is_the_generated_one() {
+    assert!(
+        cuckoo_coordinator::openapi() == COMMITTED,
+        "the interface changed: run `make openapi` and commit cuckoo-coordinator/openapi.json"
+    );
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_route_is_described() {
+    let document: Value = serde_json::from_str(COMMITTED).unwrap();
+    let mut references = Vec::new();
+    collect_references(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.strip_prefix('#').expect("a local reference");
+        assert!(
+            document.pointer(pointer).is_some(),
+            "{reference} leads nowhere"
+        );
+    }
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 13);
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().unwrap() {
+            for field in ["summary", "tags", "responses"] {
+                assert!(
+                    !operation[field].is_null(),
+                    "{method} {path} has no {field}"
+                );
+            }
+        }
+    }
+    for kind in ["requester", "session"] {
+        assert_eq!(
+            document["components"]["securitySchemes"][kind]["scheme"],
+            "bearer"
+        );
+    }
+}
+
+fn collect_references<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field.as_str() {
+                    Some(reference) if name == "$ref" => into.push(reference),
+                    _ => collect_references(field, into),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+        _ => {}
+    }
+}
