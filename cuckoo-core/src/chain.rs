@@ -1,5 +1,20 @@
 //! The staking contract as the market sees it: who is registered, with which weight, and every write.
 
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod abi;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod deploy;
+#[cfg(feature = "dev-chain")]
+mod dev;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod events;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod evm;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod evm_staking;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod revert;
+
 use std::fmt;
 
 use alloy::primitives::{Address, B256, U256};
@@ -9,6 +24,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::amount::Wei;
 use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
+
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+pub use deploy::DeployConfig;
+#[cfg(feature = "dev-chain")]
+pub use dev::DevChain;
 
 /// What a node is registered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -160,6 +180,21 @@ pub struct Registration {
     pub consent: Signature,
 }
 
+/// Stake to take from a node, by a contract or key that the market's admin allowed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slash {
+    /// The node at fault.
+    pub node: NodeId,
+    /// At most this much, in wei.
+    pub amount: Wei,
+    /// The id of what proves the fault; each is punished once.
+    pub evidence: B256,
+    /// Who reported it and is rewarded.
+    pub reporter: Address,
+    /// Who was wronged and is compensated.
+    pub wronged: Address,
+}
+
 /// A coordinator's escrow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escrow {
@@ -241,6 +276,8 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         owner: &Key,
         registration: Registration,
     ) -> Result<(NodeId, TxReceipt)>;
+    /// Replaces what the public is told about a node.
+    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt>;
     /// Replaces a node's operator; `consent` is the new operator's.
     async fn rotate_operator(
         &self,
@@ -252,6 +289,16 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     ) -> Result<TxReceipt>;
     /// Retires a node for good.
     async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt>;
+
+    /// Allows or forbids an account to slash; only the market's admin may.
+    async fn set_verifier(
+        &self,
+        admin: &Key,
+        verifier: Address,
+        allowed: bool,
+    ) -> Result<TxReceipt>;
+    /// Takes stake from a node at fault; gives what was taken, in wei. Only verifiers may.
+    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)>;
 
     /// Adds CAI to a coordinator's escrow.
     async fn deposit_escrow(

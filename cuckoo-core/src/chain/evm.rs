@@ -1,0 +1,90 @@
+//! What the contracts need of a chain: read, write, watch. `DevChain` executes in process, `RpcStaking` asks a node.
+
+use std::fmt;
+
+use alloy::primitives::{Address, Log, TxKind, U256};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use super::TxReceipt;
+use crate::{Error, Key, Result};
+
+/// A block, as far as the market looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Its number.
+    pub(crate) number: u64,
+    /// Its time, in seconds since the Unix epoch.
+    pub(crate) time: u64,
+}
+
+/// A transaction that succeeded, with what it left behind.
+#[derive(Debug, Clone)]
+pub(crate) struct Mined {
+    pub(crate) receipt: TxReceipt,
+    /// The contract it created.
+    pub(crate) contract: Option<Address>,
+    pub(crate) logs: Vec<Log>,
+}
+
+/// A log and the block it is in.
+#[derive(Debug, Clone)]
+pub(crate) struct MinedLog {
+    pub(crate) block: u64,
+    pub(crate) log: Log,
+}
+
+/// Why a call or transaction did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The contract reverted with this data; only the caller knows the contract's errors.
+    Reverted(Bytes),
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A chain that executes contracts.
+#[async_trait]
+pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
+    /// A block that stays readable, so that several calls see one state.
+    type At: Send + Sync;
+
+    /// EIP-155 chain id.
+    fn chain_id(&self) -> u64;
+
+    /// The latest block.
+    async fn head(&self) -> Result<(Head, Self::At)>;
+
+    /// CAI of an account at the latest block, in wei.
+    async fn balance(&self, account: Address) -> Result<U256>;
+
+    /// Executes a call without a transaction, at a pinned block or at the latest.
+    async fn call(
+        &self,
+        at: Option<&Self::At>,
+        to: Address,
+        data: Bytes,
+    ) -> Result<Bytes, Failure>;
+
+    /// Sends a transaction and waits until it is in a block.
+    async fn send(
+        &self,
+        from: &Key,
+        to: TxKind,
+        value: U256,
+        data: Bytes,
+    ) -> Result<Mined, Failure>;
+
+    /// Logs of these contracts in every block after the latest one, in order. A gap is an error item.
+    async fn logs(
+        &self,
+        contracts: Vec<Address>,
+    ) -> Result<BoxStream<'static, Result<MinedLog>>>;
+}
