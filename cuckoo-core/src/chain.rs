@@ -14,6 +14,8 @@ mod evm;
 mod evm_staking;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod revert;
+#[cfg(feature = "rpc")]
+mod rpc;
 
 use std::fmt;
 
@@ -29,6 +31,10 @@ use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 pub use deploy::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
+#[cfg(feature = "rpc")]
+pub use rpc::{RpcSettings, RpcStaking};
+#[cfg(feature = "testing")]
+pub(crate) use rpc::provider;
 
 /// What a node is registered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ mod clock;
 mod enrolment;
 mod entropy;
 mod error;
+#[cfg(feature = "http")]
+mod http;
 mod id;
 mod key;
 mod keystore;
@@ -20,6 +22,8 @@ mod receipt;
 mod scheduler;
 mod signing;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use alloy::primitives::{Address, B256, U256};
 pub use bytes::Bytes;
@@ -34,10 +38,14 @@ pub use chain::{
 pub use chain::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use chain::DevChain;
+#[cfg(feature = "rpc")]
+pub use chain::{RpcSettings, RpcStaking};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use enrolment::{Enrolment, EnrolmentPlan};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::{Error, ErrorKind, Result, Retry};
+#[cfg(feature = "http")]
+pub use http::http_client;
 pub use id::{LeaseId, ModelId, NodeId, TaskId};
 pub use key::{Key, Signature};
 pub use keystore::{load_key, save_key};

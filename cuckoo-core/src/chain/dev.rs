@@ -16,8 +16,8 @@ use revm::state::EvmState;
 use revm::{Context, DatabaseCommit as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::evm_staking::EvmStaking;
 use super::evm::{Evm, Failure, Head, Mined, MinedLog};
+use super::evm_staking::EvmStaking;
 use super::{DeployConfig, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Deployment, Error, Key, Result, format_cai};
 
@@ -130,7 +130,9 @@ impl DevChain {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when they are not, or the deployment names another chain.
     pub async fn contracts(&self, deployment: Deployment) -> Result<Arc<dyn StakingContract>> {
-        Ok(Arc::new(EvmStaking::attach(self.clone(), deployment).await?))
+        Ok(Arc::new(
+            EvmStaking::attach(self.clone(), deployment).await?,
+        ))
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -201,7 +203,9 @@ fn execute(
 }
 
 /// What a successful execution gave, or how it failed.
-fn succeeded(result: ExecutionResult) -> Result<(Output, Vec<alloy::primitives::Log>, u64), Failure> {
+fn succeeded(
+    result: ExecutionResult,
+) -> Result<(Output, Vec<alloy::primitives::Log>, u64), Failure> {
     match result {
         ExecutionResult::Success {
             output, logs, gas, ..
@@ -315,10 +319,7 @@ impl Evm for DevChain {
         })
     }
 
-    async fn logs(
-        &self,
-        contracts: Vec<Address>,
-    ) -> Result<BoxStream<'static, Result<MinedLog>>> {
+    async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>> {
         let receiver = self.shared.logs.subscribe();
         let items = stream::unfold(receiver, |mut receiver| async move {
             match receiver.recv().await {

@@ -6,7 +6,7 @@ use alloy::sol_types::SolEventInterface as _;
 use super::abi::payments::Payments::{self, PaymentsEvents};
 use super::abi::staking::Staking::{self, StakingEvents};
 use super::evm::MinedLog;
-use super::{Change, ChainEvent};
+use super::{ChainEvent, Change};
 use crate::{Deployment, NodeId};
 
 /// The change that a log tells of; none for accounts' own affairs and for events of later contracts.

@@ -66,12 +66,8 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     async fn balance(&self, account: Address) -> Result<U256>;
 
     /// Executes a call without a transaction, at a pinned block or at the latest.
-    async fn call(
-        &self,
-        at: Option<&Self::At>,
-        to: Address,
-        data: Bytes,
-    ) -> Result<Bytes, Failure>;
+    async fn call(&self, at: Option<&Self::At>, to: Address, data: Bytes)
+    -> Result<Bytes, Failure>;
 
     /// Sends a transaction and waits until it is in a block.
     async fn send(
@@ -83,8 +79,5 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Mined, Failure>;
 
     /// Logs of these contracts in every block after the latest one, in order. A gap is an error item.
-    async fn logs(
-        &self,
-        contracts: Vec<Address>,
-    ) -> Result<BoxStream<'static, Result<MinedLog>>>;
+    async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>>;
 }

@@ -10,13 +10,11 @@ use super::abi::payments::Payments;
 use super::abi::staking::Staking;
 use super::evm::{Evm, Failure, Mined};
 use super::{
-    Change, Escrow, Node, NodeKind, Profile, Registration, Slash, Snapshot, StakingContract, TxReceipt,
-    Vote, events,
+    Change, Escrow, Node, NodeKind, Profile, Registration, Slash, Snapshot, StakingContract,
+    TxReceipt, Vote, events,
 };
 use crate::amount::Wei;
-use crate::{
-    Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher, format_cai,
-};
+use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher, format_cai};
 
 /// Nodes read at once: profiles of the longest kind stay within what a node's `eth_call` allows.
 const PAGE: u64 = 50;
@@ -193,7 +191,12 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
                 first,
                 count: PAGE.min(count - first + 1),
             };
-            for (view, id) in self.read(Some(&at), staking, page).await?.into_iter().zip(first..) {
+            for (view, id) in self
+                .read(Some(&at), staking, page)
+                .await?
+                .into_iter()
+                .zip(first..)
+            {
                 if view.id != id {
                     return Err(Error::chain(format!(
                         "the staking contract gave node {} where node {id} belongs; check the endpoint",
@@ -242,7 +245,8 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
     }
 
     async fn free_stake(&self, account: Address) -> Result<Wei> {
-        self.staking(Staking::freeStakeCall { staker: account }).await
+        self.staking(Staking::freeStakeCall { staker: account })
+            .await
     }
 
     async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote> {

@@ -236,7 +236,10 @@ mod tests {
         .abi_encode();
         let text = explain(&data);
         assert!(text.starts_with("InsufficientFreeStake: 0x0101"), "{text}");
-        assert!(text.contains("has 1 CAI of free stake and needs 2 CAI"), "{text}");
+        assert!(
+            text.contains("has 1 CAI of free stake and needs 2 CAI"),
+            "{text}"
+        );
 
         let data = Payments::EscrowEmpty { coordinator: 3 }.abi_encode();
         assert!(explain(&data).contains("coordinator node 3 has no escrow left"));

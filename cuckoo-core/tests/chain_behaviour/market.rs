@@ -1,0 +1,143 @@
+//! One deployed market on the chain under test, and what the suite does with it again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuckoo_core::testing::Anvil;
+use cuckoo_core::{
+    B256, DeployConfig, DevChain, Key, Node, NodeId, NodeKind, Profile, RpcSettings, RpcStaking,
+    StakingContract, SystemClock, U256, Wei, cai, register_with_consent,
+};
+
+/// The chain under test.
+enum Chain {
+    InProcess(DevChain),
+    Anvil(Anvil),
+}
+
+/// A market without nodes.
+pub struct Market {
+    chain: Chain,
+    pub contracts: Arc<dyn StakingContract>,
+    pub admin: Key,
+    pub config: DeployConfig,
+}
+
+/// The key number `number`, the same in every run.
+pub fn key(number: u16) -> Key {
+    Key::from_bytes(B256::from(
+        U256::from(0xc0c_0000) + U256::from(number) + U256::ONE,
+    ))
+    .unwrap()
+}
+
+pub fn profile(name: &str) -> Profile {
+    Profile {
+        name: name.into(),
+        ..Profile::default()
+    }
+}
+
+/// Epochs long enough that a test's lines fall into one.
+fn config() -> DeployConfig {
+    DeployConfig {
+        epoch_seconds: 3_600,
+        unbonding_seconds: 7_200,
+        withdrawal_delay_seconds: 3_600,
+        ..DeployConfig::default()
+    }
+}
+
+impl Market {
+    pub async fn in_process() -> Self {
+        let chain = DevChain::new(Arc::new(SystemClock));
+        let (admin, config) = (key(0), config());
+        chain.fund(admin.address(), cai(10));
+        let contracts = chain.deploy(&admin, &config).await.unwrap();
+        Self {
+            chain: Chain::InProcess(chain),
+            contracts,
+            admin,
+            config,
+        }
+    }
+
+    pub async fn on_anvil() -> Self {
+        let anvil = Anvil::start().await.unwrap();
+        let (admin, config) = (key(0), config());
+        anvil.fund(admin.address(), cai(10)).await.unwrap();
+        let settings = RpcSettings::new(anvil.url());
+        let contracts = RpcStaking::deploy(&settings, &admin, &config, Arc::new(SystemClock))
+            .await
+            .unwrap();
+        Self {
+            chain: Chain::Anvil(anvil),
+            contracts,
+            admin,
+            config,
+        }
+    }
+
+    /// Moves the chain's time.
+    pub async fn advance(&self, seconds: u64) {
+        let duration = Duration::from_secs(seconds);
+        match &self.chain {
+            Chain::InProcess(chain) => chain.advance(duration),
+            Chain::Anvil(anvil) => anvil.advance(duration).await.unwrap(),
+        }
+    }
+
+    /// Moves the chain's time by an epoch.
+    pub async fn next_epoch(&self) {
+        self.advance(self.config.epoch_seconds).await;
+    }
+
+    /// The account number `number` with `amount` wei.
+    pub async fn funded(&self, number: u16, amount: Wei) -> Key {
+        let key = key(number);
+        match &self.chain {
+            Chain::InProcess(chain) => chain.fund(key.address(), amount),
+            Chain::Anvil(anvil) => anvil.fund(key.address(), amount).await.unwrap(),
+        }
+        key
+    }
+
+    /// The operator of the node whose owner is account `number`.
+    pub fn operator(&self, number: u16) -> Key {
+        key(10_000 + number)
+    }
+
+    /// An active miner and its owner, account `number`.
+    pub async fn miner(&self, number: u16) -> (NodeId, Key) {
+        self.node_of(number, NodeKind::Miner, cai(20_000)).await
+    }
+
+    /// An active coordinator and its owner, account `number`.
+    pub async fn coordinator(&self, number: u16) -> (NodeId, Key) {
+        self.node_of(number, NodeKind::Coordinator, cai(2_000_000))
+            .await
+    }
+
+    async fn node_of(&self, number: u16, kind: NodeKind, vote: Wei) -> (NodeId, Key) {
+        let owner = self.funded(number, vote + cai(1_000)).await;
+        let (id, _) = register_with_consent(
+            &*self.contracts,
+            &owner,
+            &self.operator(number),
+            kind,
+            profile("node"),
+            0,
+        )
+        .await
+        .unwrap();
+        self.contracts.stake(&owner, vote).await.unwrap();
+        self.contracts.vote(&owner, id, vote).await.unwrap();
+        (id, owner)
+    }
+
+    /// The node as it is now.
+    pub async fn node(&self, id: NodeId) -> Node {
+        let snapshot = self.contracts.snapshot().await.unwrap();
+        snapshot.node(id).unwrap().clone()
+    }
+}
