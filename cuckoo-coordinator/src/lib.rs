@@ -1,1 +1,43 @@
-//! placeholder
+//! Takes tasks, assigns them to miners by stake, audits the results and pays for them: a coordinator to embed.
+//!
+//! Data flows one way, one file per stage: [`Coordinator::submit`] → admission → [`TaskStore`] → dispatch → a miner's
+//! poll → its receipt → verification and audit → settlement → [`TaskHandle::result`]. A miner drives the coordinator
+//! through [`cuckoo_core::TaskProtocol`], in process by [`Coordinator::protocol`].
+#![deny(missing_docs)]
+
+mod admission;
+mod audit;
+mod builder;
+mod coordinator;
+mod dispatch;
+mod events;
+mod evidence;
+mod handle;
+mod http;
+mod journal;
+mod market;
+mod openapi;
+mod protocol;
+mod registry;
+mod settings;
+mod settle;
+mod status;
+mod store;
+mod timers;
+mod verify;
+mod weights;
+
+pub use audit::Verdict;
+pub use builder::CoordinatorBuilder;
+pub use coordinator::Coordinator;
+pub use events::{Event, MarketEvent};
+pub use evidence::{Evidence, Exhibit};
+pub use handle::TaskHandle;
+pub use http::{router, router_with_requester_token, serve};
+pub use openapi::openapi;
+pub use settings::{ModelSettings, Settings};
+pub use status::{MarketStatus, MinerStatus};
+pub use store::{
+    Account, MemoryStore, Outcome, Payment, PaymentReply, Received, TaskRecord, TaskStore,
+    Versioned,
+};

@@ -1,11 +1,10 @@
 //! The contracts: put on a chain, looked at.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Subcommand;
-use cuckoo_core::{
-    DeployConfig, Error, NodeKind, Result, RpcStaking, StakingContract as _, format_cai, load_key,
-};
+use cuckoo_core::{DeployConfig, Error, NodeKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, format_cai, load_key};
 
 use crate::config::{Config, write_deployment};
 use crate::secret::{Keystore, password};
@@ -46,9 +45,8 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
             demo,
         } => deploy(&rpc, &keystore, out, demo).await,
         Command::Status { config } => {
-            let chain = Config::load(&config)?.chain;
-            let chain = RpcStaking::connect(&chain.rpc, chain.deployment()?).await?;
-            status(&chain).await
+            let chain = Config::load(&config)?.chain.connect().await?;
+            status(chain.as_ref()).await
         }
     }
 }
@@ -69,7 +67,8 @@ async fn deploy(rpc: &str, keystore: &Keystore, out: PathBuf, demo: bool) -> Res
     } else {
         DeployConfig::default()
     };
-    let chain = RpcStaking::deploy(rpc, &admin, &config).await?;
+    let rpc = RpcSettings::new(rpc);
+    let chain = RpcStaking::deploy(&rpc, &admin, &config, Arc::new(SystemClock)).await?;
     let deployment = chain.deployment();
     write_deployment(&out, &deployment)?;
     println!(
@@ -80,7 +79,7 @@ async fn deploy(rpc: &str, keystore: &Keystore, out: PathBuf, demo: bool) -> Res
     Ok(())
 }
 
-async fn status(chain: &RpcStaking) -> Result<()> {
+async fn status(chain: &dyn StakingContract) -> Result<()> {
     let snapshot = chain.snapshot().await?;
     println!(
         "block {}, epoch {}, {} nodes",

@@ -2,11 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{Environment, File, FileFormat};
 use cuckoo_coordinator::{ModelSettings, Settings};
-use cuckoo_core::{Address, Deployment, Error, Key, Result, load_key};
-use serde::Deserialize;
+use cuckoo_core::{Address, Deployment, Error, Key, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, load_key};
+use serde::{Deserialize, Deserializer};
 
 use crate::secret::password;
 
@@ -35,7 +36,9 @@ pub(crate) struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChainConfig {
-    pub(crate) rpc: String,
+    // Its `Debug` hides the part of the address that may be a provider's key.
+    #[serde(deserialize_with = "rpc_at")]
+    pub(crate) rpc: RpcSettings,
     deployment: Option<PathBuf>,
     chain_id: Option<u64>,
     staking: Option<Address>,
@@ -48,6 +51,10 @@ pub(crate) struct ChainConfig {
 pub(crate) struct OperatorConfig {
     keystore: PathBuf,
     password_file: Option<PathBuf>,
+}
+
+fn rpc_at<'de, D: Deserializer<'de>>(from: D) -> Result<RpcSettings, D::Error> {
+    String::deserialize(from).map(RpcSettings::new)
 }
 
 fn default_listen() -> SocketAddr {
@@ -129,6 +136,11 @@ impl Config {
 }
 
 impl ChainConfig {
+    /// The contracts, reached through the node.
+    pub(crate) async fn connect(&self) -> Result<Arc<dyn StakingContract>> {
+        RpcStaking::connect(&self.rpc, self.deployment()?, Arc::new(SystemClock)).await
+    }
+
     /// The contracts, from the deployment file or the three values.
     pub(crate) fn deployment(&self) -> Result<Deployment> {
         match (&self.deployment, self.chain_id, self.staking, self.payments) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use cuckoo_core::{
-    Enrolment, Error, NodeKind, Profile, Result, RpcStaking, Wei, load_key, parse_cai,
+    Enrolment, Error, NodeKind, Profile, Result, Wei, load_key, parse_cai,
 };
 
 use crate::config::Config;
@@ -61,7 +61,7 @@ pub(crate) async fn register(arguments: Arguments) -> Result<()> {
         &password(arguments.owner_password_file.as_deref())?,
     )?;
     let operator = config.operator.load_key()?;
-    let chain = RpcStaking::connect(&config.chain.rpc, config.chain.deployment()?).await?;
+    let chain = config.chain.connect().await?;
     let enrolment = Enrolment {
         kind: NodeKind::Coordinator,
         profile: Profile {
@@ -75,7 +75,7 @@ pub(crate) async fn register(arguments: Arguments) -> Result<()> {
         escrow: arguments.escrow,
     };
     let plan = enrolment
-        .plan(&chain, owner.address(), operator.address())
+        .plan(chain.as_ref(), owner.address(), operator.address())
         .await?;
     println!("{plan}");
     if plan.is_done() {
@@ -84,7 +84,7 @@ pub(crate) async fn register(arguments: Arguments) -> Result<()> {
     if !arguments.yes && !confirmed()? {
         return Err(Error::cancelled("nothing was sent"));
     }
-    let node = plan.execute(&chain, &owner, &operator).await?;
+    let node = plan.execute(chain.as_ref(), &owner, &operator).await?;
     println!("registered as {node}; its votes count from the next epoch");
     Ok(())
 }

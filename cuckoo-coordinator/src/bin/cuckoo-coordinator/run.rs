@@ -1,12 +1,11 @@
 //! Serving, from the first connection to the chain to the last answer.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
 use cuckoo_core::{
-    Clock as _, Error, ErrorKind, Key, Result, RpcStaking, SessionToken, SystemClock,
+    Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -68,14 +67,13 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
 
 /// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
 async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
-    let deployment = config.chain.deployment()?;
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
-            let chain = RpcStaking::connect(&config.chain.rpc, deployment).await?;
+            let chain = config.chain.connect().await?;
             Coordinator::builder()
                 .settings(config.settings())
-                .chain(Arc::new(chain))
+                .chain(chain)
                 .operator(operator.clone())
                 .start()
                 .await

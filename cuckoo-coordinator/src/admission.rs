@@ -1,0 +1,158 @@
+//! Admission: turns what a requester asks for into a task that any miner can repeat exactly, or says why not.
+
+use std::time::Duration;
+
+use cuckoo_core::{
+    Entropy, Error, Result, Task, TaskId, TaskSpec, Timestamp, format_cai, payload_hash,
+};
+use serde_json::Value;
+
+use crate::Settings;
+
+/// Checks `spec` and fixes everything that is signed for: the input's exact text (with a seed), its hash and the price.
+///
+/// # Errors
+/// `NotFound` for a model that is not served, `Invalid` for an input or timeout out of bounds, `Rejected` when the
+/// requester offers less than the price.
+pub(crate) fn admit(
+    spec: TaskSpec,
+    settings: &Settings,
+    entropy: &dyn Entropy,
+    now: Timestamp,
+) -> Result<Task> {
+    let Some(model) = settings.model(&spec.model) else {
+        let served: Vec<_> = settings
+            .models
+            .iter()
+            .map(|entry| entry.model.as_str())
+            .collect();
+        return Err(Error::not_found(format!(
+            "no model `{}` here; this coordinator serves {}",
+            spec.model,
+            served.join(", ")
+        )));
+    };
+    if let Some(offered) = spec.max_price
+        && offered < model.price
+    {
+        return Err(Error::rejected(format!(
+            "a task on `{}` costs {} CAI and at most {} is offered; raise max_price",
+            spec.model,
+            format_cai(model.price),
+            format_cai(offered)
+        )));
+    }
+    let timeout = spec
+        .timeout_millis
+        .unwrap_or(settings.default_timeout_millis);
+    if !(1..=settings.max_timeout_millis).contains(&timeout) {
+        return Err(Error::invalid(format!(
+            "timeout_millis is {timeout}; it must be 1 to {}",
+            settings.max_timeout_millis
+        )));
+    }
+    let input = seal(spec.input, settings, entropy)?;
+    Ok(Task {
+        id: TaskId::random(entropy),
+        model: spec.model,
+        input_hash: payload_hash(input.as_bytes()),
+        input,
+        price: model.price,
+        submitted_at: now,
+        deadline: now.after(Duration::from_millis(timeout)),
+    })
+}
+
+/// The input as the one text that is hashed and signed for.
+fn seal(input: Value, settings: &Settings, entropy: &dyn Entropy) -> Result<String> {
+    let Value::Object(mut input) = input else {
+        return Err(Error::invalid(
+            "the input must be a JSON object such as {\"prompt\": \"a red circle\"}",
+        ));
+    };
+    // 53 bits: what every language's JSON numbers hold exactly.
+    input
+        .entry("seed")
+        .or_insert_with(|| Value::from(entropy.number() >> 11));
+    let text = Value::Object(input).to_string();
+    if text.len() > settings.max_input_bytes {
+        return Err(Error::invalid(format!(
+            "the input is {} bytes of JSON; at most {} are taken: shorten it",
+            text.len(),
+            settings.max_input_bytes
+        )));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use cuckoo_core::{ErrorKind, SeededEntropy, Wei, cai};
+    use serde_json::json;
+
+    use super::*;
+    use crate::ModelSettings;
+
+    fn settings() -> Settings {
+        Settings {
+            models: vec![ModelSettings::new("shapes".parse().unwrap(), cai(1))],
+            max_input_bytes: 64,
+            ..Settings::default()
+        }
+    }
+
+    fn admit_input(input: Value) -> Result<Task> {
+        let spec = TaskSpec::new("shapes".parse().unwrap(), input);
+        admit(
+            spec,
+            &settings(),
+            &SeededEntropy::from_number(1),
+            Timestamp::from_millis(1_000),
+        )
+    }
+
+    #[test]
+    fn a_seed_is_added_once_and_hashed_with_the_input() {
+        let task = admit_input(json!({"prompt": "a"})).unwrap();
+        let input: Value = serde_json::from_str(&task.input).unwrap();
+        assert!(input["seed"].as_u64().unwrap() < 1 << 53);
+        assert_eq!(task.input_hash, payload_hash(task.input.as_bytes()));
+        assert_eq!(task.deadline, Timestamp::from_millis(121_000));
+        let given = admit_input(json!({"prompt": "a", "seed": 7})).unwrap();
+        assert_eq!(given.input, r#"{"prompt":"a","seed":7}"#);
+    }
+
+    #[test]
+    fn what_is_refused_says_why() {
+        let kind = |spec: TaskSpec| {
+            let error = admit(
+                spec,
+                &settings(),
+                &SeededEntropy::from_number(1),
+                Timestamp::default(),
+            );
+            error.unwrap_err().kind()
+        };
+        let spec = |input| TaskSpec::new("shapes".parse().unwrap(), input);
+        assert_eq!(kind(spec(json!("a red circle"))), ErrorKind::Invalid);
+        assert_eq!(
+            kind(spec(json!({"prompt": "x".repeat(65)}))),
+            ErrorKind::Invalid
+        );
+        assert_eq!(
+            kind(spec(json!({})).with_timeout(Duration::ZERO)),
+            ErrorKind::Invalid
+        );
+        assert_eq!(
+            kind(spec(json!({})).with_timeout(Duration::MAX)),
+            ErrorKind::Invalid
+        );
+        assert_eq!(
+            kind(TaskSpec::new("unknown".parse().unwrap(), json!({}))),
+            ErrorKind::NotFound
+        );
+        let mut cheap = spec(json!({}));
+        cheap.max_price = Some(cai(1) - Wei::from(1));
+        assert_eq!(kind(cheap), ErrorKind::Rejected);
+    }
+}

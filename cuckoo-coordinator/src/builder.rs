@@ -1,0 +1,154 @@
+//! How a coordinator is put together.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cuckoo_core::{Clock, Entropy, Error, Key, OsEntropy, Result, StakingContract, SystemClock};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::coordinator::{Inner, keep_time};
+use crate::market::Market;
+use crate::{Coordinator, MemoryStore, Settings, TaskStore, weights};
+
+/// Collects settings and components, then starts a [`Coordinator`]. Chain and operator are required.
+#[derive(Debug, Default)]
+pub struct CoordinatorBuilder {
+    settings: Settings,
+    chain: Option<Arc<dyn StakingContract>>,
+    operator: Option<Key>,
+    clock: Option<Arc<dyn Clock>>,
+    entropy: Option<Arc<dyn Entropy>>,
+    store: Option<Arc<dyn TaskStore>>,
+}
+
+impl CoordinatorBuilder {
+    /// How it behaves.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The staking contract of its market.
+    #[must_use]
+    pub fn chain(mut self, chain: Arc<dyn StakingContract>) -> Self {
+        self.chain = Some(chain);
+        self
+    }
+
+    /// The key it is registered with.
+    #[must_use]
+    pub fn operator(mut self, operator: Key) -> Self {
+        self.operator = Some(operator);
+        self
+    }
+
+    /// Its clock; the machine's when not called.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Its randomness; the operating system's when not called.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = Some(entropy);
+        self
+    }
+
+    /// Where it keeps tasks and pay; in memory when not called.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn TaskStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Starts it. Must be called inside a tokio runtime, which then drives its background work.
+    ///
+    /// # Errors
+    /// `Invalid` for settings out of bounds or a missing chain or operator, `Unauthorized` when the operator is not an
+    /// active coordinator on chain, `Unavailable` when the chain or the store is down.
+    pub async fn start(self) -> Result<Coordinator> {
+        self.settings.validate()?;
+        let chain = self
+            .chain
+            .ok_or_else(|| Error::invalid("a coordinator needs a chain"))?;
+        let operator = self
+            .operator
+            .ok_or_else(|| Error::invalid("a coordinator needs an operator key"))?;
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::invalid("start the coordinator inside a tokio runtime"))?;
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
+        let entropy = match self.entropy {
+            Some(entropy) => entropy,
+            None => Arc::new(OsEntropy::new()?),
+        };
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
+        let settings = Arc::new(self.settings);
+        let (snapshot, node) =
+            weights::first_look(chain.as_ref(), &operator, clock.as_ref()).await?;
+        let market = Market::new(
+            node.id,
+            operator.address(),
+            chain.deployment(),
+            Arc::clone(&settings),
+            Arc::clone(&entropy),
+            snapshot,
+        );
+        let inner = Arc::new(Inner {
+            node: node.id,
+            deployment: chain.deployment(),
+            operator,
+            settings,
+            clock,
+            entropy,
+            store,
+            market: Mutex::new(market),
+            timer_wake: Arc::new(Notify::new()),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            runtime,
+        });
+        restore(&inner).await?;
+        spawn_background(&inner, chain);
+        tracing::info!(coordinator = %node.id, "coordinator started");
+        Ok(Coordinator::new(inner))
+    }
+}
+
+/// Takes up what an earlier run left: pay, suspensions, open tasks.
+async fn restore(inner: &Arc<Inner>) -> Result<()> {
+    let accounts = inner.durably(|| inner.store.accounts()).await?;
+    let evidence = inner.durably(|| inner.store.evidence()).await?;
+    let unfinished = inner.durably(|| inner.store.unfinished()).await?;
+    inner.with(|market, now| {
+        for voucher in accounts.into_iter().filter_map(|account| account.voucher) {
+            market.know_voucher(voucher);
+        }
+        for evidence in evidence {
+            if let Some(miner) = market.miner(evidence.convicted) {
+                miner.suspended_by = Some(evidence.task.id);
+            }
+            market.evidence.push(evidence);
+        }
+        for task in unfinished {
+            market.restore(task, now);
+        }
+    });
+    Ok(())
+}
+
+fn spawn_background(inner: &Arc<Inner>, chain: Arc<dyn StakingContract>) {
+    let interval = Duration::from_millis(inner.settings.weights_refresh_millis);
+    let clock = || Arc::clone(&inner.clock);
+    let stop = || inner.stop.clone();
+    let watch = weights::watch(Arc::downgrade(inner), chain, clock(), interval, stop());
+    inner.tracker.spawn(watch);
+    let wake = Arc::clone(&inner.timer_wake);
+    inner
+        .tracker
+        .spawn(keep_time(Arc::downgrade(inner), clock(), wake, stop()));
+}

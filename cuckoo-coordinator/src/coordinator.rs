@@ -1,0 +1,237 @@
+//! The embeddable coordinator: wires the stages together.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use cuckoo_core::{
+    Clock, Deployment, Entropy, Error, Key, NodeId, Result, SignedVoucher, TaskId, TaskProtocol,
+    TaskResult, TaskSpec, Timestamp,
+};
+use tokio::sync::{Notify, broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::market::Market;
+use crate::protocol::InProcess;
+use crate::store::{Outcome, TaskStore};
+use crate::{
+    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Settings, TaskHandle, admission,
+};
+
+/// A coordinator of the market: takes tasks, and miners through its [`protocol`](Self::protocol).
+///
+/// Cheap to clone. It runs until [`shutdown`](Self::shutdown), or until the last clone, task handle and protocol handle
+/// is dropped.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator")
+            .field("node", &self.inner.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) node: NodeId,
+    pub(crate) deployment: Deployment,
+    pub(crate) operator: Key,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) market: Mutex<Market>,
+    /// Wakes the timer when something is due earlier than before.
+    pub(crate) timer_wake: Arc<Notify>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Coordinator {
+    /// Starts to describe a coordinator.
+    pub fn builder() -> CoordinatorBuilder {
+        CoordinatorBuilder::default()
+    }
+
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Takes a task; returns once it is stored. Dropped before, it cancels the task; the handle does not, when dropped.
+    ///
+    /// # Errors
+    /// `NotFound` for a model that is not served, `Invalid` for an input or timeout out of bounds, `Rejected` for a low
+    /// price or when too many tasks are open, `Unavailable` when the coordinator is not active on chain or its store is
+    /// down, `Closed` while it shuts down.
+    pub async fn submit(&self, spec: TaskSpec) -> Result<TaskHandle> {
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        let task = admission::admit(spec, &inner.settings, inner.entropy.as_ref(), now)?;
+        let id = task.id;
+        let (reply, stored) = oneshot::channel();
+        inner.with(|market, _| market.admit(task, reply))?;
+        let state = stored
+            .await
+            .map_err(|_| Error::closed("the coordinator was shut down"))??;
+        Ok(TaskHandle::new(id, state, Arc::clone(inner)))
+    }
+
+    /// The handle of a task submitted before.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such task, or it ended longer ago than the settings' retention.
+    pub fn task(&self, id: TaskId) -> Result<TaskHandle> {
+        let state = self.inner.with(|market, _| market.watch(id))?;
+        Ok(TaskHandle::new(id, state, Arc::clone(&self.inner)))
+    }
+
+    /// The in-process handle that a miner takes.
+    pub fn protocol(&self) -> Arc<dyn TaskProtocol> {
+        Arc::new(InProcess(Arc::clone(&self.inner)))
+    }
+
+    /// The market as this coordinator sees it now.
+    pub fn status(&self) -> MarketStatus {
+        self.inner.with(|market, now| market.status(now))
+    }
+
+    /// What happens from now on. A receiver that falls 4096 events behind misses the oldest and learns how many.
+    pub fn events(&self) -> broadcast::Receiver<MarketEvent> {
+        self.inner.with(|market, _| market.events.subscribe())
+    }
+
+    /// What convicted miners, oldest first.
+    pub fn evidence(&self) -> Vec<Evidence> {
+        self.inner.with(|market, _| market.evidence.clone())
+    }
+
+    /// The latest voucher of each miner that earned something, by miner.
+    pub fn vouchers(&self) -> Vec<SignedVoucher> {
+        let voucher = |miner: &crate::registry::Miner| miner.voucher.clone();
+        self.inner.with(|market, _| {
+            market
+                .registry
+                .miners
+                .values()
+                .filter_map(voucher)
+                .collect()
+        })
+    }
+
+    /// Stops in two phases: refuses new tasks and lets open ones end for up to `grace`; then ends what is left as
+    /// `Closed`, all sessions, and its background work.
+    pub async fn shutdown(&self, grace: Duration) {
+        let inner = &self.inner;
+        let mut open = inner.with(|market, _| market.drain());
+        tokio::select! {
+            _ = open.wait_for(|open| *open == 0) => {}
+            () = inner.clock.sleep(grace) => {}
+        }
+        inner.with(|market, now| market.close(now));
+        inner.stop.cancel();
+        inner.tracker.close();
+        inner.tracker.wait().await;
+    }
+}
+
+impl Inner {
+    /// Runs one transition under the lock, then sees to the writes it asks for and to the timer.
+    pub(crate) fn with<R>(self: &Arc<Self>, step: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
+        let now = self.clock.now();
+        let (result, writes, earlier) = {
+            // A step that panicked is a defect; going on with what it left is better than taking all callers down.
+            let mut market = self.market.lock().unwrap_or_else(PoisonError::into_inner);
+            let result = step(&mut market, now);
+            (
+                result,
+                std::mem::take(&mut market.writes),
+                market.timers.take_earlier(),
+            )
+        };
+        for write in writes {
+            // Not the caller's runtime: it may have none, or one that ends before.
+            self.tracker
+                .spawn_on(Arc::clone(self).carry_out(write), &self.runtime);
+        }
+        if earlier {
+            self.timer_wake.notify_one();
+        }
+        result
+    }
+
+    pub(crate) async fn load_result(&self, id: TaskId) -> Result<TaskResult> {
+        let gone = || Error::not_found(format!("the output of task {id} is kept no longer"));
+        let stored = self
+            .durably(|| self.store.load(id))
+            .await?
+            .ok_or_else(gone)?;
+        let Some(Outcome::Completed { receipt }) = stored.value.outcome else {
+            return Err(Error::internal(format!(
+                "task {id} ended well but is stored otherwise"
+            )));
+        };
+        let lease = receipt.value.lease;
+        let output = self
+            .durably(|| self.store.output(lease))
+            .await?
+            .ok_or_else(gone)?;
+        let usage = receipt.value.usage;
+        Ok(TaskResult {
+            task: id,
+            output,
+            receipt,
+            usage,
+        })
+    }
+
+    pub(crate) fn cancel(self: &Arc<Self>, id: TaskId) {
+        self.with(|market, now| market.cancel(id, now));
+    }
+}
+
+/// Fires what is due until `stop`; holds no coordinator alive while it waits.
+pub(crate) async fn keep_time(
+    inner: Weak<Inner>,
+    clock: Arc<dyn Clock>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    loop {
+        let Some(strong) = inner.upgrade() else {
+            return;
+        };
+        let next = strong.with(|market, now| {
+            market.fire(now);
+            market.timers.first()
+        });
+        drop(strong);
+        let wait = async {
+            match next {
+                Some(at) => clock.sleep(at.since(clock.now())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = wake.notified() => {}
+            () = wait => {}
+        }
+    }
+}

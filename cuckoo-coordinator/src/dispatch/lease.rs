@@ -1,0 +1,89 @@
+//! A lease: one task given to one miner once.
+
+use cuckoo_core::{
+    B256, CompletionReply, Error, ErrorBody, LeaseStatus, NodeId, SignedReceipt, TaskId, Timestamp,
+};
+use tokio::sync::watch;
+
+/// What the miner of a completion is told, once it is known.
+pub(crate) type Reply = Option<Result<CompletionReply, ErrorBody>>;
+
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) task: TaskId,
+    pub(crate) miner: NodeId,
+    pub(crate) role: Role,
+    pub(crate) model_hash: B256,
+    pub(crate) kernels: String,
+    pub(crate) granted_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    /// A poll has carried it to the miner.
+    pub(crate) delivered: bool,
+    pub(crate) state: LeaseState,
+}
+
+/// Why a lease was given. The miner cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The task's own work.
+    Work,
+    /// A repetition of a task whose output is there.
+    Audit,
+}
+
+#[derive(Debug)]
+pub(crate) enum LeaseState {
+    /// In work.
+    Active,
+    /// An output came; `reply` tells what became of it.
+    Received {
+        receipt: Box<SignedReceipt>,
+        reply: watch::Sender<Reply>,
+    },
+    /// Over without an output.
+    Ended(LeaseEnd),
+}
+
+/// Why a lease is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeaseEnd {
+    /// The task was cancelled or needs no audit any more.
+    Cancelled,
+    /// No heartbeat came in time.
+    Expired,
+    /// The miner gave it back, or its session ended.
+    GivenBack,
+    /// The task ended at its deadline.
+    TaskEnded,
+}
+
+impl Lease {
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.state, LeaseState::Active)
+    }
+
+    /// What a heartbeat answers.
+    pub(crate) fn status(&self) -> LeaseStatus {
+        match self.state {
+            LeaseState::Active => LeaseStatus::Active {
+                expires_at: self.expires_at,
+            },
+            LeaseState::Ended(LeaseEnd::Cancelled) => LeaseStatus::Cancelled,
+            LeaseState::Received { .. } | LeaseState::Ended(_) => LeaseStatus::Ended,
+        }
+    }
+}
+
+impl LeaseEnd {
+    /// What a completion that comes too late is told.
+    pub(crate) fn refusal(self) -> Error {
+        Error::conflict(match self {
+            Self::Cancelled => "the task was cancelled; drop this output and poll again",
+            Self::Expired => {
+                "the lease expired and the task went to another miner; send heartbeats in time and poll again"
+            }
+            Self::GivenBack => "the lease was given back before; poll again",
+            Self::TaskEnded => "the task ended at its deadline; poll again",
+        })
+    }
+}

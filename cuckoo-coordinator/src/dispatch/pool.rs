@@ -1,0 +1,155 @@
+//! The tasks of one model that wait, and the miners that can run them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Wei};
+
+/// A queue in order of submission beside a scheduler by stake. A task is never left waiting while a miner that could
+/// take it has a free slot: [`push`](Self::push) asks for the task that came, [`next_for`](Self::next_for) for the miner
+/// that became free.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    scheduler: Box<dyn Scheduler>,
+    queue: BTreeMap<u64, Waiting>,
+    /// Each miner's longest input, in bytes.
+    limits: HashMap<NodeId, u64>,
+    /// The same by length, to find those that a long input is too much for.
+    by_limit: BTreeSet<(u64, NodeId)>,
+}
+
+/// A task that waits.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) task: TaskId,
+    pub(crate) input_bytes: u64,
+    /// Miners that must not get it.
+    pub(crate) excluded: Vec<NodeId>,
+}
+
+impl Pool {
+    pub(crate) fn new(seed: B256) -> Self {
+        Self {
+            scheduler: Box::new(StakeOrder::new(seed)),
+            queue: BTreeMap::new(),
+            limits: HashMap::new(),
+            by_limit: BTreeSet::new(),
+        }
+    }
+
+    /// How many tasks wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn miners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.limits.keys().copied()
+    }
+
+    pub(crate) fn join(&mut self, miner: NodeId, weight: Wei, max_input_bytes: u64) {
+        if let Some(limit) = self.limits.insert(miner, max_input_bytes) {
+            self.by_limit.remove(&(limit, miner));
+        }
+        self.by_limit.insert((max_input_bytes, miner));
+        self.scheduler.join(miner, weight);
+    }
+
+    pub(crate) fn leave(&mut self, miner: NodeId) {
+        if let Some(limit) = self.limits.remove(&miner) {
+            self.by_limit.remove(&(limit, miner));
+        }
+        self.scheduler.leave(miner);
+    }
+
+    pub(crate) fn set_free(&mut self, miner: NodeId, free_slots: u32) {
+        self.scheduler.set_free(miner, free_slots);
+    }
+
+    /// Gives a charge back for work that a miner was given and could not be blamed for not doing.
+    pub(crate) fn refund(&mut self, miner: NodeId) {
+        self.scheduler.refund(miner);
+    }
+
+    /// Puts a task in line at `order`; gives the miner that is to have it at once, if one can.
+    pub(crate) fn push(&mut self, order: u64, waiting: Waiting) -> Option<NodeId> {
+        let chosen = self.choose(&waiting);
+        if chosen.is_none() {
+            self.queue.insert(order, waiting);
+        }
+        chosen
+    }
+
+    /// Takes a task out of line.
+    pub(crate) fn remove(&mut self, order: u64) {
+        self.queue.remove(&order);
+    }
+
+    /// The place in line of the first task that `miner` may have.
+    pub(crate) fn next_for(&self, miner: NodeId) -> Option<u64> {
+        let limit = *self.limits.get(&miner)?;
+        let fits =
+            |waiting: &Waiting| waiting.input_bytes <= limit && !waiting.excluded.contains(&miner);
+        self.queue
+            .iter()
+            .find(|(_, waiting)| fits(waiting))
+            .map(|(order, _)| *order)
+    }
+
+    /// Asks the scheduler for the task at `order`, and takes it out of line when a miner can have it.
+    pub(crate) fn assign(&mut self, order: u64) -> Option<(TaskId, NodeId)> {
+        let waiting = self.queue.get(&order)?.clone();
+        let miner = self.choose(&waiting)?;
+        self.queue.remove(&order);
+        Some((waiting.task, miner))
+    }
+
+    fn choose(&mut self, waiting: &Waiting) -> Option<NodeId> {
+        let too_long = self.by_limit.range(..(waiting.input_bytes, NodeId(0)));
+        let mut excluded = waiting.excluded.clone();
+        excluded.extend(too_long.map(|(_, miner)| *miner));
+        self.scheduler.assign(waiting.task, &excluded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(number: u8, input_bytes: u64, excluded: &[u64]) -> Waiting {
+        Waiting {
+            task: TaskId::from(B256::repeat_byte(number)),
+            input_bytes,
+            excluded: excluded.iter().copied().map(NodeId).collect(),
+        }
+    }
+
+    #[test]
+    fn long_inputs_go_to_miners_that_take_them() {
+        let mut pool = Pool::new(B256::ZERO);
+        pool.join(NodeId(1), Wei::from(100), 10);
+        pool.join(NodeId(2), Wei::from(1), 20);
+        pool.set_free(NodeId(1), 1);
+        assert_eq!(pool.push(0, waiting(1, 11, &[])), None);
+        assert_eq!(pool.next_for(NodeId(1)), None);
+        pool.set_free(NodeId(2), 1);
+        assert_eq!(pool.next_for(NodeId(2)), Some(0));
+        assert_eq!(pool.assign(0).map(|(_, miner)| miner), Some(NodeId(2)));
+        assert_eq!(pool.push(1, waiting(2, 10, &[])), Some(NodeId(1)));
+    }
+
+    #[test]
+    fn a_free_miner_gets_the_first_task_it_may_have() {
+        let mut pool = Pool::new(B256::ZERO);
+        pool.join(NodeId(1), Wei::from(1), 10);
+        assert_eq!(pool.push(5, waiting(1, 1, &[1])), None);
+        assert_eq!(pool.push(6, waiting(2, 1, &[])), None);
+        // Back in line at its old place.
+        assert_eq!(pool.push(2, waiting(3, 1, &[])), None);
+        pool.set_free(NodeId(1), 2);
+        assert_eq!(pool.next_for(NodeId(1)), Some(2));
+        assert!(pool.assign(2).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), Some(6));
+        assert!(pool.assign(6).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), None);
+        assert_eq!(pool.len(), 1);
+    }
+}

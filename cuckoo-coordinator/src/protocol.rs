@@ -1,0 +1,160 @@
+//! The coordinator's side of [`TaskProtocol`], in process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cuckoo_core::{
+    Completion, CompletionReply, CoordinatorInfo, Error, Failure, Heartbeat, HeartbeatReply,
+    ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session, SessionGrant,
+    SessionOpened, SessionToken, Signed, TaskProtocol,
+};
+
+use crate::coordinator::Inner;
+use crate::dispatch::{Claim, PollTicket};
+use crate::registry;
+use crate::verify::Expected;
+
+/// The handle a miner in the same process takes; the HTTP server drives it too.
+pub(crate) struct InProcess(pub(crate) Arc<Inner>);
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess")
+            .field("coordinator", &self.0.node)
+            .finish()
+    }
+}
+
+/// Outputs above this many bytes are hashed on a thread of their own, not on one that serves others.
+const HASH_INLINE: usize = 1 << 20;
+
+/// Tells the market that a poll's future is gone, wherever it was dropped.
+struct ParkedPoll<'a> {
+    inner: &'a Arc<Inner>,
+    ticket: PollTicket,
+}
+
+impl Drop for ParkedPoll<'_> {
+    fn drop(&mut self) {
+        self.inner
+            .with(|market, now| market.unpark(&self.ticket, now));
+    }
+}
+
+#[async_trait]
+impl TaskProtocol for InProcess {
+    async fn info(&self) -> Result<CoordinatorInfo> {
+        let inner = &self.0;
+        inner.with(|market, _| market.check_running())?;
+        let offer = |model: &crate::ModelSettings| ModelOffer {
+            model: model.model.clone(),
+            model_hash: model.model_hash,
+            price: model.price,
+        };
+        Ok(CoordinatorInfo {
+            protocol: PROTOCOL_VERSION,
+            node: inner.node,
+            operator: inner.operator.address(),
+            deployment: inner.deployment,
+            models: inner.settings.models.iter().map(offer).collect(),
+            time: inner.clock.now(),
+        })
+    }
+
+    async fn open_session(&self, request: Signed<Session>) -> Result<SessionOpened> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let coordinator = inner.operator.address();
+        registry::check_request(&request, coordinator, &inner.deployment, now)?;
+        let token = SessionToken::new(format!("{:x}", inner.entropy.word()));
+        let expiry = now.after(Duration::from_millis(inner.settings.session_millis));
+        let miner =
+            inner.with(|market, now| market.open_session(&request.value, &token, now, expiry))?;
+        let grant = SessionGrant {
+            coordinator,
+            miner: request.value.miner,
+            nonce: request.value.nonce,
+            token_hash: token.hash(),
+            expiry,
+        };
+        let grant = Signed::sign(grant, &inner.operator, &inner.deployment);
+        Ok(SessionOpened {
+            token,
+            miner,
+            grant,
+        })
+    }
+
+    async fn close_session(&self, token: &SessionToken) -> Result<()> {
+        self.0.with(|market, now| market.close_session(token, now))
+    }
+
+    async fn poll(&self, token: &SessionToken, request: PollRequest) -> Result<PollReply> {
+        let inner = &self.0;
+        let wait = request.wait_millis.min(inner.settings.poll_wait_millis);
+        let wait = inner.clock.sleep(Duration::from_millis(wait));
+        tokio::pin!(wait);
+        let ticket = inner.with(|market, now| market.park(token, request, now))?;
+        let parked = ParkedPoll { inner, ticket };
+        let mut last = false;
+        loop {
+            let taken = inner.with(|market, now| market.take(token, &parked.ticket, last, now))?;
+            if let Some(reply) = taken {
+                return Ok(reply);
+            }
+            tokio::select! {
+                () = parked.ticket.wake.notified() => {}
+                () = &mut wait, if !last => last = true,
+            }
+        }
+    }
+
+    async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {
+        self.0
+            .with(|market, now| market.heartbeat(token, &request, now))
+    }
+
+    async fn complete(
+        &self,
+        token: &SessionToken,
+        completion: Completion,
+    ) -> Result<CompletionReply> {
+        let inner = &self.0;
+        let claim = inner.with(|market, now| market.expect(token, &completion, now))?;
+        let mut answer = match claim {
+            Claim::Known(answer) => answer,
+            Claim::Open(expected) => {
+                let completion = check(*expected, completion).await?;
+                inner.with(|market, now| market.claim(token, completion, now))?
+            }
+        };
+        let answer = answer.wait_for(Option::is_some).await;
+        match answer.as_deref() {
+            Ok(Some(Ok(reply))) => Ok(reply.clone()),
+            Ok(Some(Err(error))) => Err(error.clone().into()),
+            _ => Err(Error::closed(
+                "the coordinator was shut down before it answered",
+            )),
+        }
+    }
+
+    async fn fail(&self, token: &SessionToken, failure: Failure) -> Result<()> {
+        self.0.with(|market, now| market.fail(token, failure, now))
+    }
+}
+
+async fn check(expected: Expected, completion: Completion) -> Result<Completion> {
+    if completion.output.bytes.len() <= HASH_INLINE {
+        expected.check(&completion)?;
+        return Ok(completion);
+    }
+    let checked = tokio::task::spawn_blocking(move || {
+        expected.check(&completion)?;
+        Ok(completion)
+    });
+    checked
+        .await
+        .map_err(|error| Error::internal("checking a receipt failed").with_source(error))?
+}

@@ -1,0 +1,190 @@
+//! What an operator sets: plain data, read from TOML, the environment or a language's dictionaries.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use cuckoo_core::{B256, Error, ModelId, Result, Wei};
+use serde::{Deserialize, Serialize};
+
+/// How a coordinator behaves. Every field has a default but `models`; times are in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The models it takes tasks for, with their prices.
+    pub models: Vec<ModelSettings>,
+    /// Probability that a received output is repeated by a second miner, 0 to 1.
+    pub audit_probability: f64,
+    /// How long a received output waits for an auditor before it is accepted unaudited.
+    pub audit_wait_millis: u64,
+    /// How long a lease lasts without a heartbeat.
+    pub lease_millis: u64,
+    /// How often a miner is asked to send heartbeats; well below `lease_millis`.
+    pub heartbeat_millis: u64,
+    /// The longest a poll waits.
+    pub poll_wait_millis: u64,
+    /// Time from submission to the result when the requester sets none.
+    pub default_timeout_millis: u64,
+    /// The most a requester may set.
+    pub max_timeout_millis: u64,
+    /// Longest input, as JSON text.
+    pub max_input_bytes: usize,
+    /// Longest output.
+    pub max_output_bytes: usize,
+    /// The most tasks that may be open at once; more are refused.
+    pub max_queued: usize,
+    /// How many miners may try a task before it fails.
+    pub max_attempts: u32,
+    /// How long a session lasts.
+    pub session_millis: u64,
+    /// How often stake weights are read again, besides on every change the chain reports.
+    pub weights_refresh_millis: u64,
+    /// How long a finished task, its output included, can still be asked for.
+    pub retention_millis: u64,
+}
+
+/// A model and what a task on it earns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Its public name.
+    pub model: ModelId,
+    /// The only accepted hash of its files; miners with other files get no tasks. Any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_hash: Option<B256>,
+    /// What a verified task earns: decimal CAI such as `"0.25"` in text, wei in Rust.
+    #[serde(with = "decimal_cai")]
+    pub price: Wei,
+}
+
+impl ModelSettings {
+    /// `model` at `price` wei a task, whatever the hash of its files.
+    pub fn new(model: ModelId, price: Wei) -> Self {
+        Self {
+            model,
+            model_hash: None,
+            price,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            models: Vec::new(),
+            audit_probability: 0.05,
+            audit_wait_millis: 30_000,
+            lease_millis: 10_000,
+            heartbeat_millis: 3_000,
+            poll_wait_millis: 30_000,
+            default_timeout_millis: 120_000,
+            max_timeout_millis: 3_600_000,
+            max_input_bytes: 65_536,
+            max_output_bytes: 32 << 20,
+            max_queued: 100_000,
+            max_attempts: 5,
+            session_millis: 3_600_000,
+            weights_refresh_millis: 5_000,
+            retention_millis: 3_600_000,
+        }
+    }
+}
+
+impl Settings {
+    /// The longest any time may be: a year.
+    const MAX_MILLIS: u64 = 365 * 24 * 3_600_000;
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// `Invalid` that names the field and its bounds.
+    pub fn validate(&self) -> Result<()> {
+        let mut names = HashSet::new();
+        if self.models.is_empty() {
+            return Err(Error::invalid(
+                "settings.models is empty: name at least one model and its price",
+            ));
+        }
+        for model in &self.models {
+            if !names.insert(&model.model) {
+                return Err(Error::invalid(format!(
+                    "settings.models names `{}` twice",
+                    model.model
+                )));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.audit_probability) {
+            return Err(Error::invalid(
+                "settings.audit_probability is a number from 0 to 1",
+            ));
+        }
+        for (name, millis) in [
+            ("audit_wait_millis", self.audit_wait_millis),
+            ("lease_millis", self.lease_millis),
+            ("heartbeat_millis", self.heartbeat_millis),
+            ("poll_wait_millis", self.poll_wait_millis),
+            ("default_timeout_millis", self.default_timeout_millis),
+            ("max_timeout_millis", self.max_timeout_millis),
+            ("session_millis", self.session_millis),
+            ("weights_refresh_millis", self.weights_refresh_millis),
+            ("retention_millis", self.retention_millis),
+        ] {
+            if !(1..=Self::MAX_MILLIS).contains(&millis) {
+                return Err(Error::invalid(format!(
+                    "settings.{name} is at least 1 and at most a year in milliseconds"
+                )));
+            }
+        }
+        if self.heartbeat_millis >= self.lease_millis {
+            return Err(Error::invalid(
+                "settings.heartbeat_millis must be below lease_millis, or every lease expires; a third of it is good",
+            ));
+        }
+        if self.default_timeout_millis > self.max_timeout_millis {
+            return Err(Error::invalid(
+                "settings.default_timeout_millis is above max_timeout_millis",
+            ));
+        }
+        if self.max_input_bytes < 2 || self.max_output_bytes == 0 {
+            return Err(Error::invalid(
+                "settings.max_input_bytes is at least 2 and max_output_bytes at least 1",
+            ));
+        }
+        if self.max_queued == 0 || self.max_attempts == 0 {
+            return Err(Error::invalid(
+                "settings.max_queued and max_attempts are at least 1",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is set for `model`.
+    pub fn model(&self, model: &ModelId) -> Option<&ModelSettings> {
+        self.models.iter().find(|entry| entry.model == *model)
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_millis)
+    }
+
+    pub(crate) fn audit_wait(&self) -> Duration {
+        Duration::from_millis(self.audit_wait_millis)
+    }
+
+    pub(crate) fn retention(&self) -> Duration {
+        Duration::from_millis(self.retention_millis)
+    }
+}
+
+mod decimal_cai {
+    use cuckoo_core::{Wei, format_cai, parse_cai};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(amount: &Wei, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_cai(*amount))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wei, D::Error> {
+        let text = String::deserialize(from)?;
+        parse_cai(&text).map_err(D::Error::custom)
+    }
+}
