@@ -126,9 +126,7 @@ contract VotesTest is MarketTest {
         staking.withdraw(type(uint256).max, payable(alice));
         vm.prank(alice);
         staking.vote(node, 5);
-        vm.expectRevert(
-            abi.encodeWithSelector(IStaking.InsufficientShares.selector, node, alice, 5, type(uint256).max)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IStaking.InsufficientShares.selector, node, alice, 5, type(uint256).max));
         vm.prank(alice);
         staking.unvote(node, type(uint256).max);
         vm.expectRevert(abi.encodeWithSelector(IStaking.InsufficientShares.selector, node, bob, 0, 1));
@@ -139,9 +137,7 @@ contract VotesTest is MarketTest {
     function test_the_most_it_can_hold() public {
         uint256 shares = vote(alice, node, Pools.MAX_STAKE);
         vm.deal(bob, 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(IStaking.TooMuchStake.selector, Pools.MAX_STAKE + 1, Pools.MAX_STAKE)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IStaking.TooMuchStake.selector, Pools.MAX_STAKE + 1, Pools.MAX_STAKE));
         vm.prank(bob);
         staking.stake{value: 1}();
         slash(node, Pools.MAX_STAKE - 1, "nearly all");

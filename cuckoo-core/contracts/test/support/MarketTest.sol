@@ -97,7 +97,9 @@ abstract contract MarketTest {
     function register(NodeKind kind, address owner, uint256 key) internal returns (uint64) {
         bytes memory consent = signConsent(key, owner, kind, 0, block.timestamp);
         vm.prank(owner);
-        if (kind == NodeKind.Miner) return staking.registerMiner(vm.addr(key), profile(), 500, block.timestamp, consent);
+        if (kind == NodeKind.Miner) {
+            return staking.registerMiner(vm.addr(key), profile(), 500, block.timestamp, consent);
+        }
         return staking.registerCoordinator(vm.addr(key), profile(), 500, block.timestamp, consent);
     }
 
@@ -126,8 +128,9 @@ abstract contract MarketTest {
         view
         returns (bytes32)
     {
-        bytes32 typehash =
-            keccak256("OperatorConsent(address owner,address operator,uint8 kind,uint256 nonce,uint256 deadline)");
+        bytes32 typehash = keccak256(
+            "OperatorConsent(address owner,address operator,uint8 kind,uint256 nonce,uint256 deadline)"
+        );
         bytes32 hash = keccak256(abi.encode(typehash, owner, operator, uint256(kind), nonce, deadline));
         return typedDigest("Cuckoo Staking", block.chainid, address(staking), hash);
     }
@@ -151,12 +154,18 @@ abstract contract MarketTest {
         pure
         returns (bytes32)
     {
+        bytes32 domain = domainSeparator(name, chain, verifyingContract);
+        return keccak256(abi.encodePacked(hex"1901", domain, hash));
+    }
+
+    function domainSeparator(string memory name, uint256 chain, address verifyingContract)
+        internal
+        pure
+        returns (bytes32)
+    {
         bytes32 typehash =
             keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-        bytes32 domain = keccak256(
-            abi.encode(typehash, keccak256(bytes(name)), keccak256(bytes("1")), chain, verifyingContract)
-        );
-        return keccak256(abi.encodePacked(hex"1901", domain, hash));
+        return keccak256(abi.encode(typehash, keccak256(bytes(name)), keccak256(bytes("1")), chain, verifyingContract));
     }
 
     function signature(uint256 key, bytes32 digest) internal pure returns (bytes memory) {
