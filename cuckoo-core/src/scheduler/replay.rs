@@ -66,7 +66,8 @@ pub fn replay<'a>(
     for (index, entry) in log.into_iter().enumerate() {
         let chosen = scheduler.apply(&entry.event);
         if chosen != entry.chosen {
-            let name = |miner: Option<NodeId>| miner.map_or("nobody".to_owned(), |id| id.to_string());
+            let name =
+                |miner: Option<NodeId>| miner.map_or("nobody".to_owned(), |id| id.to_string());
             return Err(Error::new(
                 ErrorKind::Unverified,
                 format!(

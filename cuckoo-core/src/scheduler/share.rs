@@ -64,28 +64,46 @@ mod tests {
     #[test]
     fn without_bounds_the_feasible_share_is_the_stake_share() {
         let weights = [cai(1), cai(2), cai(5)];
-        close(&feasible_shares(&weights, &[1e9; 3], 100.0), &[0.125, 0.25, 0.625]);
-        close(&feasible_shares(&weights, &[f64::INFINITY; 3], 100.0), &[0.125, 0.25, 0.625]);
+        close(
+            &feasible_shares(&weights, &[1e9; 3], 100.0),
+            &[0.125, 0.25, 0.625],
+        );
+        close(
+            &feasible_shares(&weights, &[f64::INFINITY; 3], 100.0),
+            &[0.125, 0.25, 0.625],
+        );
     }
 
     #[test]
     fn what_a_full_miner_cannot_do_goes_to_the_others_by_stake() {
         let weights = [cai(1), cai(3), cai(96)];
         // The big one does 40 of 100; 60 are split 1 : 3.
-        close(&feasible_shares(&weights, &[100.0, 100.0, 40.0], 100.0), &[0.15, 0.45, 0.4]);
+        close(
+            &feasible_shares(&weights, &[100.0, 100.0, 40.0], 100.0),
+            &[0.15, 0.45, 0.4],
+        );
         // Then the second fills up too.
-        close(&feasible_shares(&weights, &[100.0, 20.0, 40.0], 100.0), &[0.4, 0.2, 0.4]);
+        close(
+            &feasible_shares(&weights, &[100.0, 20.0, 40.0], 100.0),
+            &[0.4, 0.2, 0.4],
+        );
     }
 
     #[test]
     fn beyond_all_capacity_the_shares_are_those_of_capacity() {
-        close(&feasible_shares(&[cai(1), cai(99)], &[30.0, 10.0], 1000.0), &[0.75, 0.25]);
+        close(
+            &feasible_shares(&[cai(1), cai(99)], &[30.0, 10.0], 1000.0),
+            &[0.75, 0.25],
+        );
     }
 
     #[test]
     fn who_cannot_work_has_no_share() {
         let weights = [cai(1), Wei::ZERO, cai(1), cai(1)];
-        close(&feasible_shares(&weights, &[9.0, 9.0, 0.0, f64::NAN], 5.0), &[1.0, 0.0, 0.0, 0.0]);
+        close(
+            &feasible_shares(&weights, &[9.0, 9.0, 0.0, f64::NAN], 5.0),
+            &[1.0, 0.0, 0.0, 0.0],
+        );
         close(&feasible_shares(&weights, &[0.0; 4], 5.0), &[0.0; 4]);
         close(&feasible_shares(&weights, &[9.0; 4], f64::NAN), &[0.0; 4]);
         assert!(feasible_shares(&[], &[], 5.0).is_empty());

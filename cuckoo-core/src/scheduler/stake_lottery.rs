@@ -35,7 +35,11 @@ struct Candidate {
 
 impl Candidate {
     fn tickets(&self) -> U256 {
-        if self.free_slots > 0 { self.weight } else { U256::ZERO }
+        if self.free_slots > 0 {
+            self.weight
+        } else {
+            U256::ZERO
+        }
     }
 }
 
@@ -43,7 +47,12 @@ impl StakeLottery {
     /// A lottery without miners. `seed` makes its choices as a [`Scheduler`] unforeseeable for whoever does not know
     /// it; [`draw`](Self::draw) does not use it.
     pub fn new(seed: B256) -> Self {
-        Self { seed, miners: BTreeMap::new(), tickets: Tickets::default(), listed: true }
+        Self {
+            seed,
+            miners: BTreeMap::new(),
+            tickets: Tickets::default(),
+            listed: true,
+        }
     }
 
     /// Draws one of the active miners that have a free slot and are not in `excluded`; `None` when there is none.
@@ -52,7 +61,9 @@ impl StakeLottery {
     pub fn draw(&mut self, beacon: B256, excluded: &[NodeId]) -> Option<NodeId> {
         if !self.listed {
             self.tickets = Tickets::new(
-                self.miners.iter().map(|(&miner, candidate)| (miner, candidate.tickets())),
+                self.miners
+                    .iter()
+                    .map(|(&miner, candidate)| (miner, candidate.tickets())),
             );
             self.listed = true;
         }
@@ -122,11 +133,17 @@ impl Tickets {
                 tree[parent] += sum;
             }
         }
-        Self { miners, stakes, tree }
+        Self {
+            miners,
+            stakes,
+            tree,
+        }
     }
 
     fn set(&mut self, miner: NodeId, stake: U256) {
-        let Ok(place) = self.miners.binary_search(&miner) else { return };
+        let Ok(place) = self.miners.binary_search(&miner) else {
+            return;
+        };
         let old = std::mem::replace(&mut self.stakes[place], stake);
         let mut index = place + 1;
         while index < self.tree.len() {

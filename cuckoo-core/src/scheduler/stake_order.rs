@@ -12,7 +12,6 @@ use crate::{NodeId, Scheduler, TaskId, Wei};
 use contest::{Contest, Entry};
 use virtual_time::{TASK, VirtualTime};
 
-
 /// Gives tasks to miners in proportion to stake, each as near to its due as whole tasks allow.
 ///
 /// Each task divides one task's worth of due among the active miners by stake. A miner's *lag* is its due minus what it
@@ -70,15 +69,16 @@ impl StakeOrder {
     }
 
     /// How many tasks `miner` is behind its due (positive) or ahead of it (negative), in thousandths of a task; `None`
-    /// for a miner that never joined. Between -3000 and 2000 at all times.
+    /// for a miner that never joined. From -2000 to 2000.
     pub fn lag_millis(&self, miner: NodeId) -> Option<i64> {
         let member = self.miners.get(&miner)?;
         let lag = match member.standing {
             Standing::Active { start } => self.time.lag(start, member.weight),
             Standing::Away { lag, .. } => lag,
         };
-        // A lag is a few TASK, so neither step can leave the range.
-        i64::try_from(lag / (TASK.cast_signed() / 1000)).ok()
+        // To the nearest; a lag is at most two TASK, so this is far from overflow.
+        let task = TASK.cast_signed();
+        i64::try_from((lag * 1000 + task / 2).div_euclid(task)).ok()
     }
 
     fn tie(&self, miner: NodeId, turn: u64) -> u64 {
@@ -94,33 +94,46 @@ impl StakeOrder {
     /// Takes `miner` out of virtual time and contest; its lag.
     fn detach(&mut self, miner: NodeId) -> Option<i128> {
         let member = self.miners.get_mut(&miner)?;
-        let Standing::Active { start } = member.standing else { return None };
-        self.contest.remove(&Entry::new(miner, member.weight, start, member.tie));
+        let Standing::Active { start } = member.standing else {
+            return None;
+        };
+        self.contest
+            .remove(&Entry::new(miner, member.weight, start, member.tie));
         let lag = self.time.leave(miner, start, member.weight);
-        member.standing = Standing::Away { lag, since: self.time.now() };
+        member.standing = Standing::Away {
+            lag,
+            since: self.time.now(),
+        };
         Some(lag)
     }
 
     /// Puts a detached `miner` back with `weight` and `lag`.
     fn attach(&mut self, miner: NodeId, weight: u128, lag: i128) {
-        let Some(member) = self.miners.get_mut(&miner) else { return };
+        let Some(member) = self.miners.get_mut(&miner) else {
+            return;
+        };
         let start = self.time.join(miner, lag, weight);
         member.weight = weight;
         member.standing = Standing::Active { start };
         if member.free_slots > 0 {
-            self.contest.insert(Entry::new(miner, weight, start, member.tie), self.time.now());
+            self.contest.insert(
+                Entry::new(miner, weight, start, member.tie),
+                self.time.now(),
+            );
         }
     }
 
     /// Virtual time only grows; before it could overflow, everything is moved back by the same amount.
     fn rebase(&mut self) {
-        let Some(shift) = self.time.rebase() else { return };
+        let Some(shift) = self.time.rebase() else {
+            return;
+        };
         self.contest = Contest::default();
         for (&miner, member) in &mut self.miners {
             match &mut member.standing {
                 Standing::Active { start } => {
                     *start = start.saturating_sub(shift);
-                    self.time.restore(miner, *start, member.weight);
+                    self.time.earn(miner, *start, member.weight);
                     if member.free_slots > 0 {
                         let entry = Entry::new(miner, member.weight, *start, member.tie);
                         self.contest.insert(entry, self.time.now());
@@ -142,8 +155,17 @@ impl Scheduler for StakeOrder {
         let lag = match known {
             None => {
                 let tie = self.tie(miner, 0);
-                let standing = Standing::Away { lag: 0, since: self.time.now() };
-                let member = Member { weight, standing, free_slots: 0, turn: 0, tie };
+                let standing = Standing::Away {
+                    lag: 0,
+                    since: self.time.now(),
+                };
+                let member = Member {
+                    weight,
+                    standing,
+                    free_slots: 0,
+                    turn: 0,
+                    tie,
+                };
                 self.miners.insert(miner, member);
                 0
             }
@@ -162,8 +184,12 @@ impl Scheduler for StakeOrder {
     }
 
     fn set_free(&mut self, miner: NodeId, free_slots: u32) {
-        let Some(member) = self.miners.get_mut(&miner) else { return };
-        let Standing::Active { start } = member.standing else { return };
+        let Some(member) = self.miners.get_mut(&miner) else {
+            return;
+        };
+        let Standing::Active { start } = member.standing else {
+            return;
+        };
         let entry = Entry::new(miner, member.weight, start, member.tie);
         if member.free_slots == 0 && free_slots > 0 {
             self.contest.insert(entry, self.time.now());
@@ -186,7 +212,10 @@ impl Scheduler for StakeOrder {
         member.tie = tie;
         member.free_slots -= 1;
         if member.free_slots > 0 {
-            self.contest.insert(Entry::new(miner, member.weight, start, tie), self.time.now());
+            self.contest.insert(
+                Entry::new(miner, member.weight, start, tie),
+                self.time.now(),
+            );
         }
         self.rebase();
         Some(miner)

@@ -19,7 +19,12 @@ type Key = (u128, u64, NodeId, u128);
 
 impl Entry {
     pub(super) fn new(miner: NodeId, weight: u128, start: u128, tie: u64) -> Self {
-        Self { miner, start, deadline: start + TASK / weight, tie }
+        Self {
+            miner,
+            start,
+            deadline: start + TASK / weight,
+            tie,
+        }
     }
 
     pub(super) fn miner(&self) -> NodeId {
@@ -64,6 +69,11 @@ impl Contest {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.started.len() + self.waiting.len()
+    }
+
     /// The entry to choose at `now`: the earliest deadline among those that have started, else the earliest start.
     pub(super) fn first(&mut self, now: u128, excluded: &[NodeId]) -> Option<Entry> {
         while let Some(&key) = self.waiting.first()
@@ -74,7 +84,12 @@ impl Contest {
             self.started.insert((deadline, tie, miner, start));
         }
         let admitted = |key: &&Key| !excluded.contains(&key.2);
-        let entry = |deadline, tie, miner, start| Entry { miner, start, deadline, tie };
+        let entry = |deadline, tie, miner, start| Entry {
+            miner,
+            start,
+            deadline,
+            tie,
+        };
         if let Some(&(deadline, tie, miner, start)) = self.started.iter().find(admitted) {
             return Some(entry(deadline, tie, miner, start));
         }

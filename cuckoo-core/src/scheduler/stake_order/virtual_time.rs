@@ -20,27 +20,32 @@ const ORIGIN: u128 = 1 << 104;
 /// When virtual time is moved back to [`ORIGIN`].
 const HORIZON: u128 = 1 << 112;
 
-/// Virtual time and the sum of all lags.
+/// Virtual time, and who earns in it.
 ///
-/// With a fixed set of free miners the lags of all add up to zero at any time. Caps, leaves and refunds disturb the sum; it
-/// is led back to zero by letting time pass up to half faster or slower than work is done. That keeps time from running
-/// away from the miners, or behind them, for good.
+/// An active miner earns until its lag reaches the cap. While the same miners earn, their lags add up to zero: what
+/// one is given is divided among all. A miner that stops or starts earning with a lag other than zero disturbs the
+/// sum; it is led back by letting time pass up to half faster or slower than work is done, which keeps time from
+/// running away from the miners, or behind them, for good. The same correction carries what a division leaves over to
+/// the next.
 #[derive(Debug, Clone)]
 pub(super) struct VirtualTime {
     now: u128,
-    /// Work divided, but too little to move `now` by one; less than `weight`.
-    remainder: u128,
-    /// Sum of the weights of those that earn: the active miners with a lag below the cap.
-    weight: u128,
-    /// Those that earn, by the time at which their lag reaches the cap.
+    /// The weights of the miners that earn, by the time at which their lag will be at the cap.
     caps: BTreeMap<(u128, NodeId), u128>,
-    /// Sum of the lags of all active miners.
+    /// Sum of those weights.
+    weight: u128,
+    /// Sum of those miners' lags.
     imbalance: i128,
 }
 
 impl Default for VirtualTime {
     fn default() -> Self {
-        Self { now: ORIGIN, remainder: 0, weight: 0, caps: BTreeMap::new(), imbalance: 0 }
+        Self {
+            now: ORIGIN,
+            caps: BTreeMap::new(),
+            weight: 0,
+            imbalance: 0,
+        }
     }
 }
 
@@ -59,68 +64,80 @@ impl VirtualTime {
         }
     }
 
-    /// A `lag` of a miner that was away since `since`, at its return with `weight`.
+    /// What is left of a debt (a negative `lag`) of a miner that was away since `since` and returns with `weight`.
     pub(super) fn work_off(&self, lag: i128, since: u128, weight: u128) -> i128 {
         if lag >= 0 {
             return lag;
         }
-        let earned = (self.now - since).min(lag.unsigned_abs() / weight + 1) * weight;
+        let enough = lag.unsigned_abs() / weight + 1;
+        let earned = (self.now - since).min(enough) * weight;
         (lag + earned.cast_signed()).min(0)
     }
 
     /// Adds a miner with `lag`; where its next task starts.
     pub(super) fn join(&mut self, miner: NodeId, lag: i128, weight: u128) -> u128 {
         let distance = lag.unsigned_abs() / weight;
-        let start = if lag >= 0 { self.now - distance } else { self.now + distance };
-        self.imbalance += self.lag(start, weight);
-        self.restore(miner, start, weight);
+        let start = if lag >= 0 {
+            self.now - distance
+        } else {
+            self.now + distance
+        };
+        self.earn(miner, start, weight);
         start
     }
 
     /// Removes a miner; its lag.
     pub(super) fn leave(&mut self, miner: NodeId, start: u128, weight: u128) -> i128 {
-        let lag = self.lag(start, weight);
-        self.imbalance -= lag;
         self.stop_earning(miner, start, weight);
-        lag
+        self.lag(start, weight)
     }
 
     /// Charges a miner for a task that starts at `start` and divides the task's worth among all; where its next one
     /// starts.
     pub(super) fn charge(&mut self, miner: NodeId, start: u128, weight: u128) -> u128 {
-        // Nobody less ahead is free: the work is more than the busy ones can claim, so time moves on for everybody.
+        // The free miners did so much of the busy ones' work that even the least indebted is at the cap: time moves on.
         self.advance_to(start.saturating_sub(DEBT_CAP * TASK / weight));
 
-        self.stop_earning(miner, start, weight);
-        let next = start.max(self.earliest_start(weight)) + TASK / weight;
-        self.restore(miner, next, weight);
         let half = TASK.cast_signed() / 2;
         let correction = self.imbalance.clamp(-half, half);
-        self.imbalance -= TASK.cast_signed();
+        self.stop_earning(miner, start, weight);
+        let next = start.max(self.earliest_start(weight)) + TASK / weight;
+        self.earn(miner, next, weight);
         self.divide((TASK.cast_signed() - correction).cast_unsigned());
         next
     }
 
-    /// Starts the count of a miner that is active, without a change to the imbalance.
-    pub(super) fn restore(&mut self, miner: NodeId, start: u128, weight: u128) {
-        let cap = cap(start, weight);
-        if cap > self.now {
-            self.caps.insert((cap, miner), weight);
-            self.weight += weight;
-        }
-    }
-
-    /// Moves time back to the origin when it is far from it; by how much. All starts have to be moved likewise and
-    /// [`restore`](Self::restore)d.
+    /// Moves time back to the origin when it is far from it; by how much. Nobody earns then until all starts are moved
+    /// likewise and told with [`earn`](Self::earn).
     pub(super) fn rebase(&mut self) -> Option<u128> {
         if self.now < HORIZON {
             return None;
         }
         let shift = self.now - ORIGIN;
-        self.now = ORIGIN;
-        self.caps.clear();
-        self.weight = 0;
+        *self = Self::default();
         Some(shift)
+    }
+
+    /// Lets a miner earn, unless its lag is at the cap.
+    pub(super) fn earn(&mut self, miner: NodeId, start: u128, weight: u128) {
+        let cap = cap(start, weight);
+        if cap > self.now {
+            self.caps.insert((cap, miner), weight);
+            self.weight += weight;
+            self.imbalance += self.lag(start, weight);
+        }
+    }
+
+    fn stop_earning(&mut self, miner: NodeId, start: u128, weight: u128) {
+        if self.caps.remove(&(cap(start, weight), miner)).is_some() {
+            self.weight -= weight;
+            self.imbalance -= self.lag(start, weight);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> (u128, i128) {
+        (self.weight, self.imbalance)
     }
 
     /// A miner's start when its lag is at the cap.
@@ -128,56 +145,44 @@ impl VirtualTime {
         self.now - CREDIT_CAP * TASK / weight
     }
 
-    fn stop_earning(&mut self, miner: NodeId, start: u128, weight: u128) {
-        if self.caps.remove(&(cap(start, weight), miner)).is_some() {
-            self.weight -= weight;
-        }
-    }
-
     /// Divides `work` among those that earn, by weight.
-    fn divide(&mut self, work: u128) {
-        self.imbalance += work.cast_signed();
-        let mut left = work + self.remainder;
+    fn divide(&mut self, mut work: u128) {
         while self.weight > 0 {
-            let next = self.now + left / self.weight;
-            let until = self.next_cap(next);
-            left -= (until - self.now) * self.weight;
-            self.now = until;
-            if !self.drop_capped() {
-                self.remainder = left;
-                return;
+            let target = self.now + work / self.weight;
+            let until = self.next_cap(target);
+            work -= (until - self.now) * self.weight;
+            self.pass(until);
+            if until == target {
+                break;
             }
         }
-        // Everybody is owed the most one can be owed.
-        self.imbalance -= left.cast_signed();
-        self.remainder = 0;
     }
 
-    /// Lets time pass until `target`: everybody that earns is given due for work that was not done.
+    /// Lets time pass until `target`: all that earn are given due for work that was not done.
     fn advance_to(&mut self, target: u128) {
         while self.now < target {
-            let until = self.next_cap(target);
-            self.imbalance += ((until - self.now) * self.weight).cast_signed();
-            self.now = until;
-            self.drop_capped();
+            self.pass(self.next_cap(target));
         }
     }
 
     /// The next time somebody reaches the cap, or `limit` if that comes first.
     fn next_cap(&self, limit: u128) -> u128 {
-        self.caps.first_key_value().map_or(limit, |(&(cap, _), _)| cap.min(limit))
+        self.caps
+            .first_key_value()
+            .map_or(limit, |(&(cap, _), _)| cap.min(limit))
     }
 
-    /// Ends the earning of those that are at the cap now; whether there was one.
-    fn drop_capped(&mut self) -> bool {
-        let mut dropped = false;
+    /// Lets time pass to `until`, which is not after the [`next_cap`](Self::next_cap).
+    fn pass(&mut self, until: u128) {
+        self.imbalance += ((until - self.now) * self.weight).cast_signed();
+        self.now = until;
         while let Some(first) = self.caps.first_entry()
-            && first.key().0 <= self.now
+            && first.key().0 <= until
         {
-            self.weight -= first.remove();
-            dropped = true;
+            let weight = first.remove();
+            self.weight -= weight;
+            self.imbalance -= (CREDIT_CAP * TASK / weight * weight).cast_signed();
         }
-        dropped
     }
 }
 
