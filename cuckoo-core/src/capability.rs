@@ -22,3 +22,19 @@ pub struct Capability {
     #[schema(value_type = String)]
     pub min_price: U256,
 }
+
+impl Capability {
+    /// Longest input accepted unless another limit is set, in bytes.
+    pub const MAX_INPUT_BYTES: u64 = 64 * 1024;
+
+    /// A model that is run for any price, on inputs of up to 64 KiB.
+    pub fn new(model: ModelId, model_hash: B256, kernels: impl Into<String>) -> Self {
+        Self {
+            model,
+            model_hash,
+            kernels: kernels.into(),
+            max_input_bytes: Self::MAX_INPUT_BYTES,
+            min_price: U256::ZERO,
+        }
+    }
+}

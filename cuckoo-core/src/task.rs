@@ -105,6 +105,16 @@ pub struct Output {
     pub bytes: Bytes,
 }
 
+impl Output {
+    /// A payload of this media type.
+    pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self {
+            media_type: media_type.into(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
 /// Who caused a task to end as it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

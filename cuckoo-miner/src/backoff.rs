@@ -57,7 +57,10 @@ mod tests {
         let mut backoff = Backoff::new(&settings);
         for ceiling in [100, 200, 400, 800, 1_000, 1_000] {
             let pause = backoff.next(&entropy).as_millis();
-            assert!((ceiling / 2..=ceiling).contains(&pause), "{pause} of {ceiling}");
+            assert!(
+                (ceiling / 2..=ceiling).contains(&pause),
+                "{pause} of {ceiling}"
+            );
         }
         for _ in 0..100 {
             assert!(backoff.next(&entropy).as_millis() <= 1_000);

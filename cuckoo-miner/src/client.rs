@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, ErrorKind, Failure, Heartbeat,
     HeartbeatReply, PollReply, PollRequest, Result, Retry, Session, SessionOpened, SessionToken,
-    Signed, TaskProtocol, paths,
+    Signed, TaskProtocol, http_client, paths,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::Serialize;
@@ -33,6 +33,7 @@ const MAX_ERROR: usize = 64 << 10;
 pub struct HttpCoordinator {
     client: Client,
     base: Url,
+    timeout: Duration,
 }
 
 impl HttpCoordinator {
@@ -58,7 +59,7 @@ impl HttpCoordinator {
         }
         let folder = base.path().trim_end_matches('/').to_owned();
         base.set_path(&folder);
-        let mut client = Client::builder()
+        let mut client = http_client()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("cuckoo-miner/", env!("CARGO_PKG_VERSION")));
@@ -68,13 +69,24 @@ impl HttpCoordinator {
         let client = client
             .build()
             .map_err(|source| Error::internal("no HTTP client").with_source(source))?;
-        Ok(Self { client, base })
+        Ok(Self {
+            client,
+            base,
+            timeout: CALL_TIMEOUT,
+        })
+    }
+
+    /// Waits at most `timeout` for an answer (60 s unless set), on top of what a poll asks for.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        self.client.request(method, url).timeout(CALL_TIMEOUT)
+        self.client.request(method, url).timeout(self.timeout)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
@@ -195,7 +207,8 @@ fn header_of(value: &impl Serialize) -> Result<String> {
 #[async_trait]
 impl TaskProtocol for HttpCoordinator {
     async fn info(&self) -> Result<CoordinatorInfo> {
-        self.reply(self.request(Method::GET, paths::INFO), MAX_REPLY).await
+        self.reply(self.request(Method::GET, paths::INFO), MAX_REPLY)
+            .await
     }
 
     async fn open_session(&self, request: Signed<Session>) -> Result<SessionOpened> {
@@ -213,7 +226,7 @@ impl TaskProtocol for HttpCoordinator {
         let wait = Duration::from_millis(request.wait_millis.min(3_600_000));
         let call = self
             .request(Method::POST, paths::POLL)
-            .timeout(CALL_TIMEOUT + wait)
+            .timeout(self.timeout + wait)
             .bearer_auth(token.expose())
             .json(&request);
         self.reply(call, MAX_REPLY + free * MAX_ASSIGNMENT).await

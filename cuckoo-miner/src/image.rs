@@ -5,18 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use cuckoo_core::{
-    Assignment, B256, Capability, Error, ModelId, Output, Result, Usage, Wei,
-};
+use cuckoo_core::{Assignment, B256, Capability, Error, ModelId, Output, Result, Usage, Wei};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::diffusion::{ImageRequest, Progress, Sampler, StableDiffusion};
 use crate::{Execution, Executor, TaskContext};
-
-/// Longest input taken, in bytes: two prompts of 16 KiB, escaped.
-const MAX_INPUT: u64 = 64 * 1024;
 
 /// What an input leaves open. The same for every miner, since an audit repeats a task on another one; a change of
 /// these is a change of what a signed input means.
@@ -117,6 +111,11 @@ impl ImageExecutor {
         self
     }
 
+    /// The most pixels and steps of a picture.
+    pub fn limits(&self) -> (usize, usize) {
+        (self.max_pixels, self.max_steps)
+    }
+
     /// Makes at most `runs` pictures at once; others wait.
     #[must_use]
     pub fn with_runs(mut self, runs: u32) -> Self {
@@ -147,12 +146,10 @@ impl ImageExecutor {
 #[async_trait]
 impl Executor for ImageExecutor {
     fn capabilities(&self) -> Vec<Capability> {
+        let hash = B256::from(self.pipeline.model_hash());
         vec![Capability {
-            model: self.model.clone(),
-            model_hash: B256::from(self.pipeline.model_hash()),
-            kernels: self.pipeline.kernels().to_owned(),
-            max_input_bytes: MAX_INPUT,
             min_price: self.min_price,
+            ..Capability::new(self.model.clone(), hash, self.pipeline.kernels())
         }]
     }
 
@@ -179,10 +176,7 @@ impl Executor for ImageExecutor {
             output_units: pixels as u64,
             ..Usage::default()
         };
-        let output = Output {
-            media_type: "image/png".to_owned(),
-            bytes: Bytes::from(png),
-        };
+        let output = Output::new("image/png", png);
         Ok(Execution::new(output).with_usage(usage))
     }
 }
@@ -243,7 +237,10 @@ mod tests {
     #[test]
     fn progress_ends_below_done_and_cancellation_breaks_the_run() {
         let context = TaskContext::new(cuckoo_core::Timestamp::from_millis(0));
-        let half = Progress { step: 10, steps: 20 };
+        let half = Progress {
+            step: 10,
+            steps: 20,
+        };
         assert_eq!(report(&context, half), ControlFlow::Continue(()));
         assert_eq!(context.progress_made(), 495);
         drop(CancelOnDrop(context.clone()));

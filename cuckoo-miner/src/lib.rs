@@ -31,5 +31,6 @@ pub use executor::{Execution, Executor, TaskContext};
 pub use image::ImageExecutor;
 pub use kernels::{Activation, CpuKernels, Kernels, Norm};
 pub use miner::{Miner, MinerBuilder};
+pub use noise::Philox;
 pub use settings::Settings;
 pub use status::{CoordinatorStatus, MinerStatus};

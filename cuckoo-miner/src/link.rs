@@ -140,7 +140,9 @@ impl Link {
     /// Notes that the coordinator does not know `session` any more; another is opened.
     pub(crate) fn lose(&self, session: &Arc<OpenSession>) {
         self.session.send_if_modified(|current| {
-            let same = current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session));
+            let same = current
+                .as_ref()
+                .is_some_and(|current| Arc::ptr_eq(current, session));
             if same {
                 *current = None;
             }
@@ -152,7 +154,9 @@ impl Link {
     pub(crate) async fn lost(&self, session: &Arc<OpenSession>) {
         let mut sessions = self.session.subscribe();
         let other = |current: &Option<Arc<OpenSession>>| {
-            !current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session))
+            !current
+                .as_ref()
+                .is_some_and(|current| Arc::ptr_eq(current, session))
         };
         if sessions.wait_for(other).await.is_err() {
             std::future::pending::<()>().await;

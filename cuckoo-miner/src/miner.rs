@@ -232,7 +232,8 @@ impl MinerBuilder {
     /// # Errors
     /// `Invalid` when a part is missing or a setting is out of range; `Unavailable` without randomness.
     pub async fn start(self) -> Result<Miner> {
-        let missing = |what: &str| Error::invalid(format!("a miner needs {what}; give it to the builder"));
+        let missing =
+            |what: &str| Error::invalid(format!("a miner needs {what}; give it to the builder"));
         self.settings.validate()?;
         if self.coordinators.is_empty() {
             return Err(missing("at least one coordinator"));

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cuckoo_core::{Assignment, Capability, Error, ModelId, PollRequest, Result, Timestamp, payload_hash};
+use cuckoo_core::{
+    Assignment, Capability, Error, ModelId, PollRequest, Result, Timestamp, payload_hash,
+};
 
 use crate::Executor;
 
@@ -107,7 +109,9 @@ impl Offers {
             ));
         }
         if deadline <= now {
-            return Err(Error::timeout("the deadline had passed when the task arrived"));
+            return Err(Error::timeout(
+                "the deadline had passed when the task arrived",
+            ));
         }
         Ok(Arc::clone(executor))
     }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_core::{
-    Assignment, ErrorKind, Failure, PollReply, PollRequest, Result, Retry,
-};
+use cuckoo_core::{Assignment, ErrorKind, Failure, PollReply, PollRequest, Result, Retry};
 use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
@@ -78,7 +76,10 @@ async fn poll(link: &Link, session: &Arc<OpenSession>, free: usize) -> Result<Po
     let wait = if shared.alone {
         shared.settings.poll_wait_millis
     } else {
-        shared.settings.poll_wait_millis.min(shared.settings.turn_millis)
+        shared
+            .settings
+            .poll_wait_millis
+            .min(shared.settings.turn_millis)
     };
     let request = PollRequest {
         capabilities: shared.offers.capabilities(),
@@ -87,8 +88,13 @@ async fn poll(link: &Link, session: &Arc<OpenSession>, free: usize) -> Result<Po
         wait_millis: wait,
     };
     let limit = shared.settings.call_timeout() + Duration::from_millis(wait);
-    link.call(session, "poll", limit, link.protocol.poll(&session.token, request))
-        .await
+    link.call(
+        session,
+        "poll",
+        limit,
+        link.protocol.poll(&session.token, request),
+    )
+    .await
 }
 
 /// Starts what fits into `slots`; what was never asked for goes back.
@@ -104,9 +110,9 @@ fn take(link: &Arc<Link>, session: &Arc<OpenSession>, reply: PollReply, slots: V
                 shared.runs.spawn(run.instrument(span));
             }
             None => {
-                shared
-                    .runs
-                    .spawn(give_back(Arc::clone(link), Arc::clone(session), assignment).instrument(span));
+                shared.runs.spawn(
+                    give_back(Arc::clone(link), Arc::clone(session), assignment).instrument(span),
+                );
             }
         }
     }

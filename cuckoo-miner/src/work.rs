@@ -38,12 +38,7 @@ enum Ended {
 }
 
 /// Runs one assignment and hands in what came of it; holds `slot` until the run has really ended.
-pub(crate) async fn run(
-    link: Arc<Link>,
-    session: Arc<OpenSession>,
-    task: Assignment,
-    slot: Slot,
-) {
+pub(crate) async fn run(link: Arc<Link>, session: Arc<OpenSession>, task: Assignment, slot: Slot) {
     if let Some(work) = Work::start(link, session, task) {
         match work.check() {
             Ok(executor) => work.execute(executor).await,
@@ -142,8 +137,7 @@ impl Work {
         let answer = self
             .link
             .deliver(&self.lease, "complete", |session| {
-                let (protocol, completion) =
-                    (Arc::clone(&self.link.protocol), completion.clone());
+                let (protocol, completion) = (Arc::clone(&self.link.protocol), completion.clone());
                 Box::pin(async move { protocol.complete(&session.token, completion).await })
             })
             .await;
@@ -178,7 +172,10 @@ impl Work {
                 shared.settings.max_output_bytes
             )));
         }
-        let printable = output.media_type.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let printable = output
+            .media_type
+            .bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte));
         if output.media_type.is_empty() || output.media_type.len() > MAX_MEDIA_TYPE || !printable {
             return Err(Error::execution(format!(
                 "the executor gave no media type of 1 to {MAX_MEDIA_TYPE} ASCII characters, such as image/png"

@@ -15,12 +15,17 @@ async fn heartbeats_carry_progress_and_outlive_the_first_lease() {
     // Expires long before the run ends, unless a heartbeat's answer extends it.
     task.lease_expires_at = peer.now().after(Duration::from_millis(150));
     let task = peer.assign(task);
-    peer.until("ten heartbeats", |state| state.heartbeats.len() >= 10).await;
+    peer.until("ten heartbeats", |state| state.heartbeats.len() >= 10)
+        .await;
     let last = peer.state().heartbeats.last().unwrap().clone();
     assert_eq!(last.leases.len(), 1);
-    assert_eq!((last.leases[0].lease, last.leases[0].progress), (task.lease, 250));
+    assert_eq!(
+        (last.leases[0].lease, last.leases[0].progress),
+        (task.lease, 250)
+    );
     echo.gate.add_permits(1);
-    peer.until("a completion", |state| state.completions.len() == 1).await;
+    peer.until("a completion", |state| state.completions.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -32,7 +37,8 @@ async fn a_cancelled_lease_stops_its_run_and_frees_the_slot() {
         peer.set(|state| state.lease_answers.insert(task.lease, status));
         eventually("its end", || Echo::count(&echo.cancelled) == 1).await;
         let next = peer.assign(peer.task("next"));
-        peer.until("the next task", |state| state.completions.len() == 1).await;
+        peer.until("the next task", |state| state.completions.len() == 1)
+            .await;
         let state = peer.state();
         assert_eq!(state.completions[0].receipt.value.lease, next.lease);
         assert!(state.failures.is_empty(), "the coordinator knows already");
@@ -46,12 +52,17 @@ async fn a_run_that_hangs_past_its_deadline_is_dropped_and_reported() {
     let mut task = peer.task("hang");
     task.deadline = peer.now().after(Duration::from_millis(200));
     let task = peer.assign(task);
-    peer.until("a report", |state| !state.failures.is_empty()).await;
+    peer.until("a report", |state| !state.failures.is_empty())
+        .await;
     let failure = peer.state().failures[0].clone();
-    assert_eq!((failure.lease, failure.kind), (task.lease, ErrorKind::Timeout));
+    assert_eq!(
+        (failure.lease, failure.kind),
+        (task.lease, ErrorKind::Timeout)
+    );
     eventually("the run's end", || Echo::count(&echo.running) == 0).await;
     peer.assign(peer.task("next"));
-    peer.until("the next task", |state| state.completions.len() == 1).await;
+    peer.until("the next task", |state| state.completions.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -72,7 +83,8 @@ async fn a_coordinator_that_vanishes_costs_one_lease_and_is_served_again() {
     .await;
     peer.set(|state| state.down = false);
     peer.assign(peer.task("back"));
-    peer.until("the next task", |state| state.completions.len() == 1).await;
+    peer.until("the next task", |state| state.completions.len() == 1)
+        .await;
     assert_eq!(miner.status().coordinators[0].last_error, None);
 }
 
@@ -84,9 +96,12 @@ async fn a_coordinator_that_does_not_wait_is_not_flooded() {
     peer.set(|state| state.impatient = true);
     let _miner = builder(&market, &peer, &echo).start().await.unwrap();
     for round in 1..4 {
-        peer.until("a poll", |state| state.polls.len() == round).await;
+        peer.until("a poll", |state| state.polls.len() == round)
+            .await;
         // Time stands still: however long the machine takes, there is no further poll.
-        cuckoo_core::SystemClock.sleep(Duration::from_millis(50)).await;
+        cuckoo_core::SystemClock
+            .sleep(Duration::from_millis(50))
+            .await;
         assert_eq!(peer.state().polls.len(), round);
         clock.advance(Duration::from_millis(100));
     }
@@ -104,6 +119,7 @@ async fn times_of_a_coordinator_with_a_wrong_clock_are_understood() {
     task.deadline = peer.now().after(Duration::from_millis(300));
     peer.assign(task);
     // Were it taken by our clock, the deadline would be half an hour away.
-    peer.until("a report", |state| !state.failures.is_empty()).await;
+    peer.until("a report", |state| !state.failures.is_empty())
+        .await;
     assert_eq!(peer.state().failures[0].kind, ErrorKind::Timeout);
 }

@@ -266,7 +266,10 @@ impl TaskProtocol for Peer {
         assert_eq!(session.coordinator, self.operator.address());
         assert_eq!(session.miner, self.miner.operator.address());
         let ahead = session.expiry.since(self.now());
-        assert!(ahead > Duration::ZERO && ahead <= Duration::from_secs(300), "{ahead:?}");
+        assert!(
+            ahead > Duration::ZERO && ahead <= Duration::from_secs(300),
+            "{ahead:?}"
+        );
         let token = SessionToken::new(self.entropy.word().to_string());
         let grant = SessionGrant {
             coordinator: session.coordinator,

@@ -14,9 +14,18 @@ async fn a_coordinator_on_another_chain_is_given_up() {
     let market = Market::new().await;
     let ours = market.chain.deployment();
     for wrong in [
-        Deployment { chain_id: 1, ..ours },
-        Deployment { staking: Address::ZERO, ..ours },
-        Deployment { payments: Address::ZERO, ..ours },
+        Deployment {
+            chain_id: 1,
+            ..ours
+        },
+        Deployment {
+            staking: Address::ZERO,
+            ..ours
+        },
+        Deployment {
+            payments: Address::ZERO,
+            ..ours
+        },
     ] {
         let (peer, echo) = (market.peer(), Echo::new());
         peer.set(|state| state.deployment = Some(wrong));
@@ -24,7 +33,10 @@ async fn a_coordinator_on_another_chain_is_given_up() {
         let error = miner.connected().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.message().contains("wrong chain"), "{error}");
-        assert_eq!(miner.finished().await.unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(
+            miner.finished().await.unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
         assert!(miner.status().coordinators[0].dropped);
         assert_eq!(peer.state().opened, 0, "nothing was signed for it");
     }
@@ -65,7 +77,8 @@ async fn a_coordinator_given_up_leaves_the_others_served() {
         .unwrap();
     miner.connected().await.unwrap();
     good.assign(good.task("x"));
-    good.until("its work", |state| state.completions.len() == 1).await;
+    good.until("its work", |state| state.completions.len() == 1)
+        .await;
     let status = miner.status();
     assert!(status.coordinators[0].dropped && !status.coordinators[1].dropped);
     miner.shutdown(std::time::Duration::ZERO).await;
@@ -85,11 +98,15 @@ async fn an_unregistered_coordinator_is_not_served_until_it_is_registered() {
         let miner = builder(&market, &peer, &echo).start().await.unwrap();
         eventually("trouble in the status", || {
             let trouble = miner.status().coordinators[0].last_error.clone();
-            trouble.is_some_and(|trouble| trouble.contains("not registered as an active coordinator"))
+            trouble
+                .is_some_and(|trouble| trouble.contains("not registered as an active coordinator"))
         })
         .await;
         assert_eq!(peer.state().opened, 0);
-        assert!(!miner.status().coordinators[0].dropped, "it may be registered yet");
+        assert!(
+            !miner.status().coordinators[0].dropped,
+            "it may be registered yet"
+        );
     }
 }
 
@@ -123,7 +140,8 @@ async fn a_coordinator_that_is_down_at_start_is_served_once_it_is_up() {
     assert!(!miner.status().coordinators[0].connected);
     peer.set(|state| state.down = false);
     peer.assign(peer.task("x"));
-    peer.until("its work", |state| state.completions.len() == 1).await;
+    peer.until("its work", |state| state.completions.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -132,17 +150,21 @@ async fn a_lost_session_is_opened_again_and_work_goes_on() {
     let task = peer.assign(peer.task("wait"));
     eventually("a run", || Echo::count(&echo.running) == 1).await;
     peer.set(|state| state.sessions.clear());
-    peer.until("another session", |state| state.opened == 2).await;
+    peer.until("another session", |state| state.opened == 2)
+        .await;
     echo.gate.add_permits(1);
-    peer.until("the work of before", |state| state.completions.len() == 1).await;
+    peer.until("the work of before", |state| state.completions.len() == 1)
+        .await;
     assert_eq!(peer.state().completions[0].receipt.value.lease, task.lease);
 
     // The same while a poll waits, and at the moment of handing in.
     peer.until("a poll", |state| state.polling == 1).await;
     peer.set(|state| state.sessions.clear());
-    peer.until("a third session", |state| state.opened == 3).await;
+    peer.until("a third session", |state| state.opened == 3)
+        .await;
     peer.assign(peer.task("x"));
-    peer.until("more work", |state| state.completions.len() == 2).await;
+    peer.until("more work", |state| state.completions.len() == 2)
+        .await;
     eventually("all counted", || miner.status().completed == 2).await;
     assert_eq!(miner.status().failed, 0);
 }
@@ -153,7 +175,10 @@ async fn parts_that_are_missing_are_named() {
     let (peer, echo) = (market.peer(), Echo::new());
     let cases = [
         ("coordinator", Miner::builder()),
-        ("operator", Miner::builder().coordinator(Arc::clone(&peer) as _)),
+        (
+            "operator",
+            Miner::builder().coordinator(Arc::clone(&peer) as _),
+        ),
         (
             "chain",
             Miner::builder()
@@ -167,7 +192,10 @@ async fn parts_that_are_missing_are_named() {
                 .operator(market.miner.operator.clone())
                 .chain(Arc::clone(&market.chain)),
         ),
-        ("two executors", builder(&market, &peer, &echo).executor(Echo::new())),
+        (
+            "two executors",
+            builder(&market, &peer, &echo).executor(Echo::new()),
+        ),
         (
             "slots",
             builder(&market, &peer, &echo).settings(cuckoo_miner::Settings {

@@ -13,7 +13,8 @@ async fn a_task_is_run_signed_for_and_paid() {
     let voucher = peer.voucher(500);
     peer.set(|state| state.answers.push_back(Answer::Take(Some(voucher.clone()))));
     let task = peer.assign(peer.task("hello"));
-    peer.until("a completion", |state| state.completions.len() == 1).await;
+    peer.until("a completion", |state| state.completions.len() == 1)
+        .await;
 
     let completion = peer.state().completions[0].clone();
     let receipt = &completion.receipt.value;
@@ -34,7 +35,10 @@ async fn a_task_is_run_signed_for_and_paid() {
     eventually("the voucher", || !miner.vouchers().is_empty()).await;
     assert_eq!(miner.vouchers(), [voucher]);
     let status = miner.status();
-    assert_eq!((status.completed, status.failed, status.cancelled), (1, 0, 0));
+    assert_eq!(
+        (status.completed, status.failed, status.cancelled),
+        (1, 0, 0)
+    );
     assert!(status.coordinators[0].connected);
     assert_eq!(status.coordinators[0].owed, U256::from(500));
 }
@@ -43,8 +47,15 @@ async fn a_task_is_run_signed_for_and_paid() {
 async fn slots_are_never_exceeded_and_announced_as_they_are() {
     let market = Market::new().await;
     let (peer, echo) = (market.peer(), Echo::new());
-    let two = Settings { slots: 2, ..settings() };
-    let miner = builder(&market, &peer, &echo).settings(two).start().await.unwrap();
+    let two = Settings {
+        slots: 2,
+        ..settings()
+    };
+    let miner = builder(&market, &peer, &echo)
+        .settings(two)
+        .start()
+        .await
+        .unwrap();
     for _ in 0..5 {
         peer.assign(peer.task("wait"));
     }
@@ -53,9 +64,15 @@ async fn slots_are_never_exceeded_and_announced_as_they_are() {
     peer.until("no poll", |state| state.polling == 0).await;
     assert_eq!(peer.state().queue.len(), 3);
     echo.gate.add_permits(5);
-    peer.until("all done", |state| state.completions.len() == 5).await;
+    peer.until("all done", |state| state.completions.len() == 5)
+        .await;
     assert_eq!(Echo::count(&echo.most), 2);
-    assert!(peer.state().polls.iter().all(|poll| (1..=2).contains(&poll.free_slots)));
+    assert!(
+        peer.state()
+            .polls
+            .iter()
+            .all(|poll| (1..=2).contains(&poll.free_slots))
+    );
     let poll = peer.state().polls[0].clone();
     assert_eq!(poll.capabilities.len(), 1);
     assert_eq!(poll.warm, [poll.capabilities[0].model.clone()]);
@@ -68,11 +85,16 @@ async fn work_beyond_the_announced_slots_goes_back() {
     peer.set(|state| state.surplus = 2);
     let (first, second) = (peer.task("wait"), peer.task("wait"));
     peer.set(|state| state.queue.extend([first.clone(), second.clone()]));
-    peer.until("one given back", |state| !state.failures.is_empty()).await;
+    peer.until("one given back", |state| !state.failures.is_empty())
+        .await;
     let failure = peer.state().failures[0].clone();
-    assert_eq!((failure.lease, failure.kind), (second.lease, ErrorKind::Rejected));
+    assert_eq!(
+        (failure.lease, failure.kind),
+        (second.lease, ErrorKind::Rejected)
+    );
     echo.gate.add_permits(1);
-    peer.until("the other done", |state| !state.completions.is_empty()).await;
+    peer.until("the other done", |state| !state.completions.is_empty())
+        .await;
     assert_eq!(peer.state().completions[0].receipt.value.lease, first.lease);
 }
 
@@ -115,7 +137,10 @@ async fn what_was_not_offered_or_is_not_what_it_says_is_not_run() {
     for (kind, words, task) in cases {
         let task = peer.assign(task);
         peer.until("a refusal", |state| {
-            state.failures.last().is_some_and(|failure| failure.lease == task.lease)
+            state
+                .failures
+                .last()
+                .is_some_and(|failure| failure.lease == task.lease)
         })
         .await;
         let failure = peer.state().failures.last().unwrap().clone();
@@ -124,7 +149,8 @@ async fn what_was_not_offered_or_is_not_what_it_says_is_not_run() {
     }
     assert_eq!(Echo::count(&echo.started), 0);
     peer.assign(peer.task("fine"));
-    peer.until("the next task", |state| state.completions.len() == 1).await;
+    peer.until("the next task", |state| state.completions.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -141,7 +167,10 @@ async fn failed_runs_are_reported_with_who_is_to_blame() {
     for (text, kind, words) in cases {
         let task = peer.assign(peer.task(text));
         peer.until(text, |state| {
-            state.failures.last().is_some_and(|failure| failure.lease == task.lease)
+            state
+                .failures
+                .last()
+                .is_some_and(|failure| failure.lease == task.lease)
         })
         .await;
         let failure = peer.state().failures.last().unwrap().clone();
@@ -150,7 +179,8 @@ async fn failed_runs_are_reported_with_who_is_to_blame() {
     }
     assert_eq!(miner.status().failed, 6);
     peer.assign(peer.task("fine"));
-    peer.until("the next task", |state| state.completions.len() == 1).await;
+    peer.until("the next task", |state| state.completions.len() == 1)
+        .await;
 }
 
 #[tokio::test]
@@ -158,12 +188,19 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_receipt() {
     let (_market, peer, _echo, miner) = connected().await;
     let voucher = peer.voucher(9);
     peer.set(|state| {
-        state.answers.extend([Answer::Lose, Answer::Lose, Answer::Take(Some(voucher))]);
+        state
+            .answers
+            .extend([Answer::Lose, Answer::Lose, Answer::Take(Some(voucher))]);
     });
     peer.assign(peer.task("hello"));
-    peer.until("three attempts", |state| state.completions.len() == 3).await;
+    peer.until("three attempts", |state| state.completions.len() == 3)
+        .await;
     let completions = peer.state().completions.clone();
-    assert!(completions.iter().all(|completion| *completion == completions[0]));
+    assert!(
+        completions
+            .iter()
+            .all(|completion| *completion == completions[0])
+    );
     eventually("the voucher", || miner.vouchers().len() == 1).await;
     assert_eq!(miner.status().completed, 1);
 }
@@ -173,9 +210,11 @@ async fn a_refused_output_is_not_handed_in_again() {
     let (_market, peer, echo, miner) = connected().await;
     peer.set(|state| state.answers.push_back(Answer::Refuse(ErrorKind::Conflict)));
     peer.assign(peer.task("late"));
-    peer.until("one attempt", |state| state.completions.len() == 1).await;
+    peer.until("one attempt", |state| state.completions.len() == 1)
+        .await;
     peer.assign(peer.task("next"));
-    peer.until("the next task", |state| state.completions.len() == 2).await;
+    peer.until("the next task", |state| state.completions.len() == 2)
+        .await;
     assert_eq!(Echo::count(&echo.started), 2);
     eventually("both counted", || {
         let status = miner.status();
@@ -188,15 +227,27 @@ async fn a_refused_output_is_not_handed_in_again() {
 async fn vouchers_only_grow_and_only_the_coordinators_count() {
     let (market, peer, _echo, miner) = connected().await;
     let forged = peer.voucher_by(&market.miner.operator, 1_000);
-    let vouchers = [peer.voucher(10), peer.voucher(7), forged, peer.voucher(12), peer.voucher(11)];
+    let vouchers = [
+        peer.voucher(10),
+        peer.voucher(7),
+        forged,
+        peer.voucher(12),
+        peer.voucher(11),
+    ];
     peer.set(|state| state.vouchers.extend(vouchers));
-    peer.until("all sent", |state| state.vouchers.is_empty()).await;
+    peer.until("all sent", |state| state.vouchers.is_empty())
+        .await;
     peer.assign(peer.task("after them"));
-    peer.until("a task after them", |state| state.completions.len() == 1).await;
+    peer.until("a task after them", |state| state.completions.len() == 1)
+        .await;
     assert_eq!(miner.vouchers(), [peer.voucher(12)]);
 
     // Kept over a restart of the miner, and of a coordinator that forgot.
-    let again = builder(&market, &peer, &Echo::new()).vouchers(miner.vouchers()).start().await.unwrap();
+    let again = builder(&market, &peer, &Echo::new())
+        .vouchers(miner.vouchers())
+        .start()
+        .await
+        .unwrap();
     peer.set(|state| state.vouchers.push_back(peer.voucher(3)));
     peer.until("sent", |state| state.vouchers.is_empty()).await;
     assert_eq!(again.vouchers(), [peer.voucher(12)]);
@@ -220,7 +271,11 @@ async fn two_coordinators_share_one_slot_in_turn() {
         first.assign(first.task("a"));
         second.assign(second.task("b"));
     }
-    first.until("the first's work", |state| state.completions.len() == 4).await;
-    second.until("the second's work", |state| state.completions.len() == 4).await;
+    first
+        .until("the first's work", |state| state.completions.len() == 4)
+        .await;
+    second
+        .until("the second's work", |state| state.completions.len() == 4)
+        .await;
     assert_eq!(Echo::count(&echo.most), 1);
 }

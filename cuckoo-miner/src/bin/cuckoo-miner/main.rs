@@ -1,0 +1,104 @@
+//! The miner for operators: makes keys, checks models, registers, runs, redeems.
+
+mod config;
+mod confirm;
+mod key;
+mod models;
+mod redeem;
+mod register;
+mod run;
+mod secret;
+mod vouchers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cuckoo_core::{Error, Result};
+use tracing_subscriber::EnvFilter;
+
+/// Runs AI tasks for Cuckoo coordinators and is paid for it.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged to standard error, such as `info` or `cuckoo_miner=debug`.
+    #[arg(long, global = true, env = "CUCKOO_LOG", default_value = "info")]
+    log: String,
+}
+
+const EXAMPLES: &str = "\
+From nothing to a running miner (docs/operator.md walks through it):
+  cuckoo-miner key new --keystore miner.json
+  cuckoo-miner models check examples/models/shapes
+  cuckoo-miner register --config miner.toml --owner owner.json --name gpu-1
+  cuckoo-miner run --config miner.toml
+  cuckoo-miner redeem --config miner.toml --payer owner.json
+
+Passwords are read from --password-file, else from the environment variable CUCKOO_PASSWORD, never from the command line.
+Each setting of miner.toml can be overridden, as in CUCKOO_MINER__CHAIN__RPC=http://10.0.0.7:8545.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Polls coordinators and runs what they assign, until Ctrl-C or SIGTERM; then finishes what was begun.
+    #[command(after_help = "\
+The first signal stops taking work and waits for what is in work up to drain_seconds; a second one stops at once.
+
+Examples:
+  cuckoo-miner run --config miner.toml
+  CUCKOO_MINER__SETTINGS__SLOTS=2 cuckoo-miner run --config miner.toml
+  CUCKOO_MINER__COORDINATORS=https://a.example,https://b.example cuckoo-miner run --config miner.toml")]
+    Run {
+        /// Settings; miner.example.toml shows them all.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Makes, imports and shows encrypted key files.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Looks at model folders.
+    #[command(subcommand)]
+    Models(models::Command),
+    /// Registers this miner on chain: stakes and votes for it, with the operator's consent.
+    Register(register::Arguments),
+    /// Turns what coordinators owe into CAI.
+    Redeem(redeem::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> Result<()> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|source| {
+        Error::invalid("--log is a level or `target=level` pairs, such as info").with_source(source)
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::unavailable("cannot start threads").with_source(source))?;
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run { config } => run::run(&config).await,
+            Command::Key(command) => key::execute(command),
+            Command::Models(command) => models::execute(command),
+            Command::Register(arguments) => register::register(arguments).await,
+            Command::Redeem(arguments) => redeem::redeem(arguments).await,
+        }
+    });
+    // Nothing that still runs matters once the command is done.
+    runtime.shutdown_background();
+    result
+}

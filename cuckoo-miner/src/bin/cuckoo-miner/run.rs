@@ -1,0 +1,196 @@
+//! Running, from the first look at the models to the last output handed in.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuckoo_core::{
+    Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai,
+};
+use cuckoo_miner::{Executor as _, HttpCoordinator, ImageExecutor, Miner};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ChainConfig, Config, ModelConfig};
+use crate::vouchers;
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often new vouchers are written to disk.
+const VOUCHER_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Works until the first signal, then drains; the second ends the process.
+pub(crate) async fn run(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    // What the operator can put right by hand comes first, before anything is waited for.
+    if config.coordinators.is_empty() {
+        return Err(Error::invalid(
+            "no coordinator to serve; set coordinators = [\"http://...\"]",
+        ));
+    }
+    if config.models.is_empty() {
+        return Err(Error::invalid(
+            "no model to offer; add a [[models]] section with name and folder",
+        ));
+    }
+    config.chain.deployment()?;
+    let operator = config.operator.load_key()?;
+    let kept = vouchers::read(&config.vouchers)?;
+    let mut builder = Miner::builder()
+        .operator(operator)
+        .settings(config.settings.clone())
+        .vouchers(kept);
+    for url in &config.coordinators {
+        if url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost") {
+            tracing::warn!("{url} is not encrypted; whoever is in between can read tasks and tokens");
+        }
+        builder = builder.coordinator(Arc::new(HttpCoordinator::new(url)?));
+    }
+    let signalled = watch_signals()?;
+    for model in &config.models {
+        builder = builder.executor(Arc::new(load(model, config.settings.slots)?));
+    }
+    let chain = tokio::select! {
+        () = signalled.cancelled() => return Ok(()),
+        chain = connect(&config.chain) => chain?,
+    };
+    let miner = builder.chain(chain).start().await?;
+    tracing::info!(
+        operator = %miner.status().operator,
+        slots = config.settings.slots,
+        "started; {} coordinators to serve",
+        config.coordinators.len()
+    );
+    let ended = tokio::select! {
+        ended = miner.finished() => ended,
+        () = keep_vouchers(&miner, &config.vouchers) => Ok(()),
+        () = signalled.cancelled() => {
+            tracing::info!(
+                "stopping: no more work, up to {} s for what is begun; signal again to stop at once",
+                config.drain_seconds
+            );
+            miner.shutdown(Duration::from_secs(config.drain_seconds)).await;
+            Ok(())
+        }
+    };
+    vouchers::write(&config.vouchers, &miner.vouchers())?;
+    let status = miner.status();
+    tracing::info!(
+        completed = status.completed,
+        failed = status.failed,
+        cancelled = status.cancelled,
+        "stopped"
+    );
+    ended
+}
+
+/// Loads a model; blocks, which before the start nobody minds.
+fn load(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
+    let executor = ImageExecutor::load(&model.folder, model.name.clone())?
+        .with_min_price(model.min_price)
+        .with_runs(slots);
+    let (pixels, steps) = executor.limits();
+    let executor = executor.with_limits(
+        model.max_pixels.unwrap_or(pixels),
+        model.max_steps.unwrap_or(steps),
+    );
+    for offer in executor.capabilities() {
+        tracing::info!(
+            hash = %offer.model_hash,
+            kernels = offer.kernels,
+            min_price = format_cai(offer.min_price),
+            "model `{}` loaded",
+            offer.model
+        );
+    }
+    Ok(executor)
+}
+
+/// Connects to the chain, again and again while it cannot be reached.
+async fn connect(chain: &ChainConfig) -> Result<Arc<dyn StakingContract>> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match chain.connect().await {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                tracing::warn!(
+                    "the chain cannot be reached, trying again in {} s; is the node at [chain] rpc running? ({error})",
+                    pause.as_secs()
+                );
+                SystemClock.sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// Writes vouchers to disk whenever they changed; never completes.
+async fn keep_vouchers(miner: &Miner, path: &Path) {
+    let mut written = miner.vouchers();
+    loop {
+        SystemClock.sleep(VOUCHER_INTERVAL).await;
+        let vouchers = miner.vouchers();
+        if vouchers == written {
+            continue;
+        }
+        match vouchers::write(path, &vouchers) {
+            Ok(()) => written = vouchers,
+            Err(error) => tracing::error!(%error, "vouchers are in memory only"),
+        }
+    }
+}
+
+/// A token that the first Ctrl-C or SIGTERM cancels; the second ends the process with the status shells expect.
+fn watch_signals() -> Result<CancellationToken> {
+    let mut signals = Signals::new()
+        .map_err(|source| Error::unavailable("cannot listen for signals").with_source(source))?;
+    let token = CancellationToken::new();
+    let first = token.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        first.cancel();
+        let number = signals.next().await;
+        std::process::exit(128 + number);
+    });
+    Ok(token)
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The number of the next signal.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    /// The number of the next signal.
+    async fn next(&mut self) -> i32 {
+        self.0.recv().await;
+        2
+    }
+}
