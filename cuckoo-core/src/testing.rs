@@ -1,19 +1,19 @@
 //! A real chain node for tests, demos and examples: anvil, as `make setup` installs it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::network::Ethereum;
-use alloy::primitives::{Address, U256};
+use alloy::primitives::{Address, U64, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use tokio::sync::oneshot;
 
 use crate::amount::Wei;
-use crate::{Error, Result, RpcSettings};
+use crate::{Clock, Error, Result, RpcSettings};
 
 /// How long anvil may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -108,6 +108,28 @@ impl Anvil {
             .await?;
         let _: String = self.request("evm_mine", ()).await?;
         Ok(())
+    }
+
+    /// From now on transactions wait and no block is made.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn hold_blocks(&self) -> Result<()> {
+        self.request("evm_setAutomine", (false,)).await
+    }
+
+    /// Returns once a transaction waits for a block.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn wait_for_pending(&self, clock: &dyn Clock) -> Result<()> {
+        loop {
+            let pool: BTreeMap<String, U64> = self.request("txpool_status", ()).await?;
+            if pool.get("pending").is_some_and(|count| !count.is_zero()) {
+                return Ok(());
+            }
+            clock.sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Ends the process, as a crash would.

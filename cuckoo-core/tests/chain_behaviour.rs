@@ -1,5 +1,12 @@
 //! What every [`StakingContract`] must do, run over the chain in the process and over anvil.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "this is a test"
+)]
+
 #[path = "chain_behaviour/market.rs"]
 mod market;
 
@@ -8,8 +15,7 @@ use std::time::Duration;
 
 use cuckoo_core::{
     B256, ChainEvent, Change, ErrorKind, NodeId, NodeKind, OperatorConsent, Profile, Registration,
-    Signed, SignedVoucher, Slash, StakingContract as _, U256, Voucher, Wei, cai,
-    register_with_consent,
+    Signed, SignedVoucher, Slash, U256, Voucher, Wei, cai, register_with_consent,
 };
 use futures::StreamExt as _;
 

@@ -128,7 +128,8 @@ impl DevChain {
     /// Access to contracts that are already on this chain.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when they are not, or the deployment names another chain.
+    /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) when they are not,
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the deployment names another chain or mixes two markets.
     pub async fn contracts(&self, deployment: Deployment) -> Result<Arc<dyn StakingContract>> {
         Ok(Arc::new(
             EvmStaking::attach(self.clone(), deployment).await?,

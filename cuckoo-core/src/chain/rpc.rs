@@ -118,8 +118,8 @@ impl RpcStaking {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a malformed URL, another chain than the deployment's or
-    /// addresses of other contracts, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the node does not
-    /// answer.
+    /// contracts of two markets, [`ErrorKind::Chain`](crate::ErrorKind::Chain) when there are none at its addresses,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the node does not answer.
     pub async fn connect(
         settings: &RpcSettings,
         deployment: Deployment,

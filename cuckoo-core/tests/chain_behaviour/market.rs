@@ -16,22 +16,22 @@ enum Chain {
 }
 
 /// A market without nodes.
-pub struct Market {
+pub(crate) struct Market {
     chain: Chain,
-    pub contracts: Arc<dyn StakingContract>,
-    pub admin: Key,
-    pub config: DeployConfig,
+    pub(crate) contracts: Arc<dyn StakingContract>,
+    pub(crate) admin: Key,
+    pub(crate) config: DeployConfig,
 }
 
 /// The key number `number`, the same in every run.
-pub fn key(number: u16) -> Key {
+pub(crate) fn key(number: u16) -> Key {
     Key::from_bytes(B256::from(
         U256::from(0xc0c_0000) + U256::from(number) + U256::ONE,
     ))
     .unwrap()
 }
 
-pub fn profile(name: &str) -> Profile {
+pub(crate) fn profile(name: &str) -> Profile {
     Profile {
         name: name.into(),
         ..Profile::default()
@@ -49,7 +49,7 @@ fn config() -> DeployConfig {
 }
 
 impl Market {
-    pub async fn in_process() -> Self {
+    pub(crate) async fn in_process() -> Self {
         let chain = DevChain::new(Arc::new(SystemClock));
         let (admin, config) = (key(0), config());
         chain.fund(admin.address(), cai(10));
@@ -62,7 +62,7 @@ impl Market {
         }
     }
 
-    pub async fn on_anvil() -> Self {
+    pub(crate) async fn on_anvil() -> Self {
         let anvil = Anvil::start().await.unwrap();
         let (admin, config) = (key(0), config());
         anvil.fund(admin.address(), cai(10)).await.unwrap();
@@ -79,7 +79,7 @@ impl Market {
     }
 
     /// Moves the chain's time.
-    pub async fn advance(&self, seconds: u64) {
+    pub(crate) async fn advance(&self, seconds: u64) {
         let duration = Duration::from_secs(seconds);
         match &self.chain {
             Chain::InProcess(chain) => chain.advance(duration),
@@ -88,12 +88,12 @@ impl Market {
     }
 
     /// Moves the chain's time by an epoch.
-    pub async fn next_epoch(&self) {
+    pub(crate) async fn next_epoch(&self) {
         self.advance(self.config.epoch_seconds).await;
     }
 
     /// The account number `number` with `amount` wei.
-    pub async fn funded(&self, number: u16, amount: Wei) -> Key {
+    pub(crate) async fn funded(&self, number: u16, amount: Wei) -> Key {
         let key = key(number);
         match &self.chain {
             Chain::InProcess(chain) => chain.fund(key.address(), amount),
@@ -103,17 +103,17 @@ impl Market {
     }
 
     /// The operator of the node whose owner is account `number`.
-    pub fn operator(&self, number: u16) -> Key {
+    pub(crate) fn operator(&self, number: u16) -> Key {
         key(10_000 + number)
     }
 
     /// An active miner and its owner, account `number`.
-    pub async fn miner(&self, number: u16) -> (NodeId, Key) {
+    pub(crate) async fn miner(&self, number: u16) -> (NodeId, Key) {
         self.node_of(number, NodeKind::Miner, cai(20_000)).await
     }
 
     /// An active coordinator and its owner, account `number`.
-    pub async fn coordinator(&self, number: u16) -> (NodeId, Key) {
+    pub(crate) async fn coordinator(&self, number: u16) -> (NodeId, Key) {
         self.node_of(number, NodeKind::Coordinator, cai(2_000_000))
             .await
     }
@@ -136,7 +136,7 @@ impl Market {
     }
 
     /// The node as it is now.
-    pub async fn node(&self, id: NodeId) -> Node {
+    pub(crate) async fn node(&self, id: NodeId) -> Node {
         let snapshot = self.contracts.snapshot().await.unwrap();
         snapshot.node(id).unwrap().clone()
     }
