@@ -21,8 +21,7 @@ impl Executor for Charts {
         let input: Value = serde_json::from_str(&task.input).unwrap_or_default();
         let bars = input["bars"].as_array();
         let bars = bars.ok_or_else(|| Error::invalid("give `bars`: numbers from 0 to 100"))?;
-        let mut svg =
-            "<svg xmlns='http://www.w3.org/2000/svg' style='transform: scaleY(-1)'>".to_owned();
+        let mut svg = "<svg xmlns='http://www.w3.org/2000/svg' transform='scale(1 -1)'>".to_owned();
         for (i, bar) in bars.iter().enumerate() {
             let (x, height) = (10 * i, bar.as_u64().unwrap_or(0).min(100));
             svg += &format!("<rect x='{x}' width='8' height='{height}'/>");

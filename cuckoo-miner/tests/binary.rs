@@ -1,0 +1,244 @@
+//! The binary as an operator meets it: what it says, what it refuses, how it stops.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+const EXAMPLE: &str = include_str!("../miner.example.toml");
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cuckoo-miner"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("CUCKOO_PASSWORD", "correct horse")
+        .env_remove("CUCKOO_LOG");
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+/// What a command that succeeds prints.
+fn prints(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that fails says.
+fn complains(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn model() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/random").to_owned()
+}
+
+/// A folder with a key, a deployment and settings as in the example, except for `changes`.
+fn operator(changes: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    prints(folder.path(), &["key", "new", "--keystore", "miner.json"]);
+    let address = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+    let deployment =
+        format!("chain_id = 31337\nstaking = \"{address}\"\npayments = \"{address}\"\n");
+    fs::write(folder.path().join("deployment.toml"), deployment).unwrap();
+    let mut settings = EXAMPLE.replace("../examples/models/shapes", &model());
+    for (from, to) in changes {
+        assert!(settings.contains(from), "{from}");
+        settings = settings.replacen(from, to, 1);
+    }
+    fs::write(folder.path().join("miner.toml"), settings).unwrap();
+    folder
+}
+
+/// A process that ends with the test, and the lines it logs.
+struct Running(Child, Receiver<String>);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(child, receiver)
+    }
+
+    fn line(&self, text: &str) -> String {
+        let mut log = String::new();
+        while let Ok(line) = self.1.recv_timeout(Duration::from_secs(60)) {
+            if line.contains(text) {
+                return line;
+            }
+            log += &format!("{line}\n");
+        }
+        panic!("no line with `{text}` in:\n{log}");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = prints(folder.path(), &["--help"]);
+    for part in [
+        "key new",
+        "models check",
+        "register",
+        "run --config",
+        "redeem",
+        "CUCKOO_PASSWORD",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    for command in [
+        vec!["run"],
+        vec!["register"],
+        vec!["redeem"],
+        vec!["key", "new"],
+        vec!["key", "import"],
+        vec!["key", "show"],
+        vec!["models", "check"],
+    ] {
+        let help = prints(folder.path(), &[command.as_slice(), &["--help"]].concat());
+        assert!(help.contains("Example"), "{command:?}: {help}");
+        assert!(
+            !help.contains("--password "),
+            "no password on the command line"
+        );
+    }
+}
+
+#[test]
+fn keys_are_made_once_and_opened_by_their_password_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = ["key", "new", "--keystore", "operator.json"];
+    let address = prints(folder.path(), &new);
+    assert!(
+        address.starts_with("0x") && address.trim().len() == 42,
+        "{address}"
+    );
+    let show = ["key", "show", "--keystore", "operator.json"];
+    assert_eq!(prints(folder.path(), &show), address);
+    assert!(complains(folder.path(), &new).contains("not overwritten"));
+
+    fs::write(folder.path().join("password"), "wrong\n").unwrap();
+    let wrong = [&show[..], &["--password-file", "password"]].concat();
+    assert!(complains(folder.path(), &wrong).contains("wrong password"));
+    fs::write(folder.path().join("password"), "correct horse\n").unwrap();
+    assert_eq!(prints(folder.path(), &wrong), address);
+    let none = command(folder.path(), &show)
+        .env_remove("CUCKOO_PASSWORD")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&none.stderr).contains("CUCKOO_PASSWORD"));
+}
+
+#[test]
+fn a_model_is_checked_and_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = prints(folder.path(), &["models", "check", &model()]);
+    for part in [
+        "hash     0x",
+        "kernels  cpu-f32",
+        "unet",
+        "vae",
+        "text_encoder",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let draw = [
+        "models",
+        "check",
+        &model(),
+        "--prompt",
+        "a circle",
+        "--steps",
+        "2",
+        "--out",
+        "a.png",
+    ];
+    assert!(prints(folder.path(), &draw).contains("a.png drawn in"));
+    assert!(
+        fs::read(folder.path().join("a.png"))
+            .unwrap()
+            .starts_with(b"\x89PNG")
+    );
+    assert!(complains(folder.path(), &["models", "check", "nothing"]).contains("nothing"));
+}
+
+#[test]
+fn what_is_wrong_before_the_start_is_said_with_what_to_do() {
+    let empty = tempfile::tempdir().unwrap();
+    let run = ["run", "--config", "miner.toml"];
+    assert!(complains(empty.path(), &run).contains("miner.example.toml"));
+    for (from, to, said) in [
+        (
+            "coordinators = [\"http://127.0.0.1:8480\"]",
+            "coordinators = []",
+            "no coordinator",
+        ),
+        ("http://127.0.0.1:8480", "127.0.0.1:8480", "write it like"),
+        ("\"miner.json\"", "\"other.json\"", "key new"),
+        ("\"deployment.toml\"", "\"other.toml\"", "no deployment"),
+        ("slots = 1", "slots = 0", "from 1 to 256"),
+        ("slots = 1", "slotz = 1", "slotz"),
+        (model().as_str(), "/nowhere", "/nowhere"),
+        ("http://127.0.0.1:8545", "not a url", "url"),
+    ] {
+        let folder = operator(&[(from, to)]);
+        let error = complains(folder.path(), &run).to_lowercase();
+        assert!(error.contains(said), "{said} in {error}");
+    }
+    let folder = operator(&[]);
+    fs::write(folder.path().join("vouchers.json"), "{").unwrap();
+    assert!(complains(folder.path(), &run).contains("vouchers"));
+}
+
+#[test]
+fn a_chain_that_is_down_is_waited_for_until_a_signal() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    for signal in ["TERM", "INT"] {
+        let folder = operator(&[("http://127.0.0.1:8545", &address)]);
+        let mut miner = Running::start(command(folder.path(), &["run", "--config", "miner.toml"]));
+        miner.line("model `shapes` loaded");
+        let line = miner.line("chain cannot be reached");
+        assert!(
+            line.contains("trying again") && line.contains("[chain] rpc"),
+            "{line}"
+        );
+        miner.signal(signal);
+        assert!(miner.0.wait().unwrap().success());
+    }
+}
