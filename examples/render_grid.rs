@@ -1,9 +1,13 @@
 //! Draws every prompt of the shapes model's grammar with the Rust executor, for `score.py` to judge.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Parser;
 use cuckoo_core::{Error, Result};
+use cuckoo_miner::{ImageRequest, StableDiffusion};
+use indicatif::ProgressBar;
+use serde_json::json;
 
 /// Draws the full grid of prompts and writes the pictures with a manifest that `score.py` reads.
 #[derive(Parser)]
@@ -20,10 +24,10 @@ struct Arguments {
     seeds: u64,
     /// Steps of the sampler.
     #[arg(long, default_value_t = 10)]
-    steps: u32,
+    steps: usize,
     /// Classifier-free guidance.
     #[arg(long, default_value_t = 2.0)]
-    guidance: f32,
+    guidance: f64,
 }
 
 fn main() {
@@ -33,6 +37,37 @@ fn main() {
     }
 }
 
-fn run(_arguments: Arguments) -> Result<()> {
-    Err(Error::unavailable("not yet"))
+fn run(arguments: Arguments) -> Result<()> {
+    let pipeline = StableDiffusion::load(&arguments.model)?;
+    std::fs::create_dir_all(&arguments.out).map_err(unwritable)?;
+    let prompts = cuckoo_examples::grid();
+    let bar = ProgressBar::new(prompts.len() as u64 * arguments.seeds);
+    let mut manifest = Vec::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        for seed in 0..arguments.seeds {
+            let request = ImageRequest {
+                prompt: prompt.clone(),
+                negative_prompt: None,
+                width: None,
+                height: None,
+                steps: arguments.steps,
+                guidance: arguments.guidance,
+                seed,
+                sampler: None,
+            };
+            let picture = pipeline.generate(&request, &mut |_| ControlFlow::Continue(()))?;
+            let file = format!("{index:03}-{seed}.png");
+            std::fs::write(arguments.out.join(&file), picture.to_png()?).map_err(unwritable)?;
+            manifest.push(json!({ "file": file, "prompt": prompt, "seed": seed }));
+            bar.inc(1);
+        }
+    }
+    bar.finish();
+    let manifest = serde_json::Value::Array(manifest).to_string();
+    std::fs::write(arguments.out.join("manifest.json"), manifest).map_err(unwritable)
+}
+
+fn unwritable(source: std::io::Error) -> Error {
+    Error::unavailable("cannot write the pictures; choose another folder with --out")
+        .with_source(source)
 }

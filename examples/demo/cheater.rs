@@ -16,7 +16,10 @@ pub(crate) struct CachingExecutor {
 
 impl CachingExecutor {
     pub(crate) fn new(honest: Arc<dyn Executor>) -> Self {
-        Self { honest, cached: OnceCell::new() }
+        Self {
+            honest,
+            cached: OnceCell::new(),
+        }
     }
 }
 
@@ -27,7 +30,10 @@ impl Executor for CachingExecutor {
     }
 
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {
-        let execution = self.cached.get_or_try_init(|| self.honest.execute(task, context)).await?;
+        let execution = self
+            .cached
+            .get_or_try_init(|| self.honest.execute(task, context))
+            .await?;
         Ok(execution.clone())
     }
 }

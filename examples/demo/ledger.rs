@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cuckoo_coordinator::{Event, MarketEvent};
+use cuckoo_coordinator::{Event, MarketEvent, Verdict};
 use cuckoo_core::{NodeId, SignedReceipt, SignedVoucher, TaskId, Timestamp, Wei, format_cai};
 
 /// One miner's line in the table.
@@ -79,7 +79,10 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(entrants: Vec<Entrant>) -> Self {
         Self {
-            tallies: entrants.iter().map(|entrant| (entrant.node, Tally::default())).collect(),
+            tallies: entrants
+                .iter()
+                .map(|entrant| (entrant.node, Tally::default()))
+                .collect(),
             entrants,
             suspended: BTreeMap::new(),
             audited: HashSet::new(),
@@ -100,7 +103,10 @@ impl Ledger {
             }
             (Event::AuditDrawn { auditor, .. }, Some(task)) => {
                 if self.audited.insert(task)
-                    && let Some(tally) = self.holders.get(&task).and_then(|m| self.tallies.get_mut(m))
+                    && let Some(tally) = self
+                        .holders
+                        .get(&task)
+                        .and_then(|m| self.tallies.get_mut(m))
                 {
                     tally.audited += 1;
                 }
@@ -117,13 +123,20 @@ impl Ledger {
         if let Some(task) = event.task
             && !matches!(event.event, Event::Progress { .. })
         {
-            self.lives.entry(task).or_default().push((event.at, event.event));
+            self.lives
+                .entry(task)
+                .or_default()
+                .push((event.at, event.event));
         }
     }
 
     /// Credits every miner in the market with its stake's share of one task.
     fn entitle(&mut self) {
-        let present = || self.entrants.iter().filter(|e| !self.suspended.contains_key(&e.node));
+        let present = || {
+            self.entrants
+                .iter()
+                .filter(|e| !self.suspended.contains_key(&e.node))
+        };
         let total: f64 = present().map(|entrant| as_f64(entrant.stake)).sum();
         for entrant in present() {
             if let Some(tally) = self.tallies.get_mut(&entrant.node) {
@@ -134,7 +147,10 @@ impl Ledger {
 
     /// How many tasks each miner has been given, in the order they entered.
     pub(crate) fn counts(&self) -> Vec<u64> {
-        self.entrants.iter().map(|entrant| self.tallies[&entrant.node].tasks).collect()
+        self.entrants
+            .iter()
+            .map(|entrant| self.tallies[&entrant.node].tasks)
+            .collect()
     }
 
     /// The tasks a miner had been given when it was suspended.
@@ -155,8 +171,17 @@ impl Ledger {
 
     /// One line a miner, with what was redeemed for it.
     pub(crate) fn rows(&self, paid: &HashMap<NodeId, Wei>) -> Vec<Row> {
-        let stake: f64 = self.entrants.iter().map(|entrant| as_f64(entrant.stake)).sum();
-        let tasks = self.tallies.values().map(|tally| tally.tasks).sum::<u64>().max(1) as f64;
+        let stake: f64 = self
+            .entrants
+            .iter()
+            .map(|entrant| as_f64(entrant.stake))
+            .sum();
+        let tasks = self
+            .tallies
+            .values()
+            .map(|tally| tally.tasks)
+            .sum::<u64>()
+            .max(1) as f64;
         let row = |entrant: &Entrant| {
             let tally = &self.tallies[&entrant.node];
             Row {
@@ -181,47 +206,85 @@ impl Ledger {
         let start = events.first()?.0;
         let steps = events
             .iter()
-            .map(|(at, event)| Step { millis: at.since(start).as_millis(), ..self.step(event) })
+            .map(|(at, event)| Step {
+                millis: at.since(start).as_millis(),
+                ..self.step(event)
+            })
             .collect();
-        Some(Life { task: task.to_string(), prompt: prompt.to_owned(), steps })
+        Some(Life {
+            task: task.to_string(),
+            prompt: prompt.to_owned(),
+            steps,
+        })
     }
 
     fn step(&self, event: &Event) -> Step {
-        let step = |title: String, detail: String, signature| Step { millis: 0, title, detail, signature };
+        let step = |title: String, detail: String, signature| Step {
+            millis: 0,
+            title,
+            detail,
+            signature,
+        };
         match event {
-            Event::Submitted => step("submitted".into(), "checked, given a seed, stored".into(), None),
-            Event::Assigned { miner, lease } => {
-                step(format!("assigned to {}", self.name(*miner)), format!("lease {lease}"), None)
-            }
+            Event::Submitted => step(
+                "submitted".into(),
+                "checked, given a seed, stored".into(),
+                None,
+            ),
+            Event::Assigned { miner, lease } => step(
+                format!("assigned to {}", self.name(*miner)),
+                format!("lease {lease}"),
+                None,
+            ),
             Event::Received { miner, receipt } => step(
                 format!("{} returned a picture", self.name(*miner)),
                 format!("output hash {}", receipt.value.output_hash),
                 Some(receipt_signature(receipt)),
             ),
             Event::AuditDrawn { auditor, lease } => step(
-                format!("audit: {} was drawn by stake to repeat it", self.name(*auditor)),
+                format!(
+                    "audit: {} was drawn by stake to repeat it",
+                    self.name(*auditor)
+                ),
                 format!("lease {lease}"),
                 None,
             ),
-            Event::AuditMatched { auditor } => {
-                step(format!("{} got the same bytes", self.name(*auditor)), String::new(), None)
-            }
-            Event::AuditMismatched { auditor } => {
-                step(format!("{} got other bytes", self.name(*auditor)), String::new(), None)
-            }
-            Event::Verdict { verdict } => step("verdict".into(), verdict.to_string(), None),
-            Event::Paid { miner, amount, voucher } => step(
+            Event::AuditMatched { auditor } => step(
+                format!("{} got the same bytes", self.name(*auditor)),
+                String::new(),
+                None,
+            ),
+            Event::AuditMismatched { auditor } => step(
+                format!("{} got other bytes", self.name(*auditor)),
+                String::new(),
+                None,
+            ),
+            Event::Verdict { verdict } => step("verdict".into(), self.reason(verdict), None),
+            Event::Paid {
+                miner,
+                amount,
+                voucher,
+            } => step(
                 format!("{} earned {} CAI", self.name(*miner), format_cai(*amount)),
-                format!("voucher over {} CAI in all", format_cai(voucher.value.cumulative)),
+                format!(
+                    "voucher over {} CAI in all",
+                    format_cai(voucher.value.cumulative)
+                ),
                 Some(voucher_signature(voucher)),
             ),
-            Event::Suspended { miner, .. } => {
-                step(format!("{} was suspended", self.name(*miner)), String::new(), None)
+            Event::Suspended { miner, .. } => step(
+                format!("{} was suspended", self.name(*miner)),
+                String::new(),
+                None,
+            ),
+            Event::Requeued { miner, reason } => step(
+                format!("{} gave it back", self.name(*miner)),
+                reason.clone(),
+                None,
+            ),
+            Event::Completed { .. } => {
+                step("delivered to the requester".into(), String::new(), None)
             }
-            Event::Requeued { miner, reason } => {
-                step(format!("{} gave it back", self.name(*miner)), reason.clone(), None)
-            }
-            Event::Completed { .. } => step("delivered to the requester".into(), String::new(), None),
             Event::Failed { message, .. } => step("failed".into(), message.clone(), None),
             Event::Cancelled => step("cancelled".into(), String::new(), None),
             other => step(format!("{other:?}"), String::new(), None),
@@ -229,12 +292,46 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    fn reason(&self, verdict: &Verdict) -> String {
+        match verdict {
+            Verdict::NotDrawn { .. } => "accepted on its receipt; no audit was drawn".to_owned(),
+            Verdict::NoAuditor { .. } => {
+                "accepted unaudited: nobody was free to audit in time".to_owned()
+            }
+            Verdict::Honest { auditors, .. } => {
+                let names: Vec<_> = auditors.iter().map(|auditor| self.name(*auditor)).collect();
+                format!("honest: {} got the same output", names.join(" and "))
+            }
+            Verdict::Convicted {
+                convicted,
+                accepted,
+            } => {
+                format!(
+                    "{} stands alone against {}",
+                    self.name(*convicted),
+                    self.name(*accepted)
+                )
+            }
+            Verdict::AllDiffer { .. } => "all outputs differ: others try".to_owned(),
+            Verdict::Undecided { .. } => "no third miner decided in time".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
 fn receipt_signature(receipt: &SignedReceipt) -> Signed {
-    Signed { what: "the miner's signature over the receipt", bytes: receipt.signature.to_string() }
+    Signed {
+        what: "the miner's signature over the receipt",
+        bytes: receipt.signature.to_string(),
+    }
 }
 
 fn voucher_signature(voucher: &SignedVoucher) -> Signed {
-    Signed { what: "the coordinator's signature over the voucher", bytes: voucher.signature.to_string() }
+    Signed {
+        what: "the coordinator's signature over the voucher",
+        bytes: voucher.signature.to_string(),
+    }
 }
 
 /// For shares, where 53 bits are plenty.

@@ -4,7 +4,6 @@
 mod cheater;
 mod ledger;
 mod market;
-mod prompts;
 mod report;
 mod terminal;
 
@@ -17,8 +16,8 @@ use clap::{Parser, ValueEnum};
 use cuckoo_coordinator::{Evidence, TaskHandle};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Clock, Entropy, Error, ModelId, NodeId, Result, SeededEntropy, SystemClock, TaskResult, TaskSpec, Wei,
-    total_variation,
+    Clock, DevChain, Entropy, Error, ModelId, NodeId, Result, SeededEntropy, SystemClock,
+    TaskResult, TaskSpec, Wei, total_variation,
 };
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -31,7 +30,10 @@ use crate::report::{Conviction, Picture, Report, Statement};
 
 /// Runs a whole market of inference in this process and reports what happened.
 #[derive(Parser)]
-#[command(name = "demo", after_help = "Example: cargo run --release -p cuckoo-examples --bin demo -- --chain anvil")]
+#[command(
+    name = "demo",
+    after_help = "Example: cargo run --release -p cuckoo-examples --bin demo -- --chain anvil"
+)]
 struct Arguments {
     /// Where the contracts run.
     #[arg(long, value_enum, default_value = "dev")]
@@ -68,7 +70,10 @@ enum ChainKind {
 async fn main() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     if let Err(error) = run(Arguments::parse()).await {
         eprintln!("demo: {error}");
         std::process::exit(1);
@@ -78,23 +83,26 @@ async fn main() {
 async fn run(arguments: Arguments) -> Result<()> {
     let started = SystemClock.now();
     let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::from_number(arguments.seed));
-    // Kept until the end: dropping it ends the node.
-    let (chain, description, _anvil) = match arguments.chain {
-        ChainKind::Dev => (Chain::Dev, "Contracts executed in process by revm.".to_owned(), None),
-        ChainKind::Anvil => {
-            let anvil = Anvil::start().await?;
-            let url = anvil.url().to_owned();
-            let treasury = anvil.key(0)?;
-            (Chain::Rpc { url, treasury }, "Contracts on a local anvil node, over JSON-RPC.".to_owned(), Some(anvil))
-        }
+    let (chain, description) = match arguments.chain {
+        ChainKind::Dev => (
+            Chain::Dev(DevChain::new(Arc::new(SystemClock))),
+            "Contracts executed in this process by revm.",
+        ),
+        ChainKind::Anvil => (
+            Chain::Anvil(Anvil::start().await?),
+            "Contracts on a local anvil, over JSON-RPC.",
+        ),
     };
     eprintln!("demo: deploying contracts, registering one coordinator and six miners");
-    let market = Market::open(chain, &arguments.model, entropy).await?;
+    let market = Market::open(&chain, &arguments.model, entropy).await?;
     market.ready().await?;
 
-    let prompts = prompts::prompts(arguments.tasks as usize);
+    let prompts = cuckoo_examples::varied(arguments.tasks as usize);
     let (ledger, finished) = serve(&market, &prompts, &arguments).await?;
-    let lost = finished.iter().filter(|(_, result)| result.is_err()).count();
+    let lost = finished
+        .iter()
+        .filter(|(_, result)| result.is_err())
+        .count();
     for (handle, result) in &finished {
         if let Err(error) = result {
             eprintln!("demo: task {} was lost: {error}", handle.id());
@@ -118,13 +126,17 @@ async fn run(arguments: Arguments) -> Result<()> {
     );
 
     let prompt_of = |task| {
-        finished.iter().zip(&prompts).find(|((handle, _), _)| handle.id() == task).map(|(_, prompt)| prompt.as_str())
+        finished
+            .iter()
+            .zip(&prompts)
+            .find(|((handle, _), _)| handle.id() == task)
+            .map(|(_, prompt)| prompt.as_str())
     };
     let evidence = market.coordinator.evidence();
     let convicted_tasks: Vec<_> = evidence.iter().map(|case| case.task.id).collect();
     let report = Report {
         closing_line: closing_line.clone(),
-        chain: description,
+        chain: description.to_owned(),
         seconds: SystemClock.now().since(started).as_secs_f64(),
         share_error,
         audit_probability: AUDIT_PROBABILITY,
@@ -134,7 +146,9 @@ async fn run(arguments: Arguments) -> Result<()> {
             .map(|(handle, _)| handle.id())
             .find(|task| ledger.was_audited(*task) && !convicted_tasks.contains(task))
             .and_then(|task| ledger.life(task, prompt_of(task)?)),
-        conviction: evidence.first().map(|case| conviction(&market, &ledger, case, prompt_of(case.task.id))),
+        conviction: evidence
+            .first()
+            .map(|case| conviction(&market, &ledger, case, prompt_of(case.task.id))),
         rows,
     };
     let path = write_report(&report, &arguments.out)?;
@@ -142,7 +156,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     println!("report: {}", path.display());
     println!("{closing_line}");
     if lost > 0 || report.conviction.is_none() {
-        return Err(Error::internal("not every task was served, or the cheater was not caught; see above"));
+        return Err(Error::internal(
+            "not every task was served, or the cheater was not caught; see above",
+        ));
     }
     Ok(())
 }
@@ -150,7 +166,11 @@ async fn run(arguments: Arguments) -> Result<()> {
 type Finished = (TaskHandle, Result<TaskResult>);
 
 /// Submits the prompts at the set pace and waits for every result.
-async fn serve(market: &Market, prompts: &[String], arguments: &Arguments) -> Result<(Ledger, Vec<Finished>)> {
+async fn serve(
+    market: &Market,
+    prompts: &[String],
+    arguments: &Arguments,
+) -> Result<(Ledger, Vec<Finished>)> {
     let model: ModelId = "shapes".parse()?;
     let mut events = market.coordinator.events();
     let mut ledger = Ledger::new(market.entrants.clone());
@@ -217,7 +237,12 @@ fn pictures(ledger: &Ledger, finished: &[Finished], prompts: &[String]) -> Vec<P
     finished.iter().zip(prompts).filter_map(picture).collect()
 }
 
-fn conviction(market: &Market, ledger: &Ledger, case: &Evidence, prompt: Option<&str>) -> Conviction {
+fn conviction(
+    market: &Market,
+    ledger: &Ledger,
+    case: &Evidence,
+    prompt: Option<&str>,
+) -> Conviction {
     let deployment = market.chain.deployment();
     let statements = case
         .exhibits
@@ -227,7 +252,9 @@ fn conviction(market: &Market, ledger: &Ledger, case: &Evidence, prompt: Option<
             Statement {
                 miner: ledger.name(receipt.value.miner),
                 // Recovered from the signature, as anybody would check it.
-                operator: receipt.signer(&deployment).map_or_else(|e| e.to_string(), |a| a.to_string()),
+                operator: receipt
+                    .signer(&deployment)
+                    .map_or_else(|e| e.to_string(), |a| a.to_string()),
                 png: (!exhibit.output.is_empty()).then(|| exhibit.output.to_vec()),
                 output_hash: receipt.value.output_hash.to_string(),
                 signature: receipt.signature.to_string(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
+use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Clock, DeployConfig, DevChain, Entropy, Key, LocalMarket, Member, ModelId, Result, RpcStaking,
-    StakingContract, SystemClock, Wei, cai, parse_cai,
+    Clock, DeployConfig, DevChain, Entropy, Key, LocalMarket, Member, ModelId, Result, RpcSettings,
+    RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
 };
 use cuckoo_miner::{Executor, ImageExecutor, Miner};
 
@@ -42,35 +43,62 @@ pub(crate) struct Market {
 /// Where the contracts live.
 pub(crate) enum Chain {
     /// revm in this process.
-    Dev,
-    /// An EVM node reached over JSON-RPC, and a funded account on it.
-    Rpc { url: String, treasury: Key },
+    Dev(DevChain),
+    /// A local anvil, reached over JSON-RPC; it ends with this value.
+    Anvil(Anvil),
+}
+
+impl Chain {
+    /// Deploys the contracts on behalf of a funded `treasury`.
+    async fn deploy(
+        &self,
+        treasury: &Key,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn StakingContract>> {
+        let (funds, config) = (cai(10_000_000), DeployConfig::demo());
+        match self {
+            Self::Dev(chain) => {
+                chain.fund(treasury.address(), funds);
+                chain.deploy(treasury, &config).await
+            }
+            Self::Anvil(anvil) => {
+                anvil.fund(treasury.address(), funds).await?;
+                let node = RpcSettings {
+                    poll_millis: 50,
+                    ..RpcSettings::new(anvil.url())
+                };
+                RpcStaking::deploy(&node, treasury, &config, clock).await
+            }
+        }
+    }
 }
 
 impl Market {
     /// Deploys the contracts, registers everybody, starts coordinator and miners.
-    pub(crate) async fn open(chain: Chain, model: &Path, entropy: Arc<dyn Entropy>) -> Result<Self> {
+    pub(crate) async fn open(
+        home: &Chain,
+        model: &Path,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = DeployConfig::demo();
-        let (chain, treasury) = match chain {
-            Chain::Dev => {
-                let treasury = Key::random(entropy.as_ref());
-                let dev = DevChain::new(Arc::clone(&clock));
-                dev.fund(treasury.address(), cai(10_000_000));
-                (dev.deploy(&treasury, &config).await?, treasury)
-            }
-            Chain::Rpc { url, treasury } => (RpcStaking::deploy(&url, &treasury, &config).await?, treasury),
-        };
-
+        let treasury = Key::random(entropy.as_ref());
+        let chain = home.deploy(&treasury, Arc::clone(&clock)).await?;
         let market = LocalMarket::new(Arc::clone(&chain), treasury, Arc::clone(&entropy));
-        let host = market.add_coordinator("Nest", cai(2_000_000), cai(1_000)).await?;
+        let host = market
+            .add_coordinator("Nest", cai(2_000_000), cai(1_000))
+            .await?;
         let mut members = Vec::new();
         for (name, stake) in MINERS {
             members.push((name, cai(stake), market.add_miner(name, cai(stake)).await?));
         }
-        let everybody: Vec<&Member> =
-            members.iter().map(|(_, _, member)| member).chain([&host]).collect();
-        market.settle(&everybody, clock.as_ref(), Duration::from_secs(20)).await?;
+        let everybody: Vec<&Member> = members
+            .iter()
+            .map(|(_, _, member)| member)
+            .chain([&host])
+            .collect();
+        market
+            .settle(&everybody, clock.as_ref(), Duration::from_secs(20))
+            .await?;
 
         let name: ModelId = "shapes".parse()?;
         let price: Wei = parse_cai(PRICE)?;
@@ -105,14 +133,23 @@ impl Market {
                 .await?;
             miners.push(miner);
         }
-        let cheater = members.iter().find(|(name, ..)| *name == CHEATER).map(|(.., member)| member.clone());
+        let cheater = members
+            .iter()
+            .find(|(name, ..)| *name == CHEATER)
+            .map(|(.., member)| member.clone());
         Ok(Self {
             chain,
             coordinator,
-            cheater: cheater.ok_or_else(|| cuckoo_core::Error::internal("the demo's cheater is one of its miners"))?,
+            cheater: cheater.ok_or_else(|| {
+                cuckoo_core::Error::internal("the demo's cheater is one of its miners")
+            })?,
             entrants: members
                 .into_iter()
-                .map(|(name, stake, member)| Entrant { node: member.node, name: name.to_owned(), stake })
+                .map(|(name, stake, member)| Entrant {
+                    node: member.node,
+                    name: name.to_owned(),
+                    stake,
+                })
                 .collect(),
             miners,
         })
@@ -122,9 +159,19 @@ impl Market {
     pub(crate) async fn ready(&self) -> Result<()> {
         let clock = SystemClock;
         let deadline = clock.now().after(Duration::from_secs(20));
-        while self.coordinator.status().miners.iter().filter(|miner| miner.free_slots > 0).count() < MINERS.len() {
+        while self
+            .coordinator
+            .status()
+            .miners
+            .iter()
+            .filter(|miner| miner.free_slots > 0)
+            .count()
+            < MINERS.len()
+        {
             if clock.now() > deadline {
-                return Err(cuckoo_core::Error::timeout("not all miners came to poll; run with RUST_LOG=debug to see why"));
+                return Err(cuckoo_core::Error::timeout(
+                    "not all miners came to poll; run with RUST_LOG=debug to see why",
+                ));
             }
             clock.sleep(Duration::from_millis(20)).await;
         }

@@ -30,13 +30,17 @@ impl Bars {
             .iter()
             .map(|entrant| {
                 let bar = all.add(
-                    ProgressBar::new(tasks).with_style(style("{msg:>10} {bar:40.cyan} {pos:>3} tasks")),
+                    ProgressBar::new(tasks)
+                        .with_style(style("{msg:>10} {bar:40.cyan} {pos:>3} tasks")),
                 );
                 bar.set_message(entrant.name.clone());
                 bar
             })
             .collect();
-        Self { tasks: total, miners }
+        Self {
+            tasks: total,
+            miners,
+        }
     }
 
     pub(crate) fn show(&self, done: u64, counts: &[u64]) {

@@ -8,16 +8,28 @@ use serde_json::Value;
 /// For each crate, the direct dependencies among those the rules speak of: (normal and build, development).
 fn dependencies() -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo metadata runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
     let mut crates = BTreeMap::new();
     for package in metadata["packages"].as_array().expect("packages") {
-        let entry: &mut (BTreeSet<_>, BTreeSet<_>) =
-            crates.entry(package["name"].as_str().expect("name").to_owned()).or_default();
+        let entry: &mut (BTreeSet<_>, BTreeSet<_>) = crates
+            .entry(package["name"].as_str().expect("name").to_owned())
+            .or_default();
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let name = dependency["name"].as_str().expect("name").to_owned();
             match dependency["kind"].as_str() {
@@ -38,9 +50,17 @@ fn crates_depend_only_on_what_the_architecture_allows() {
         ("cuckoo-coordinator", &["cuckoo-core"]),
     ];
     for (name, allowed) in rules {
-        let (normal, _) = crates.get(name).unwrap_or_else(|| panic!("{name} is in the workspace"));
-        for dependency in normal.iter().filter(|dependency| dependency.starts_with("cuckoo-")) {
-            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        let (normal, _) = crates
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is in the workspace"));
+        for dependency in normal
+            .iter()
+            .filter(|dependency| dependency.starts_with("cuckoo-"))
+        {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
     assert!(
@@ -61,8 +81,14 @@ fn each_kind_of_library_stays_in_its_crate() {
     ];
     for (name, (normal, _)) in dependencies() {
         for (prefix, allowed) in rules {
-            for dependency in normal.iter().filter(|dependency| dependency.starts_with(prefix)) {
-                assert!(allowed.contains(&name.as_str()), "{name} must not depend on {dependency}");
+            for dependency in normal
+                .iter()
+                .filter(|dependency| dependency.starts_with(prefix))
+            {
+                assert!(
+                    allowed.contains(&name.as_str()),
+                    "{name} must not depend on {dependency}"
+                );
             }
         }
     }

@@ -1,0 +1,49 @@
+//! The examples that the README shows, run as it says.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs an example in `folder`.
+fn run(program: &str, folder: &Path) -> Output {
+    let output = Command::new(program)
+        .current_dir(folder)
+        .output()
+        .expect("the example starts");
+    assert!(
+        output.status.success(),
+        "{program}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+#[test]
+fn the_custom_miner_serves_a_task_within_sixty_lines() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = run(env!("CARGO_BIN_EXE_custom-miner"), folder.path());
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("signature"),
+        "{output:?}"
+    );
+    let source = include_str!("../custom_miner.rs");
+    assert!(
+        source.lines().count() <= 60,
+        "{} lines",
+        source.lines().count()
+    );
+}
+
+#[test]
+fn the_rust_service_saves_a_picture() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::os::unix::fs::symlink(examples, folder.path().join("examples")).expect("a link");
+    let output = run(env!("CARGO_BIN_EXE_rust-service"), folder.path());
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("signed by 0x"),
+        "{output:?}"
+    );
+    let picture = std::fs::read(folder.path().join("circle.png")).expect("circle.png is there");
+    assert!(picture.starts_with(b"\x89PNG"));
+}
