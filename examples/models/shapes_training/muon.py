@@ -10,19 +10,32 @@ from __future__ import annotations
 import torch
 
 
-def orthogonalise(matrices: torch.Tensor, rounds: int = 5) -> torch.Tensor:
-    """Nearly orthogonal matrices with the singular vectors of the given batch.
+def orthogonalise(matrices: list[torch.Tensor], rounds: int = 5) -> list[torch.Tensor]:
+    """Nearly orthogonal matrices with the singular vectors of the given ones.
 
-    A quintic Newton-Schulz iteration: singular values end near 1.
+    A quintic Newton-Schulz iteration: singular values end near 1. Every round
+    multiplies a matrix by a polynomial of its small Gram matrix. Those
+    polynomials commute, so they are gathered first, for all matrices with
+    equally large Gram matrices at once, and meet the long matrices once.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(rounds):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
+    norms = torch._foreach_add(torch._foreach_norm(wide), 1e-7)
+    wide = list(torch._foreach_div(wide, norms))
+    by_rows: dict[int, list[int]] = {}
+    for index, x in enumerate(wide):
+        by_rows.setdefault(len(x), []).append(index)
+    for rows, members in by_rows.items():
+        gram = torch.stack([wide[index] @ wide[index].mT for index in members])
+        identity = torch.eye(rows, device=gram.device)
+        product = identity.expand_as(gram)
+        for _ in range(rounds):
+            factor = a * identity + b * gram + c * (gram @ gram)
+            product = factor @ product
+            gram = factor @ gram @ factor
+        for index, polynomial in zip(members, product):
+            wide[index] = polynomial @ wide[index]
+    return [x.mT if m.shape[0] > m.shape[1] else x for m, x in zip(matrices, wide)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -35,17 +48,13 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
-            by_shape: dict[tuple[int, int], list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                buffer = self.state[weight].setdefault("buffer", torch.zeros_like(weight))
-                buffer.lerp_(weight.grad, 1 - momentum)
-                update = weight.grad.lerp(buffer, momentum).flatten(1)
-                by_shape.setdefault(tuple(update.shape), []).append((weight, update))
-            for (rows, columns), members in by_shape.items():
-                updates = orthogonalise(torch.stack([update for _, update in members]))
-                scale = max(1.0, rows / columns) ** 0.5
-                for (weight, _), update in zip(members, updates):
-                    weight.mul_(1 - lr * group["decay"])
-                    weight.add_(update.view_as(weight), alpha=-lr * scale)
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            grads = [weight.grad for weight in weights]
+            buffers = [self.state[w].setdefault("buffer", torch.zeros_like(w)) for w in weights]
+            torch._foreach_lerp_(buffers, grads, 1 - momentum)
+            nesterov = torch._foreach_lerp(grads, buffers, momentum)
+            updates = orthogonalise([update.flatten(1) for update in nesterov])
+            torch._foreach_mul_(weights, 1 - lr * group["decay"])
+            for weight, update in zip(weights, updates):
+                rows, columns = update.shape
+                weight.add_(update.view_as(weight), alpha=-lr * max(1.0, rows / columns) ** 0.5)

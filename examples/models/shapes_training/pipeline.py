@@ -155,6 +155,7 @@ def _write_tensors(path: Path, state: dict[str, torch.Tensor]) -> None:
     new = path.with_name(path.name + ".new")
     half = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in state.items()}
     save_file(half, new, metadata={"format": "pt"})
+    new.chmod(0o644)
     os.replace(new, path)
 
 

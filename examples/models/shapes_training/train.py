@@ -9,6 +9,8 @@ Four stages, each kept in the work folder, so that the same command resumes:
   unet     UNet and text encoder together, v-prediction with zero terminal SNR
 Runs on a CPU (bf16 where it is fast) or on a GPU. Every random number follows
 from --seed; --unet-minutes ends the last stage by the clock instead of by steps.
+With --processes, the UNet stage splits each batch among that many processes of
+one thread each, which on a CPU wastes less than threads that wait on each other.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
@@ -71,14 +75,20 @@ class Clock:
     def __init__(self, steps: int, minutes: float | None = None, step: int = 0, seconds: float = 0.0) -> None:
         self.steps, self.minutes, self.step = steps, minutes, step
         self.origin = time.monotonic() - seconds
+        self.agreed = seconds
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.origin
 
+    def tick(self, seconds: float | None = None) -> None:
+        """Counts a step; processes that work together pass the seconds they agreed on."""
+        self.step += 1
+        self.agreed = self.seconds if seconds is None else seconds
+
     @property
     def progress(self) -> float:
-        done = self.seconds / 60 / self.minutes if self.minutes else self.step / self.steps
+        done = self.agreed / 60 / self.minutes if self.minutes else self.step / self.steps
         return min(1.0, done)
 
     def factor(self, warmup: int = 100) -> float:
@@ -102,8 +112,8 @@ def save(path: Path, value: object) -> None:
 
 
 class Trainer:
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, options: argparse.Namespace, rank: int = 0) -> None:
+        self.options, self.rank = options, rank
         self.device = torch.device(options.device)
         self.work: Path = options.work
         self.work.mkdir(parents=True, exist_ok=True)
@@ -126,6 +136,8 @@ class Trainer:
         self.log(f"{options.pictures} pictures drawn")
 
     def log(self, line: str) -> None:
+        if self.rank != 0:
+            return
         text = time.strftime("%H:%M:%S ") + line
         print(text, flush=True)
         with open(self.work / "train.log", "a", encoding="utf-8") as file:
@@ -180,7 +192,7 @@ class Trainer:
             optimiser.step()
             optimiser.zero_grad()
             errors.append(squares.item() / 4)
-            clock.step += 1
+            clock.tick()
             if clock.step % 100 == 0 or clock.step == steps:
                 psnr = -10 * math.log10(np.mean(errors))
                 errors.clear()
@@ -262,30 +274,47 @@ class Trainer:
             strata = torch.arange(len(chosen), device=self.device)
             offset = torch.rand(len(chosen), generator=self.rng, device=self.device)
             t = ((strata + offset) * (len(self.alphas) / len(chosen))).long().clamp(max=len(self.alphas) - 1)
-            seen, target = self.velocity(latent, self.normal(latent), t, ids)
+            # Every process draws the whole batch and works on its part.
+            part = slice(self.rank, None, options.processes)
+            seen, target = self.velocity(latent[part], self.normal(latent)[part], t[part], ids[part])
             loss = F.mse_loss(seen, target)
             loss.backward()
+            average_loss, seconds = self.share(weights, loss.item(), clock.seconds)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             for optimiser in optimisers:
                 optimiser.step()
                 optimiser.zero_grad()
-            clock.step += 1
+            clock.tick(seconds)
             keep = min(0.997, (1 + clock.step) / (10 + clock.step))
             for name, model in models.items():
                 now = model.state_dict()
                 torch._foreach_lerp_(list(average[name].values()), [now[n] for n in average[name]], 1 - keep)
-            losses.append(loss.item())
+            losses.append(average_loss)
             if clock.step % 100 == 0:
                 self.log(
                     f"unet step {clock.step} ({clock.progress:.1%})  loss {np.mean(losses):.4f}  "
                     f"{clock.seconds / clock.step:.3f} s/step"
                 )
                 losses.clear()
-            if clock.step % options.export_every == 0 or clock.step == 200 or clock.progress >= 1:
+            due = clock.step % options.export_every == 0 or clock.progress >= 1
+            if due and self.rank == 0:
                 state = {name: model.state_dict() for name, model in models.items()}
                 state |= {"average": average, "optimisers": [o.state_dict() for o in optimisers], "step": clock.step}
                 save(path, {**state, "seconds": clock.seconds, "rng": self.rng.get_state()})
                 self.check(average, clock.step)
+
+    def share(self, weights: list[torch.nn.Parameter], loss: float, seconds: float) -> tuple[float, float]:
+        """Averages gradients and loss over the processes; the seconds are the first one's."""
+        if self.options.processes == 1:
+            return loss, seconds
+        gradients = [weight.grad for weight in weights]
+        extra = torch.tensor([loss, seconds * self.options.processes if self.rank == 0 else 0.0])
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), extra])
+        dist.all_reduce(flat)
+        flat /= self.options.processes
+        *parts, extra = flat.split([gradient.numel() for gradient in gradients] + [len(extra)])
+        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients)])
+        return extra[0].item(), extra[1].item()
 
     def check(self, average: dict[str, dict[str, torch.Tensor]], step: int) -> None:
         """Exports the averaged weights and scores a few pictures made with them."""
@@ -335,6 +364,17 @@ class Trainer:
         return colours.round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
     def run(self) -> None:
+        # The first process makes what the others then find on disk.
+        if self.rank != 0:
+            dist.barrier()
+        self.prepare()
+        if self.rank == 0 and self.options.processes > 1:
+            dist.barrier()
+        if not self.options.autoencoder_only:
+            self.train_unet()
+
+    def prepare(self) -> None:
+        """Everything before the UNet."""
         options = self.options
         if not (self.work / "decoder.pt").exists():
             self.train_autoencoder("vae", options.vae_steps, 2e-3)
@@ -342,10 +382,19 @@ class Trainer:
             self.vae.load_state_dict(torch.load(self.work / "vae.pt", map_location=self.device, weights_only=True)["vae"])
         self.encode_pictures()
         self.train_autoencoder("decoder", options.decoder_steps, 1.2e-3)
-        if options.autoencoder_only:
-            return
         self.vae.requires_grad_(False)
-        self.train_unet()
+
+
+def work(rank: int, options: argparse.Namespace) -> None:
+    """One process of the training."""
+    torch.set_num_threads(max(1, options.threads // options.processes))
+    if options.processes > 1:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        meeting = (options.work / "meeting").resolve().as_uri()
+        dist.init_process_group(
+            "gloo", init_method=meeting, rank=rank, world_size=options.processes, timeout=timedelta(hours=6)
+        )
+    Trainer(options, rank).run()
 
 
 def main() -> None:
@@ -354,20 +403,25 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and the log")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=1, help="for the UNet on a CPU; they share --threads")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--pictures", type=int, default=49_152)
     parser.add_argument("--batch", type=int, default=64, help="pictures a UNet step")
     parser.add_argument("--vae-steps", type=int, default=3000)
-    parser.add_argument("--decoder-steps", type=int, default=1800)
+    parser.add_argument("--decoder-steps", type=int, default=800)
     parser.add_argument("--autoencoder-only", action="store_true", help="stop before the UNet")
-    parser.add_argument("--unet-steps", type=int, default=6000)
+    parser.add_argument("--unet-steps", type=int, default=2500)
     parser.add_argument("--unet-minutes", type=float, help="end the UNet stage by the clock")
     parser.add_argument("--export-every", type=int, default=500)
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="for the UNet's matrices")
     parser.add_argument("--muon-rate", type=float, default=0.01)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    Trainer(options).run()
+    if options.processes == 1:
+        work(0, options)
+    else:
+        options.work.mkdir(parents=True, exist_ok=True)
+        (options.work / "meeting").unlink(missing_ok=True)
+        torch.multiprocessing.spawn(work, (options,), options.processes)
 
 
 if __name__ == "__main__":
