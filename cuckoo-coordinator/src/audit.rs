@@ -6,8 +6,8 @@
 mod conduct;
 
 use cuckoo_core::{
-    B256, Entropy, LeaseId, NodeId, Scheduler as _, SignedReceipt, StakeLottery, Timestamp, Wei,
-    payload_hash,
+    Address, B256, Entropy, LeaseId, NodeId, Scheduler as _, SignedReceipt, StakeLottery,
+    Timestamp, Wei, payload_hash,
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,8 @@ pub enum Verdict {
 /// An audit in progress.
 #[derive(Debug, Clone)]
 pub(crate) struct Audit {
+    /// Who handed in, and their owners: none of these may audit.
+    pub(crate) parties: Vec<(NodeId, Address)>,
     /// Who is to repeat the task next.
     pub(crate) seat: Seat,
     /// Auditors that failed or vanished: not drawn again.
@@ -83,6 +85,7 @@ pub(crate) enum Seat {
 impl Audit {
     pub(crate) fn new(patience_ends: Timestamp, ends: Timestamp) -> Self {
         Self {
+            parties: Vec::new(),
             seat: Seat::Vacant,
             failed: Vec::new(),
             missed: Vec::new(),

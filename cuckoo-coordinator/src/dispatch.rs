@@ -6,9 +6,10 @@
 mod lease;
 mod mailbox;
 mod pool;
+mod recovery;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use cuckoo_core::{Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp};
 
@@ -28,7 +29,7 @@ pub(crate) struct Dispatch {
     pools: HashMap<ModelId, Pool>,
     leases: HashMap<LeaseId, Lease>,
     /// Audits that found no auditor yet.
-    unaudited: Vec<TaskId>,
+    unaudited: BTreeSet<TaskId>,
     next_poll: u64,
 }
 
@@ -38,7 +39,7 @@ impl Dispatch {
         Self {
             pools: settings.models.iter().map(pool).collect(),
             leases: HashMap::new(),
-            unaudited: Vec::new(),
+            unaudited: BTreeSet::new(),
             next_poll: 0,
         }
     }
@@ -84,9 +85,10 @@ impl Dispatch {
 
     /// Notes that an audit waits for a miner to come by, or does no more.
     pub(crate) fn set_unaudited(&mut self, task: TaskId, waits: bool) {
-        self.unaudited.retain(|known| *known != task);
         if waits {
-            self.unaudited.push(task);
+            self.unaudited.insert(task);
+        } else {
+            self.unaudited.remove(&task);
         }
     }
 }
@@ -123,10 +125,11 @@ impl Market {
             };
             self.place(task, node, Role::Audit, now);
         }
-        if self.free_slots(node) > 0 {
-            for task in self.dispatch.unaudited.clone() {
-                self.offer_audit(task, node, now);
+        for task in self.dispatch.unaudited.clone() {
+            if self.free_slots(node) == 0 {
+                break;
             }
+            self.offer_audit(task, node, now);
         }
         while self.free_slots(node) > 0 {
             let Some((task, miner)) = self.next_in_line(node) else {

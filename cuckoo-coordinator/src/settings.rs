@@ -40,6 +40,8 @@ pub struct Settings {
     pub weights_refresh_millis: u64,
     /// How long a finished task, its output included, can still be asked for.
     pub retention_millis: u64,
+    /// The most finished tasks that are kept; the oldest are forgotten before their time.
+    pub max_finished: usize,
 }
 
 /// A model and what a task on it earns.
@@ -85,6 +87,7 @@ impl Default for Settings {
             session_millis: 3_600_000,
             weights_refresh_millis: 5_000,
             retention_millis: 3_600_000,
+            max_finished: 100_000,
         }
     }
 }
@@ -149,9 +152,9 @@ impl Settings {
                 "settings.max_input_bytes is at least 2 and max_output_bytes at least 1",
             ));
         }
-        if self.max_queued == 0 || self.max_attempts == 0 {
+        if self.max_queued == 0 || self.max_attempts == 0 || self.max_finished == 0 {
             return Err(Error::invalid(
-                "settings.max_queued and max_attempts are at least 1",
+                "settings.max_queued, max_attempts and max_finished are at least 1",
             ));
         }
         Ok(())

@@ -26,9 +26,28 @@ impl Market {
         entry.set_state(TaskState::Auditing {
             miner: first.receipt.value.miner,
         });
+        let parties = entry.record.received.iter();
+        let parties: Vec<_> = parties
+            .map(|received| received.receipt.value.miner)
+            .collect();
         self.timers.add(patience_ends, Timer::Audit(id));
         self.timers.add(ends, Timer::Audit(id));
-        self.seek_auditor(id, now);
+        for party in parties {
+            self.add_party(id, party);
+        }
+        self.judge(id, now);
+    }
+
+    /// Notes that a miner, and so its owner, cannot audit a task that it handed in for.
+    fn add_party(&mut self, id: TaskId, node: NodeId) {
+        let owner = self.miner(node).map(|miner| miner.node.owner);
+        if let Some(audit) = self
+            .tasks
+            .get_mut(&id)
+            .and_then(|entry| entry.audit.as_mut())
+        {
+            audit.parties.push((node, owner.unwrap_or_default()));
+        }
     }
 
     /// Draws an auditor among the eligible miners; it gets the work now, or with its next poll when it is busy. When
@@ -91,11 +110,11 @@ impl Market {
         let same_arithmetic = capability.kernels == first.kernels
             && capability.model_hash == first.receipt.value.model_hash;
         let fits = entry.record.task.input.len() as u64 <= capability.max_input_bytes;
-        let involved = entry.record.received.iter().any(|received| {
-            let party = received.receipt.value.miner;
-            let owner = self.snapshot.node(party).map(|party| party.owner);
-            party == node || owner == Some(miner.node.owner)
-        });
+        let owner = miner.node.owner;
+        let involved = audit
+            .parties
+            .iter()
+            .any(|party| party.0 == node || party.1 == owner);
         let may = same_arithmetic
             && fits
             && !involved
@@ -168,6 +187,7 @@ impl Market {
         if let Some(audit) = &mut entry.audit {
             audit.seat = Seat::Vacant;
         }
+        self.add_party(id, auditor);
         if let Some(miner) = self.registry.miners.get_mut(&auditor) {
             miner.counts.audits += 1;
         }
@@ -274,7 +294,6 @@ impl Market {
         if let Some(lease) = entry.working_lease() {
             self.end_lease(lease, LeaseEnd::Cancelled, now);
         }
-        self.dispatch.set_unaudited(id, false);
         if disputed {
             let mut conclusion = Conclusion::failed(
                 ErrorKind::Unverified,
@@ -318,6 +337,7 @@ impl Market {
             return;
         }
         entry.audit = None;
+        self.dispatch.set_unaudited(id, false);
         entry.stage = Stage::Reopening;
         entry.writing = true;
         let dropped = entry

@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     /// Miners that called its input invalid.
     pub(crate) invalid_by: Vec<NodeId>,
     pub(crate) last_failure: Option<(ErrorKind, String)>,
+    /// A timer looks whether only miners that failed it are left.
+    pub(crate) second_chance: bool,
     pub(crate) audit: Option<Audit>,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
@@ -74,6 +76,7 @@ impl Entry {
             barred: Vec::new(),
             invalid_by: Vec::new(),
             last_failure: None,
+            second_chance: false,
             audit: None,
             leases: Vec::new(),
         }

@@ -1,6 +1,6 @@
 //! A store in memory: for tests, demos and apps that may lose what is open when they end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -9,10 +9,12 @@ use cuckoo_core::{Error, LeaseId, NodeId, Output, Result, TaskId};
 use super::{Account, Payment, PaymentReply, TaskRecord, TaskStore, Versioned};
 use crate::Evidence;
 
-/// Keeps everything in memory, as long as the coordinator's retention says; gone with the process.
-#[derive(Debug, Default)]
+/// Keeps everything in memory, as long as the coordinator's retention says; gone with the process. When outputs exceed
+/// its capacity, those of the tasks that finished first go first.
+#[derive(Debug)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    capacity: usize,
 }
 
 #[derive(Debug, Default)]
@@ -22,7 +24,10 @@ struct Tables {
     unfinished: BTreeMap<u64, TaskId>,
     sequence: HashMap<TaskId, u64>,
     next: u64,
+    /// Tasks whose outputs may go, in order of their end.
+    finished: VecDeque<TaskId>,
     outputs: HashMap<LeaseId, Output>,
+    output_bytes: usize,
     payments: HashMap<LeaseId, Payment>,
     leases: HashMap<TaskId, HashSet<LeaseId>>,
     accounts: BTreeMap<NodeId, Versioned<Account>>,
@@ -30,14 +35,50 @@ struct Tables {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    const DEFAULT_CAPACITY: usize = 1 << 30;
+
+    /// An empty store for 1 GiB of outputs.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_capacity(Self::DEFAULT_CAPACITY)
+    }
+
+    /// An empty store for so many bytes of outputs. Those of open tasks are kept even beyond it.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            tables: Mutex::default(),
+            capacity,
+        }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change below is complete before anything can panic, so a poisoned table is whole.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tables {
+    fn remove_output(&mut self, lease: LeaseId) {
+        if let Some(output) = self.outputs.remove(&lease) {
+            self.output_bytes -= output.bytes.len();
+        }
+    }
+
+    fn make_room(&mut self, capacity: usize) {
+        while self.output_bytes > capacity {
+            let Some(oldest) = self.finished.pop_front() else {
+                return;
+            };
+            let leases = self.leases.get(&oldest).cloned().unwrap_or_default();
+            leases
+                .into_iter()
+                .for_each(|lease| self.remove_output(lease));
+        }
     }
 }
 
@@ -89,6 +130,7 @@ impl TaskStore for MemoryStore {
         };
         if finished && let Some(sequence) = tables.sequence.remove(&id) {
             tables.unfinished.remove(&sequence);
+            tables.finished.push_back(id);
         }
         Ok(version)
     }
@@ -108,8 +150,11 @@ impl TaskStore for MemoryStore {
             tables.unfinished.remove(&sequence);
         }
         for lease in tables.leases.remove(&task).unwrap_or_default() {
-            tables.outputs.remove(&lease);
+            tables.remove_output(lease);
             tables.payments.remove(&lease);
+        }
+        if tables.finished.front() == Some(&task) {
+            tables.finished.pop_front();
         }
         Ok(())
     }
@@ -117,7 +162,10 @@ impl TaskStore for MemoryStore {
     async fn put_output(&self, task: TaskId, lease: LeaseId, output: Output) -> Result<()> {
         let mut tables = self.tables();
         tables.leases.entry(task).or_default().insert(lease);
+        tables.remove_output(lease);
+        tables.output_bytes += output.bytes.len();
         tables.outputs.insert(lease, output);
+        tables.make_room(self.capacity);
         Ok(())
     }
 
@@ -126,7 +174,7 @@ impl TaskStore for MemoryStore {
     }
 
     async fn remove_output(&self, lease: LeaseId) -> Result<()> {
-        self.tables().outputs.remove(&lease);
+        self.tables().remove_output(lease);
         Ok(())
     }
 
@@ -204,5 +252,84 @@ impl TaskStore for MemoryStore {
 
     async fn evidence(&self) -> Result<Vec<Evidence>> {
         Ok(self.tables().evidence.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cuckoo_core::{B256, ErrorKind, ModelId, Task, Timestamp, Wei};
+
+    use super::*;
+    use crate::Outcome;
+
+    fn record(number: u8, outcome: Option<Outcome>) -> TaskRecord {
+        let task = Task {
+            id: TaskId::from(B256::repeat_byte(number)),
+            model: "shapes".parse::<ModelId>().unwrap(),
+            input: "{}".into(),
+            input_hash: B256::ZERO,
+            price: Wei::ZERO,
+            submitted_at: Timestamp::default(),
+            deadline: Timestamp::default(),
+        };
+        TaskRecord {
+            task,
+            received: Vec::new(),
+            outcome,
+        }
+    }
+
+    fn output(size: usize) -> Output {
+        Output {
+            media_type: "image/png".into(),
+            bytes: vec![0; size].into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_moved_on_conflicts() {
+        let store = MemoryStore::new();
+        let version = store.insert(record(1, None)).await.unwrap();
+        let conflict = |result: Result<u64>| result.unwrap_err().kind() == ErrorKind::Conflict;
+        assert!(conflict(store.insert(record(1, None)).await));
+        let next = store.replace(record(1, None), version).await.unwrap();
+        assert!(next > version);
+        assert!(conflict(store.replace(record(1, None), version).await));
+        assert!(conflict(store.replace(record(2, None), version).await));
+        assert_eq!(store.unfinished().await.unwrap().len(), 1);
+        let ended = record(1, Some(Outcome::Cancelled));
+        store.replace(ended.clone(), next).await.unwrap();
+        assert!(store.unfinished().await.unwrap().is_empty());
+        let loaded = store.load(ended.task.id).await.unwrap().unwrap();
+        assert_eq!(loaded.value, ended);
+    }
+
+    #[tokio::test]
+    async fn outputs_beyond_the_capacity_go_by_age_but_never_those_of_open_tasks() {
+        let store = MemoryStore::with_capacity(10);
+        let lease = |number: u8| LeaseId::from(B256::repeat_byte(number));
+        for number in 1..=3 {
+            let open = record(number, None);
+            let id = open.task.id;
+            let version = store.insert(open).await.unwrap();
+            store
+                .put_output(id, lease(number), output(4))
+                .await
+                .unwrap();
+            if number < 3 {
+                let ended = record(number, Some(Outcome::Cancelled));
+                store.replace(ended, version).await.unwrap();
+            }
+        }
+        assert_eq!(store.output(lease(1)).await.unwrap(), None);
+        assert!(store.output(lease(2)).await.unwrap().is_some());
+        let open = record(3, None).task.id;
+        store.put_output(open, lease(4), output(20)).await.unwrap();
+        assert_eq!(store.output(lease(2)).await.unwrap(), None);
+        assert!(store.output(lease(3)).await.unwrap().is_some());
+        assert!(store.output(lease(4)).await.unwrap().is_some());
+        store.remove(open).await.unwrap();
+        assert_eq!(store.output(lease(4)).await.unwrap(), None);
+        assert_eq!(store.tables().output_bytes, 0);
     }
 }

@@ -79,7 +79,7 @@ async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
                 .await
         };
         match attempt.await {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
                 tracing::warn!(
                     "the chain cannot be reached, trying again in {} s; is the node at [chain] rpc running? ({error})",
                     pause.as_secs()
@@ -94,24 +94,56 @@ async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
 
 /// A token that the first Ctrl-C or SIGTERM cancels; the second ends the process with the status shells expect.
 fn watch_signals() -> Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let unheard = |source| Error::unavailable("cannot listen for signals").with_source(source);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(unheard)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(unheard)?;
+    let mut signals = Signals::new()
+        .map_err(|source| Error::unavailable("cannot listen for signals").with_source(source))?;
     let token = CancellationToken::new();
     let first = token.clone();
     tokio::spawn(async move {
-        loop {
-            let number = tokio::select! {
-                _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-                _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
-            };
-            if first.is_cancelled() {
-                std::process::exit(128 + number);
-            }
-            first.cancel();
-        }
+        signals.next().await;
+        first.cancel();
+        let number = signals.next().await;
+        std::process::exit(128 + number);
     });
     Ok(token)
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next signal and gives its number.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    /// Waits for the next Ctrl-C and gives the number of its signal.
+    async fn next(&mut self) -> i32 {
+        self.0.recv().await;
+        2
+    }
 }

@@ -1,0 +1,23 @@
+//! The whole coordinator on the in-process chain, driven through the protocol by miners with real keys. Time stands in
+//! the test's hand, so nothing here waits or depends on the machine's speed.
+
+#[path = "market/audits.rs"]
+mod audits;
+#[path = "market/chain_down.rs"]
+mod chain_down;
+#[path = "market/fixture.rs"]
+mod fixture;
+#[path = "market/flaky_store.rs"]
+mod flaky_store;
+#[path = "market/leases.rs"]
+mod leases;
+#[path = "market/lifecycle.rs"]
+mod lifecycle;
+#[path = "market/pay.rs"]
+mod pay;
+#[path = "market/sessions.rs"]
+mod sessions;
+#[path = "market/shares.rs"]
+mod shares;
+#[path = "market/tasks.rs"]
+mod tasks;
