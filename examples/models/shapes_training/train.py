@@ -1,6 +1,6 @@
 """Trains the shapes model from nothing and writes its diffusers folder.
 
-    python train.py --out ../shapes --work /tmp/shapes-work
+    python train.py --out ../shapes --work ~/shapes-work
 
 Four stages, each kept in the work folder, so that the same command resumes:
   vae      the autoencoder, on pictures
@@ -416,6 +416,8 @@ def main() -> None:
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon", help="for the UNet's matrices")
     parser.add_argument("--muon-rate", type=float, default=0.01)
     options = parser.parse_args()
+    if options.processes > 1 and options.device != "cpu":
+        parser.error("--processes is for CPUs; a GPU takes the whole batch in one")
     if options.processes == 1:
         work(0, options)
     else:
