@@ -100,6 +100,7 @@ impl Work {
         let ended = tokio::select! {
             joined = &mut handle => Ended::Joined(joined),
             over = self.lease.over() => Ended::Unwanted(over),
+            () = self.link.dropped.cancelled() => Ended::Unwanted(Over::Ended),
             () = shared.clock.sleep(deadline.since(self.started)) => Ended::Late,
             () = shared.aborting.cancelled() => Ended::Closing,
         };

@@ -56,7 +56,10 @@ async fn an_idle_miner_stops_at_once_however_long_the_grace_and_the_poll() {
         .await
         .unwrap();
     miner.finished().await.unwrap();
-    assert_eq!((peer.state().polling, peer.state().closed), (0, 1));
+    {
+        let state = peer.state();
+        assert_eq!((state.polling, state.closed), (0, 1));
+    }
     assert_eq!(
         miner.connected().await.unwrap_err().kind(),
         ErrorKind::Closed

@@ -1,5 +1,7 @@
 //! Assignments: checked, run, signed for, handed in.
 
+use std::time::Duration;
+
 use cuckoo_core::{B256, ErrorKind, NodeId, U256, payload_hash};
 use cuckoo_miner::Settings;
 
@@ -243,13 +245,15 @@ async fn vouchers_only_grow_and_only_the_coordinators_count() {
     assert_eq!(miner.vouchers(), [peer.voucher(12)]);
 
     // Kept over a restart of the miner, and of a coordinator that forgot.
-    let again = builder(&market, &peer, &Echo::new())
-        .vouchers(miner.vouchers())
-        .start()
-        .await
-        .unwrap();
+    let kept = miner.vouchers();
+    miner.shutdown(Duration::ZERO).await;
+    let again = builder(&market, &peer, &Echo::new());
+    let again = again.vouchers(kept).start().await.unwrap();
     peer.set(|state| state.vouchers.push_back(peer.voucher(3)));
     peer.until("sent", |state| state.vouchers.is_empty()).await;
+    peer.assign(peer.task("after it"));
+    peer.until("a task after it", |state| state.completions.len() == 2)
+        .await;
     assert_eq!(again.vouchers(), [peer.voucher(12)]);
 }
 
