@@ -1,5 +1,11 @@
 //! The binary as an operator meets it: what it says, what it refuses, how it stops.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

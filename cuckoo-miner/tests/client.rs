@@ -1,5 +1,11 @@
 //! The HTTP client against servers on loopback: one that answers as a coordinator does, and all sorts that do not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

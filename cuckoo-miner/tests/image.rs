@@ -1,5 +1,11 @@
 //! The image executor on a small pipeline with random weights: a real run of every layer, and no picture to admire.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,11 @@
 //! The miner against a scripted coordinator: real keys, real signatures, a real contract executed in process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod echo;
 mod leases;
 mod peer;

@@ -91,9 +91,8 @@ fn draw(model: &StableDiffusion, request: &ImageRequest, out: &Path) -> Result<(
 
 /// The sub-folders and the sizes of the files in them, by name.
 fn parts(folder: &Path) -> Result<Vec<(String, u64)>> {
-    let unreadable = |source| {
-        Error::not_found(format!("cannot list {}", folder.display())).with_source(source)
-    };
+    let unreadable =
+        |source| Error::not_found(format!("cannot list {}", folder.display())).with_source(source);
     let mut parts = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;

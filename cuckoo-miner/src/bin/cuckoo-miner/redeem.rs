@@ -53,7 +53,10 @@ pub(crate) async fn redeem(arguments: Arguments) -> Result<()> {
         }
     }
     if due.is_empty() {
-        println!("nothing is owed by the vouchers in {}", config.vouchers.display());
+        println!(
+            "nothing is owed by the vouchers in {}",
+            config.vouchers.display()
+        );
         return Ok(());
     }
     confirm(arguments.yes)?;
@@ -70,7 +73,10 @@ pub(crate) async fn redeem(arguments: Arguments) -> Result<()> {
         }
     }
     match failed {
-        Some(error) => Err(Error::new(error.kind(), "not everything was paid; what is left stays in the file")),
+        Some(error) => Err(Error::new(
+            error.kind(),
+            "not everything was paid; what is left stays in the file",
+        )),
         None => Ok(()),
     }
 }

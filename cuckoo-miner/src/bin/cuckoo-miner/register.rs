@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use cuckoo_core::{
-    Enrolment, Error, NodeKind, Profile, Result, Wei, load_key, parse_cai,
-};
+use cuckoo_core::{Enrolment, Error, NodeKind, Profile, Result, Wei, load_key, parse_cai};
 
 use crate::config::Config;
 use crate::confirm::confirm;

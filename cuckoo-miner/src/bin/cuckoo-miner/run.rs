@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_core::{
-    Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai,
-};
+use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
 use cuckoo_miner::{Executor as _, HttpCoordinator, ImageExecutor, Miner};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +39,9 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         .vouchers(kept);
     for url in &config.coordinators {
         if url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost") {
-            tracing::warn!("{url} is not encrypted; whoever is in between can read tasks and tokens");
+            tracing::warn!(
+                "{url} is not encrypted; whoever is in between can read tasks and tokens"
+            );
         }
         builder = builder.coordinator(Arc::new(HttpCoordinator::new(url)?));
     }

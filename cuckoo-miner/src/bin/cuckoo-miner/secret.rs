@@ -71,12 +71,19 @@ mod tests {
     fn a_password_is_the_files_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
-        for (content, expected) in [("secret\n", "secret"), ("se cret \r\n", "se cret "), ("x", "x")] {
+        for (content, expected) in [
+            ("secret\n", "secret"),
+            ("se cret \r\n", "se cret "),
+            ("x", "x"),
+        ] {
             std::fs::write(&path, content).unwrap();
             assert_eq!(password(Some(&path)).unwrap(), expected);
         }
         std::fs::write(&path, "\n").unwrap();
-        assert_eq!(password(Some(&path)).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(
+            password(Some(&path)).unwrap_err().kind(),
+            ErrorKind::Invalid
+        );
         let none = password(Some(&folder.path().join("none"))).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::NotFound);
     }

@@ -29,7 +29,11 @@ fn changed(from: &str, to: &str) -> String {
 #[test]
 fn the_example_is_the_default_in_words() {
     let config = load(EXAMPLE, &[]).unwrap();
-    assert_eq!(config.settings, Settings::default(), "it states every default");
+    assert_eq!(
+        config.settings,
+        Settings::default(),
+        "it states every default"
+    );
     assert_eq!(config.drain_seconds, default_drain_seconds());
     assert!(config.vouchers.ends_with(default_vouchers()));
     assert_eq!(config.coordinators, ["http://127.0.0.1:8480"]);
@@ -101,7 +105,11 @@ fn what_is_wrong_is_named() {
         (format!("colour = 1\n{EXAMPLE}"), vec![], "colour"),
         (format!("{EXAMPLE}\nslot = 1\n"), vec![], "slot"),
         (changed("rpc =", "rcp ="), vec![], "rcp"),
-        (changed("name = \"shapes\"", "name = \"a b\""), vec![], "letters"),
+        (
+            changed("name = \"shapes\"", "name = \"a b\""),
+            vec![],
+            "letters",
+        ),
         (changed("folder =", "path ="), vec![], "path"),
         (changed("slots = 1", "slots = \"many\""), vec![], "slots"),
         (changed("slots = 1", "slots = 0"), vec![], "slots"),
@@ -139,5 +147,8 @@ fn a_deployment_file_is_read() {
     assert_eq!(deployment.chain_id, 5);
     assert_eq!(deployment.staking.to_string(), address);
     std::fs::write(&path, "chain_id = 5\n").unwrap();
-    assert_eq!(read_deployment(&path).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(
+        read_deployment(&path).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
 }
