@@ -1,6 +1,6 @@
 //! What convicted a miner: everything needed to show it to others.
 
-use cuckoo_core::{B256, Bytes, NodeId, SignedReceipt, Task, Timestamp};
+use cuckoo_core::{B256, Bytes, NodeId, Receipt, Signed, SignedReceipt, Task, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Proof that a miner handed in a wrong output: what was asked and what each miner signed for.
@@ -40,6 +40,7 @@ impl Evidence {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Exhibit {
     /// What the miner signed.
+    #[schema(value_type = Signed<Receipt>)]
     pub receipt: SignedReceipt,
     /// keccak256 of `output`: the hash the receipt names.
     #[schema(value_type = String)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Assignment, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output, Result, Retry,
-    Signed, SignedReceipt, SignedVoucher, Timestamp,
+    Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
 };
 
 /// The protocol's version; the first path segment of every route.
@@ -189,6 +189,8 @@ pub struct PollReply {
     pub assignments: Vec<Assignment>,
     /// The latest voucher, when it grew since it was last sent in this session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Spelt out, for the schema of an alias would name neither kind of signed value.
+    #[schema(value_type = Option<Signed<Voucher>>)]
     pub voucher: Option<SignedVoucher>,
 }
 
@@ -244,6 +246,8 @@ pub struct Completion {
 pub struct CompletionReply {
     /// The latest voucher, when this work is verified already; audited work is paid by a later one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Spelt out, for the schema of an alias would name neither kind of signed value.
+    #[schema(value_type = Option<Signed<Voucher>>)]
     pub voucher: Option<SignedVoucher>,
 }
 

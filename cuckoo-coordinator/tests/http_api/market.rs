@@ -7,8 +7,8 @@ use cuckoo_coordinator::{Coordinator, ModelSettings, Settings, router, serve};
 use cuckoo_core::{
     Assignment, B256, Capability, Completion, DeployConfig, Deployment, DevChain, Entropy, Key,
     LocalMarket, ManualClock, Member, ModelId, Output, PollRequest, Receipt, SeededEntropy,
-    Session, SessionToken, Signed, SignedReceipt, StakingContract, TaskProtocol, TaskSpec,
-    Timestamp, U256, Usage, cai, payload_hash,
+    Session, SessionToken, Signed, SignedReceipt, TaskProtocol, TaskSpec, Timestamp, U256, Usage,
+    cai, payload_hash,
 };
 use serde_json::json;
 use tokio::net::TcpListener;

@@ -45,6 +45,20 @@ fn every_reference_leads_somewhere_and_every_route_is_described() {
     }
 }
 
+#[test]
+fn each_signed_type_has_a_schema_of_its_own() {
+    let document: Value = serde_json::from_str(COMMITTED).unwrap();
+    let schemas = &document["components"]["schemas"];
+    for name in ["Receipt", "Session", "SessionGrant", "Voucher"] {
+        let value = &schemas[format!("Signed_{name}")]["properties"]["value"]["$ref"];
+        assert_eq!(*value, format!("#/components/schemas/{name}"));
+    }
+    assert!(
+        schemas["Signed"].is_null(),
+        "a field's schema does not say what is signed"
+    );
+}
+
 fn collect_references<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
     match value {
         Value::Object(fields) => {

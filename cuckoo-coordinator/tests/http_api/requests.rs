@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::market::{MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, Market, poll, spec};
 
 fn client() -> Client {
-    Client::builder()
+    cuckoo_core::http_client()
         .no_proxy()
         .timeout(Duration::from_secs(30))
         .build()
@@ -390,7 +390,10 @@ async fn a_queue_that_is_full_says_when_to_come_back() {
     let full = market.submit(&json!(spec("a"))).await;
     let retry_after = full.headers().get("retry-after").cloned();
     let body = refused(full, 429, ErrorKind::Rejected).await;
-    assert_eq!((body.retry, retry_after.unwrap()), (Retry::Later, "1"));
+    assert_eq!(
+        (body.retry, retry_after.unwrap().to_str().unwrap()),
+        (Retry::Later, "1")
+    );
 }
 
 #[tokio::test]

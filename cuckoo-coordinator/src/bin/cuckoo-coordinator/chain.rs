@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use cuckoo_core::{DeployConfig, Error, NodeKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, format_cai, load_key};
+use cuckoo_core::{
+    DeployConfig, Error, NodeKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock,
+    format_cai, load_key,
+};
 
 use crate::config::{Config, write_deployment};
 use crate::secret::{Keystore, password};

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use config::{Environment, File, FileFormat};
 use cuckoo_coordinator::{ModelSettings, Settings};
-use cuckoo_core::{Address, Deployment, Error, Key, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, load_key};
+use cuckoo_core::{
+    Address, Deployment, Error, Key, Result, RpcSettings, RpcStaking, StakingContract, SystemClock,
+    load_key,
+};
 use serde::{Deserialize, Deserializer};
 
 use crate::secret::password;

@@ -4,9 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use cuckoo_core::{
-    Enrolment, Error, NodeKind, Profile, Result, Wei, load_key, parse_cai,
-};
+use cuckoo_core::{Enrolment, Error, NodeKind, Profile, Result, Wei, load_key, parse_cai};
 
 use crate::config::Config;
 use crate::secret::password;

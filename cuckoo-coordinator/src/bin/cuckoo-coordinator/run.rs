@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
-use cuckoo_core::{
-    Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock,
-};
+use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

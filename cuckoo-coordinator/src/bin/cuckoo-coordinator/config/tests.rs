@@ -34,6 +34,18 @@ fn the_example_is_the_default_in_words() {
         Settings::default(),
         "the example states every default"
     );
+    let fields = serde_json::to_value(Settings::default()).unwrap();
+    for field in fields
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|field| *field != "models")
+    {
+        assert!(
+            EXAMPLE.contains(&format!("\n{field} = ")),
+            "the example leaves out {field}"
+        );
+    }
     assert!(config.listen.ip().is_loopback());
     assert_eq!(
         (config.listen, config.drain_seconds),

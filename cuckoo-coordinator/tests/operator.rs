@@ -1,0 +1,423 @@
+//! What an operator does in two terminals, done by a test: a real chain node, the real binaries as processes, and curl.
+//! `docs/operator.md` is the same for people.
+//!
+//! The miner's binary is expected beside the coordinator's, where `cargo nextest run --release` over the workspace, or
+//! `cargo build --release --bin cuckoo-miner`, puts it.
+
+#[path = "operator/process.rs"]
+mod process;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use cuckoo_core::testing::Anvil;
+use cuckoo_core::{Clock as _, Key, SystemClock, cai};
+use process::{Running, fails, run, run_with_input};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct horse battery staple";
+/// The first account of the mnemonic that every anvil starts with; anvil prints its key.
+const OWNER_SECRET: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+
+/// A folder like the one that `docs/operator.md` makes, and the chain.
+struct Desk {
+    folder: TempDir,
+    anvil: Anvil,
+}
+
+impl Desk {
+    async fn new() -> Self {
+        let anvil = Anvil::start_ticking()
+            .await
+            .expect("anvil; `make setup` installs it");
+        let owner = Key::from_bytes(OWNER_SECRET.parse().unwrap()).unwrap();
+        anvil.fund(owner.address(), cai(10_000_000)).await.unwrap();
+        let desk = Self {
+            folder: tempfile::tempdir().unwrap(),
+            anvil,
+        };
+        let import = ["key", "import", "--keystore", "owner.json"];
+        let address = run_with_input(desk.coordinator().args(import), OWNER_SECRET);
+        assert_eq!(address.trim(), owner.address().to_string());
+        desk
+    }
+
+    fn coordinator(&self) -> Command {
+        self.command(Path::new(env!("CARGO_BIN_EXE_cuckoo-coordinator")))
+    }
+
+    fn miner(&self) -> Command {
+        let path = Path::new(env!("CARGO_BIN_EXE_cuckoo-coordinator"))
+            .with_file_name(format!("cuckoo-miner{}", std::env::consts::EXE_SUFFIX));
+        assert!(
+            path.is_file(),
+            "no {}: run `cargo build --release --bin cuckoo-miner` first",
+            path.display()
+        );
+        self.command(&path)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.folder.path())
+            .env("CUCKOO_PASSWORD", PASSWORD)
+            .env_remove("CUCKOO_LOG");
+        command
+    }
+
+    /// Deploys, makes the coordinator's key and settings, registers it.
+    fn open_market(&self) {
+        let deploy = [
+            "chain",
+            "deploy",
+            "--keystore",
+            "owner.json",
+            "--demo",
+            "--rpc",
+            self.anvil.url(),
+        ];
+        let said = run(self.coordinator().args(deploy));
+        assert!(said.contains("deployment.toml"), "{said}");
+        let again = fails(self.coordinator().args(deploy));
+        assert!(again.contains("exists already"), "{again}");
+
+        run(self
+            .coordinator()
+            .args(["key", "new", "--keystore", "operator.json"]));
+        self.configure(
+            "cuckoo-coordinator/coordinator.example.toml",
+            "coordinator.toml",
+            &[
+                ("127.0.0.1:8480", "127.0.0.1:0"),
+                ("http://127.0.0.1:8545", self.anvil.url()),
+            ],
+        );
+        let register = [
+            "register",
+            "--config",
+            "coordinator.toml",
+            "--owner",
+            "owner.json",
+            "--name",
+            "demo",
+            "--escrow",
+            "1000",
+        ];
+        let unasked = fails(self.coordinator().args(register));
+        assert!(unasked.contains("--yes"), "{unasked}");
+        let said = run(self.coordinator().args(register).arg("--yes"));
+        assert!(
+            said.contains("stake 2000000 CAI") && said.contains("node 1"),
+            "{said}"
+        );
+        let again = run(self.coordinator().args(register));
+        assert!(again.contains("nothing is missing"), "{again}");
+    }
+
+    /// Writes the settings of an example with some values changed.
+    fn configure(&self, example: &str, name: &str, changes: &[(&str, &str)]) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut text = fs::read_to_string(root.join(example)).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{example} has no `{from}`");
+            text = text.replace(from, to);
+        }
+        fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn run_coordinator(&self) -> (Running, String) {
+        let mut running =
+            Running::start(
+                self.coordinator()
+                    .args(["run", "--config", "coordinator.toml"]),
+            );
+        let line = running.line("listening on ");
+        let url = line
+            .split_once("listening on ")
+            .unwrap()
+            .1
+            .trim()
+            .to_owned();
+        (running, url)
+    }
+
+    fn curl(&self, arguments: &[&str]) -> String {
+        run(Command::new("curl")
+            .current_dir(self.folder.path())
+            .args([
+                "-sS",
+                "--fail-with-body",
+                "--noproxy",
+                "*",
+                "--max-time",
+                "100",
+            ])
+            .args(arguments))
+    }
+
+    /// Asks for a picture as the manual does and checks that it is one.
+    fn picture(&self, url: &str, prompt: &str) {
+        let body = serde_json::json!({"model": "shapes", "input": {"prompt": prompt}}).to_string();
+        self.curl(&[
+            "-o",
+            "picture.png",
+            "-D",
+            "headers.txt",
+            "-H",
+            "Content-Type: application/json",
+            "-H",
+            "Prefer: wait=90",
+            "-d",
+            &body,
+            &format!("{url}/v1/tasks"),
+        ]);
+        let headers = fs::read_to_string(self.folder.path().join("headers.txt")).unwrap();
+        assert!(
+            headers.to_lowercase().contains("content-type: image/png"),
+            "{headers}"
+        );
+        let file = std::io::BufReader::new(
+            fs::File::open(self.folder.path().join("picture.png")).unwrap(),
+        );
+        let mut reader = png::Decoder::new(file).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height), (64, 64));
+        let (least, most) = (pixels.iter().min().unwrap(), pixels.iter().max().unwrap());
+        assert!(most - least > 64, "the picture is all of one colour");
+    }
+}
+
+/// Tries until there is something, for about half a minute.
+async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..300 {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        SystemClock.sleep(Duration::from_millis(100)).await;
+    }
+    panic!("it did not come about");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_terminals_from_keys_to_a_picture() {
+    let mut desk = Desk::new().await;
+    desk.open_market();
+    let (mut coordinator, url) = desk.run_coordinator();
+
+    run(desk
+        .miner()
+        .args(["key", "new", "--keystore", "miner.json"]));
+    let shapes = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("examples/models/shapes");
+    desk.configure(
+        "cuckoo-miner/miner.example.toml",
+        "miner.toml",
+        &[
+            ("http://127.0.0.1:8480", &url),
+            ("http://127.0.0.1:8545", desk.anvil.url()),
+            ("../examples/models/shapes", shapes.to_str().unwrap()),
+        ],
+    );
+    let register = [
+        "register",
+        "--config",
+        "miner.toml",
+        "--owner",
+        "owner.json",
+        "--name",
+        "gpu-1",
+        "--yes",
+    ];
+    let said = run(desk.miner().args(register));
+    assert!(
+        said.contains("stake 20000 CAI") && said.contains("node 2"),
+        "{said}"
+    );
+    let status = run(desk
+        .coordinator()
+        .args(["chain", "status", "--config", "coordinator.toml"]));
+    assert!(
+        status.contains("`gpu-1`") && status.contains("escrow 1000 CAI"),
+        "{status}"
+    );
+    let mut miner = Running::start(desk.miner().args(["run", "--config", "miner.toml"]));
+
+    desk.picture(&url, "a large red circle on a blue background");
+    let market =
+        || -> Value { serde_json::from_str(&desk.curl(&[&format!("{url}/v1/status")])).unwrap() };
+    let status = market();
+    assert_eq!(
+        (&status["completed"], &status["miners"][0]["name"]),
+        (&1.into(), &"gpu-1".into())
+    );
+    assert_ne!(status["miners"][0]["owed"], "0x0");
+
+    let redeem = [
+        "redeem",
+        "--config",
+        "miner.toml",
+        "--payer",
+        "owner.json",
+        "--yes",
+    ];
+    let paid =
+        eventually(|| Some(run(desk.miner().args(redeem))).filter(|said| said.contains("owes")))
+            .await;
+    assert!(paid.contains("0.01 CAI"), "{paid}");
+
+    // The chain goes away; work goes on with the last weights.
+    desk.anvil.kill();
+    let market =
+        || -> Value { serde_json::from_str(&desk.curl(&[&format!("{url}/v1/status")])).unwrap() };
+    eventually(|| Some(()).filter(|()| !market()["weights_stale_since"].is_null())).await;
+    desk.picture(&url, "a small green square on a yellow background");
+    assert_eq!(market()["completed"], 2);
+
+    miner.signal("TERM");
+    assert!(miner.end().success(), "{}", miner.log);
+    coordinator.signal("TERM");
+    assert!(coordinator.end().success(), "{}", coordinator.log);
+    for (log, secret) in [
+        (&miner.log, PASSWORD),
+        (&coordinator.log, PASSWORD),
+        (&coordinator.log, "green square"),
+    ] {
+        assert!(!log.contains(secret), "the log tells `{secret}`");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_is_down_at_the_start_is_waited_for() {
+    let desk = Desk::new().await;
+    desk.open_market();
+    // A port that was free a moment ago, so nothing answers there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut running = Running::start(
+        desk.coordinator()
+            .args(["run", "--config", "coordinator.toml"])
+            .env(
+                "CUCKOO_COORDINATOR__CHAIN__RPC",
+                format!("http://user:s3cret@{closed}"),
+            ),
+    );
+    let line = running.line("cannot be reached");
+    assert!(
+        line.contains("trying again in 1 s") && line.contains("[chain] rpc"),
+        "{line}"
+    );
+    running.line("trying again in 2 s");
+    running.signal("INT");
+    assert!(running.end().success());
+    assert!(!running.log.contains("s3cret"), "{}", running.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_at_once() {
+    let desk = Desk::new().await;
+    desk.open_market();
+    let (mut coordinator, url) = desk.run_coordinator();
+    // Nobody will take this task, so a drain would last as long as drain_seconds says.
+    let body = r#"{"model": "shapes", "input": {"prompt": "a red circle"}}"#;
+    let accepted = desk.curl(&[
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        body,
+        &format!("{url}/v1/tasks"),
+    ]);
+    let accepted: Value = serde_json::from_str(&accepted).unwrap();
+    assert_eq!(accepted["state"], "queued");
+    coordinator.signal("TERM");
+    coordinator.line("signal again to stop at once");
+    coordinator.signal("TERM");
+    assert_eq!(coordinator.end().code(), Some(143), "{}", coordinator.log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_told_before_anything_happens() {
+    let desk = Desk::new().await;
+    let config = ["run", "--config", "coordinator.toml"];
+    assert!(fails(desk.coordinator().args(config)).contains("coordinator.example.toml"));
+    desk.open_market();
+
+    let wrong = fails(
+        desk.coordinator()
+            .args(config)
+            .env("CUCKOO_PASSWORD", "guess"),
+    );
+    assert!(
+        wrong.contains("wrong password") && !wrong.contains("guess"),
+        "{wrong}"
+    );
+    let none = fails(
+        desk.coordinator()
+            .args(config)
+            .env_remove("CUCKOO_PASSWORD"),
+    );
+    assert!(
+        none.contains("--password-file") || none.contains("password_file"),
+        "{none}"
+    );
+    let public = fails(
+        desk.coordinator()
+            .args(config)
+            .env("CUCKOO_COORDINATOR__LISTEN", "0.0.0.0:0"),
+    );
+    assert!(public.contains("allow_public"), "{public}");
+    let unknown = fails(
+        desk.coordinator()
+            .args(config)
+            .env("CUCKOO_COORDINATOR__CHAIN__SPEED", "9"),
+    );
+    assert!(unknown.contains("speed"), "{unknown}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let busy = fails(
+        desk.coordinator()
+            .args(config)
+            .env("CUCKOO_COORDINATOR__LISTEN", address),
+    );
+    assert!(busy.contains("cannot listen"), "{busy}");
+
+    // A key that no owner registered.
+    run(desk
+        .coordinator()
+        .args(["key", "new", "--keystore", "stranger.json"]));
+    let mut stranger = desk.coordinator();
+    stranger
+        .args(config)
+        .env("CUCKOO_COORDINATOR__OPERATOR__KEYSTORE", "stranger.json");
+    let stranger = fails(&mut stranger);
+    assert!(stranger.contains("register"), "{stranger}");
+    let overwritten = fails(
+        desk.coordinator()
+            .args(["key", "new", "--keystore", "stranger.json"]),
+    );
+    assert!(overwritten.contains("not overwritten"), "{overwritten}");
+
+    let poor = [
+        "register",
+        "--config",
+        "coordinator.toml",
+        "--owner",
+        "stranger.json",
+        "--name",
+        "x",
+        "--yes",
+    ];
+    let poor = fails(desk.coordinator().args(poor));
+    assert!(
+        poor.contains("operator") || poor.contains("holds 0 CAI"),
+        "{poor}"
+    );
+}
