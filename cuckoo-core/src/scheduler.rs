@@ -50,8 +50,8 @@ pub trait Scheduler: fmt::Debug + Send + 'static {
     /// Chooses a miner for one unit of work, charges it and takes one of its free slots. `None`, and no other effect,
     /// when no active miner outside `excluded` has a free slot.
     ///
-    /// `excluded` is meant for the few miners that failed this task or are party to its audit; it is searched
-    /// linearly.
+    /// `excluded` is meant for the few miners that failed this task or are party to its audit: a decision takes longer
+    /// by about a tree look-up for each.
     fn assign(&mut self, task: TaskId, excluded: &[NodeId]) -> Option<NodeId>;
 
     /// Gives `miner` back the charge of one unit of work that it was assigned and did not do: the lease expired

@@ -1,5 +1,7 @@
 //! What every `Scheduler` promises, checked on all of them against a plain model of who could be chosen.
 
+#![allow(clippy::expect_used, reason = "this is a test")]
+
 use std::collections::BTreeMap;
 
 use cuckoo_core::{

@@ -1,5 +1,7 @@
 //! How near `StakeOrder` keeps miners to their due, in exact arithmetic and in a simulated market.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 #[allow(dead_code)]
 #[path = "../examples/fairness/market.rs"]
 mod market;

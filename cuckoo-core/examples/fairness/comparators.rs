@@ -7,7 +7,7 @@ use cuckoo_core::{NodeId, Scheduler, TaskId, Wei};
 /// Stride scheduling (Waldspurger and Weihl, 1995): the free miner with the least pass, which then grows by the
 /// inverse of its stake. A miner that was busy resumes at its own pass.
 #[derive(Debug, Default)]
-pub struct Stride {
+pub(crate) struct Stride {
     miners: BTreeMap<NodeId, Strider>,
     free: BTreeSet<(u128, NodeId)>,
 }

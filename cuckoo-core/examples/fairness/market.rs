@@ -8,34 +8,34 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// What happens in the simulation, all times in microseconds.
-pub struct Market {
+pub(crate) struct Market {
     /// Each miner's stake; miner `i` is node `i + 1`.
-    pub stakes: Vec<Wei>,
+    pub(crate) stakes: Vec<Wei>,
     /// Each miner's slots.
-    pub slots: u32,
+    pub(crate) slots: u32,
     /// Mean time of a task on one slot; actual times are uniform between half and one and a half of it.
-    pub task_time: u64,
+    pub(crate) task_time: u64,
     /// Mean time between tasks.
-    pub interval: u64,
+    pub(crate) interval: u64,
     /// Whether tasks come at random (a Poisson process) or evenly.
-    pub poisson: bool,
+    pub(crate) poisson: bool,
     /// Number of tasks.
-    pub tasks: u64,
+    pub(crate) tasks: u64,
     /// Seed of arrivals and task times.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// What came of it.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Tasks given to each miner.
-    pub given: Vec<u64>,
+    pub(crate) given: Vec<u64>,
     /// Tasks each miner could have done in the time between the first and the last arrival.
-    pub capacities: Vec<f64>,
+    pub(crate) capacities: Vec<f64>,
 }
 
 impl Outcome {
     /// Each miner's share of the tasks.
-    pub fn shares(&self) -> Vec<f64> {
+    pub(crate) fn shares(&self) -> Vec<f64> {
         let total: u64 = self.given.iter().sum();
         self.given
             .iter()
@@ -46,13 +46,13 @@ impl Outcome {
 
 impl Market {
     /// The fraction of all slots that the tasks keep busy.
-    pub fn load(&self) -> f64 {
+    pub(crate) fn load(&self) -> f64 {
         self.task_time as f64
             / (self.interval as f64 * f64::from(self.slots) * self.stakes.len() as f64)
     }
 
     /// Runs until every task was given to a miner. All miners are active throughout, busy or not.
-    pub fn run(&self, scheduler: &mut dyn Scheduler) -> Outcome {
+    pub(crate) fn run(&self, scheduler: &mut dyn Scheduler) -> Outcome {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         for (index, &stake) in self.stakes.iter().enumerate() {
             scheduler.join(node(index), stake);
@@ -75,8 +75,9 @@ impl Market {
                     self.interval
                 };
             } else {
+                assert!(!working.is_empty(), "tasks wait while nobody works");
                 let Some(Reverse((time, miner))) = working.pop() else {
-                    panic!("{} tasks wait while every miner is idle", queue.len());
+                    break;
                 };
                 now = time;
                 free[miner] += 1;
@@ -108,18 +109,18 @@ impl Market {
 }
 
 /// The node of the miner at `index`.
-pub fn node(index: usize) -> NodeId {
+pub(crate) fn node(index: usize) -> NodeId {
     NodeId(index as u64 + 1)
 }
 
 /// The `number`-th task.
-pub fn task(number: u64) -> TaskId {
+pub(crate) fn task(number: u64) -> TaskId {
     TaskId::from(B256::from(U256::from(number)))
 }
 
 /// Stakes with the Pareto distribution of index 1.16, of which a fifth of the holders have four fifths; the least
 /// is 20,000 CAI. Sorted, greatest first.
-pub fn pareto_stakes(count: usize, seed: u64) -> Vec<Wei> {
+pub(crate) fn pareto_stakes(count: usize, seed: u64) -> Vec<Wei> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut stakes: Vec<Wei> = (0..count)
         .map(|_| U256::from(20_000e18 * draw(&mut rng).powf(-1.0 / 1.16)))

@@ -151,8 +151,8 @@ impl Scheduler for StakeOrder {
             return self.leave(miner);
         }
         let weight = units(weight);
-        let known = self.miners.get(&miner).map(|member| member.standing);
-        let lag = match known {
+        let known = self.miners.get(&miner);
+        let lag = match known.map(|member| (member.weight, member.standing)) {
             None => {
                 let tie = self.tie(miner, 0);
                 let standing = Standing::Away {
@@ -169,9 +169,10 @@ impl Scheduler for StakeOrder {
                 self.miners.insert(miner, member);
                 0
             }
-            Some(Standing::Active { .. }) => self.detach(miner).unwrap_or(0),
+            Some((known, Standing::Active { .. })) if known == weight => return,
+            Some((_, Standing::Active { .. })) => self.detach(miner).unwrap_or(0),
             // Debt is worked off by the passing of time also while away; credit does not grow there.
-            Some(Standing::Away { lag, since }) => self.time.work_off(lag, since, weight),
+            Some((_, Standing::Away { lag, since })) => self.time.work_off(lag, since, weight),
         };
         self.attach(miner, weight, lag);
     }

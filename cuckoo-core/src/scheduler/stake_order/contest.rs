@@ -83,7 +83,9 @@ impl Contest {
             let (start, tie, miner, deadline) = key;
             self.started.insert((deadline, tie, miner, start));
         }
-        let admitted = |key: &&Key| !excluded.contains(&key.2);
+        let mut excluded = excluded.to_vec();
+        excluded.sort_unstable();
+        let admitted = |key: &&Key| excluded.binary_search(&key.2).is_err();
         let entry = |deadline, tie, miner, start| Entry {
             miner,
             start,
