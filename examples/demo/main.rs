@@ -69,7 +69,7 @@ enum ChainKind {
 #[tokio::main]
 async fn main() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -232,6 +232,8 @@ fn pictures(ledger: &Ledger, finished: &[Finished], prompts: &[String]) -> Vec<P
             miner: ledger.name(result.receipt.value.miner),
             png: result.output.bytes.to_vec(),
             audited: ledger.was_audited(handle.id()),
+            doubtful: !ledger.was_audited(handle.id())
+                && ledger.suspended_after(result.receipt.value.miner).is_some(),
         })
     };
     finished.iter().zip(prompts).filter_map(picture).collect()

@@ -30,6 +30,8 @@ pub(crate) struct Picture {
     pub(crate) miner: String,
     pub(crate) png: Vec<u8>,
     pub(crate) audited: bool,
+    /// Its miner was suspended later: accepted without an audit, and quite possibly wrong.
+    pub(crate) doubtful: bool,
 }
 
 /// The case against a miner: what each party signed for the same input.
@@ -86,8 +88,8 @@ impl Report {
                         }
                     }
                     main {
-                        (self.gallery())
                         (self.shares())
+                        (self.gallery())
                         @if let Some(life) = &self.life { (life_of_a_task(life)) }
                         @if let Some(case) = &self.conviction { (evidence(case)) }
                     }
@@ -103,11 +105,15 @@ impl Report {
                 h2 { "What was asked, what came back" }
                 div.gallery {
                     @for picture in &self.pictures {
-                        figure {
+                        figure.doubtful[picture.doubtful] {
                             img src=(data_url(&picture.png)) alt=(picture.prompt) width="64" height="64";
                             figcaption {
                                 (picture.prompt)
-                                span.by { (picture.miner) @if picture.audited { " · audited" } }
+                                span.by {
+                                    (picture.miner)
+                                    @if picture.audited { " · audited" }
+                                    @if picture.doubtful { " · before it was caught" }
+                                }
                             }
                         }
                     }

@@ -6,7 +6,7 @@ import { withPage } from './browser.mjs';
 
 const [report, out] = process.argv.slice(2).map((path) => resolve(path));
 mkdirSync(dirname(out), { recursive: true });
-await withPage({ viewport: { width: 1240, height: 1560 }, deviceScaleFactor: 1, colorScheme: 'light' }, async (page) => {
+await withPage({ viewport: { width: 1240, height: 1780 }, deviceScaleFactor: 1, colorScheme: 'light' }, async (page) => {
   await page.goto(pathToFileURL(report).href);
   await page.screenshot({ path: out });
 });
