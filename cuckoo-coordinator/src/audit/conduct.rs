@@ -119,6 +119,7 @@ impl Market {
             && fits
             && !involved
             && !audit.failed.contains(&node)
+            && !entry.barred.contains(&node)
             && miner.may_work()
             && miner.is_connected(now, self.settings.lease());
         may.then_some(miner.node.weight)

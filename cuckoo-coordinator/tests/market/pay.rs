@@ -1,8 +1,6 @@
 //! Completions that do not hold, duplicates, late ones; nothing is paid twice.
 
-use cuckoo_core::{
-    B256, Completion, ErrorKind, LeaseId, Output, Signed, Wei, cai,
-};
+use cuckoo_core::{B256, Completion, ErrorKind, LeaseId, Output, Signed, Wei, cai};
 
 use crate::fixture::{Setup, kind, price, settle};
 
