@@ -196,7 +196,7 @@ impl Inner {
         Ok(TaskResult {
             task: id,
             output,
-            receipt,
+            receipt: *receipt,
             usage,
         })
     }

@@ -93,7 +93,7 @@ pub enum Outcome {
     /// With the output of this receipt.
     Completed {
         /// The accepted miner's receipt.
-        receipt: SignedReceipt,
+        receipt: Box<SignedReceipt>,
     },
     /// Without an output.
     Failed {
@@ -127,7 +127,7 @@ pub enum PaymentReply {
     /// It is noted.
     Paid,
     /// The lease was paid before, with this payment.
-    PaidBefore(Payment),
+    PaidBefore(Box<Payment>),
 }
 
 /// What a coordinator owes one miner.

@@ -1,5 +1,11 @@
 //! The whole coordinator on the in-process chain, driven through the protocol by miners with real keys. Time stands in
 //! the test's hand, so nothing here waits or depends on the machine's speed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the lint's exception for tests does not reach their fixtures"
+)]
 
 #[path = "market/audits.rs"]
 mod audits;

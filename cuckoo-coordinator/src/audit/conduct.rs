@@ -264,7 +264,9 @@ impl Market {
         // Its requester may have cancelled while the last output was written: nobody gets it, the work is paid.
         let outcome = match entry.cancelled {
             true => Outcome::Cancelled,
-            false => Outcome::Completed { receipt },
+            false => Outcome::Completed {
+                receipt: Box::new(receipt),
+            },
         };
         let conclusion = Conclusion {
             outcome,

@@ -84,10 +84,10 @@ impl Market {
         let Some(miner) = self.registry.miners.get_mut(&ticket.miner) else {
             return Ok(None);
         };
-        if !miner
+        if miner
             .parked
             .as_ref()
-            .is_some_and(|parked| parked.poll == ticket.poll)
+            .is_none_or(|parked| parked.poll != ticket.poll)
         {
             // A later poll took its place.
             return Ok(Some(PollReply::default()));

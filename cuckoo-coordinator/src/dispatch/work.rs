@@ -236,7 +236,9 @@ impl Market {
         }
         let mut conclusion = Conclusion::without_output(Outcome::Cancelled);
         if !cancelled {
-            conclusion.outcome = Outcome::Completed { receipt };
+            conclusion.outcome = Outcome::Completed {
+                receipt: Box::new(receipt),
+            };
             conclusion.verdict = Some(Verdict::NotDrawn { accepted: miner });
         }
         conclusion.paid = vec![0];

@@ -206,7 +206,7 @@ impl TaskStore for MemoryStore {
     async fn pay(&self, payment: Payment, expected: u64) -> Result<PaymentReply> {
         let mut tables = self.tables();
         if let Some(before) = tables.payments.get(&payment.lease) {
-            return Ok(PaymentReply::PaidBefore(before.clone()));
+            return Ok(PaymentReply::PaidBefore(Box::new(before.clone())));
         }
         let miner = payment.voucher.value.miner;
         let version = tables
