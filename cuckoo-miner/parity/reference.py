@@ -143,8 +143,11 @@ def schedules(out):
         config = {"prediction_type": prediction, "beta_schedule": shape, "rescale_betas_zero_snr": zero}
         if spacing:
             config["timestep_spacing"] = spacing
-        extra = {"ddim": {"set_alpha_to_one": steps == 7}, "euler": {"final_sigmas_type": "sigma_min" if steps == 7 else "zero"}}
-        config |= extra[name]
+        if name == "ddim":
+            config["set_alpha_to_one"] = steps == 7
+        else:
+            config["final_sigmas_type"] = "sigma_min" if steps == 7 else "zero"
+            config["interpolation_type"] = "linear" if spacing else "log_linear"
         scheduler = SAMPLERS[name].from_config(base | config)
         scheduler.set_timesteps(steps)
         x = torch.tensor([-1.5, -0.25, 0.5, 2.0]) * scheduler.init_noise_sigma

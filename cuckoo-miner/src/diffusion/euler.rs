@@ -31,12 +31,9 @@ impl Euler {
             .map(|signal| ((1.0 - signal) / signal).sqrt())
             .collect();
         let mut sigmas: Vec<f32> = if schedule.log_linear {
-            let (low, high) = (
-                f64::from(levels[0]).ln(),
-                f64::from(levels[levels.len() - 1]).ln(),
-            );
+            let (high, low) = (f64::from(levels[levels.len() - 1]).ln(), f64::from(levels[0]).ln());
             (0..=steps)
-                .map(|i| (low + (high - low) * i as f64 / steps as f64).exp() as f32)
+                .map(|i| (high + (low - high) * i as f64 / steps as f64).exp() as f32)
                 .collect()
         } else {
             times

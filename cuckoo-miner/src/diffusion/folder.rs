@@ -155,12 +155,12 @@ mod tests {
         assert_ne!(base, hash(&[("a", b"2"), ("b", b"2")]));
         assert_ne!(base, hash(&[("a", b"1"), ("b", b"1")]));
         // Whoever re-implements the hash can check themselves against this value.
-        assert_eq!(alloc_hex(&base), HASH);
+        assert_eq!(hex(&base), HASH);
     }
 
-    const HASH: &str = "";
+    const HASH: &str = "5dfa98b1f95ed7f15865d9e743eca75f28a076b92392dfcfc0fe67adc495735d";
 
-    fn alloc_hex(bytes: &[u8]) -> String {
+    fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

@@ -48,6 +48,8 @@ fn every_combination_matches_diffusers() {
         );
         let mut x = vec![-1.5, -0.25, 0.5, 2.0];
         run.begin(&mut x);
+        // With no signal at the first step, Euler's latents begin in the thousands and lose as many digits.
+        let lost = x.iter().copied().fold(0.0, f32::max) * 4.0 * f32::EPSILON;
         for i in 0..times.len() {
             let prediction: Vec<f32> = run.input(i, &x).iter().map(|x| 0.4 * x + 0.1).collect();
             run.step(i, &prediction, &mut x);
@@ -55,7 +57,7 @@ fn every_combination_matches_diffusers() {
         let norm = result.iter().map(|x| x.abs()).fold(1.0, f32::max);
         for (got, expected) in x.iter().zip(&result) {
             assert!(
-                (got - expected).abs() <= 2e-4 * norm,
+                (got - expected).abs() <= 1e-3 * norm + lost,
                 "{got} for {expected} in {case}"
             );
         }
@@ -109,19 +111,15 @@ fn betas_can_be_given() {
 #[test]
 fn steps_that_do_not_fit_are_refused() {
     let schedule = schedule(&stable_diffusion()).unwrap();
-    for sampler in [Sampler::Ddim, Sampler::Euler] {
-        for steps in [0, 1_000, 1_001, usize::MAX] {
-            let Err(error) = schedule.run(Some(sampler), steps) else {
-                panic!("{steps} steps were taken")
-            };
-            // With the forced offset, 1,000 leading steps of 1,000 would begin beyond the last.
-            assert!(
-                error.to_string().contains("`steps`")
-                    || sampler == Sampler::Euler && steps == 1_000,
-                "{error}"
-            );
-        }
+    let refused = |sampler, steps| match schedule.run(Some(sampler), steps) {
+        Err(error) => error.to_string().contains("`steps`"),
+        Ok(_) => false,
+    };
+    for steps in [0, 1_001, usize::MAX] {
+        assert!(refused(Sampler::Ddim, steps) && refused(Sampler::Euler, steps), "{steps}");
     }
+    // With the offset, 1,000 leading steps would begin beyond the last; Euler's own spacing has none.
+    assert!(refused(Sampler::Ddim, 1_000) && !refused(Sampler::Euler, 1_000));
 }
 
 #[test]
