@@ -18,7 +18,7 @@ def snippets():
             yield pytest.param(code, id=f"{page}-{number}")
 
 
-@pytest.mark.parametrize("code", snippets())
+@pytest.mark.parametrize("code", list(snippets()))
 def test_a_python_snippet_runs_as_it_stands(code, tmp_path):
     # Its files are opened relative to where it runs, so give it a folder that looks like the checkout.
     (tmp_path / "examples").symlink_to(ROOT / "examples")

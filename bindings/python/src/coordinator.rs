@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 
 use crate::convert::{from_object, to_object};
 use crate::error::to_python;
-use crate::runtime::awaitable;
+use crate::runtime::{awaitable, spawn};
 
 /// Takes tasks, hands them to miners by stake, audits and pays.
 #[pyclass(frozen, module = "cuckoo")]
@@ -168,7 +168,7 @@ impl CancelOnDrop {
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         if let Some(handle) = self.0.take() {
-            pyo3_async_runtimes::tokio::get_runtime().spawn(async move {
+            spawn(async move {
                 // It may have ended meanwhile, which is as good.
                 let _ = handle.cancel().await;
             });

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _cuckoo(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    runtime::remember_process();
+    runtime::load(module)?;
     error::register(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<market::LocalMarket>()?;
