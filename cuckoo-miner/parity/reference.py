@@ -60,22 +60,23 @@ def philox(seed, count):
 
 def model_hash(folder):
     """The name a receipt gives this model, as documented in cuckoo-miner/src/diffusion/folder.rs."""
+    # The tokenizer is read from its one new file, or else from its two classic ones.
+    modern, classic = ["tokenizer/tokenizer.json"], ["tokenizer/merges.txt", "tokenizer/vocab.json"]
     names = [
+        *(modern if (folder / modern[0]).exists() else classic),
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
         "text_encoder/model.safetensors",
-        "tokenizer/merges.txt",
         "tokenizer/special_tokens_map.json",
         "tokenizer/tokenizer_config.json",
-        "tokenizer/vocab.json",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
     ]
     digest = hashlib.sha256(b"cuckoo model 1\n")
-    for name in names:
+    for name in sorted(names):
         content = (folder / name).read_bytes()
         digest.update(len(name).to_bytes(8, "little") + name.encode())
         digest.update(len(content).to_bytes(8, "little") + hashlib.sha256(content).digest())
