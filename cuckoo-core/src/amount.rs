@@ -18,8 +18,15 @@ pub fn cai(amount: u64) -> Wei {
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for anything but a decimal number of at most 18 places, not negative.
 pub fn parse_cai(text: &str) -> Result<Wei> {
-    match parse_units(text.trim().trim_end_matches("CAI").trim(), 18) {
-        Ok(ParseUnits::U256(amount)) => Ok(amount),
+    let amount = text.trim().trim_end_matches("CAI").trim_end();
+    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
+    let digits = |part: &str, most: usize| {
+        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    // The library reads nothing as zero, skips underscores and cuts places off; far more CAI than 10^40 do not exist.
+    let well_formed = digits(whole, 40) && digits(fraction, 18);
+    match well_formed.then(|| parse_units(amount, 18)) {
+        Some(Ok(ParseUnits::U256(amount))) => Ok(amount),
         _ => Err(Error::invalid(format!(
             "`{text}` is not an amount of CAI; write it like 20000 or 0.25"
         ))),
@@ -44,7 +51,22 @@ mod tests {
             assert_eq!(format_cai(parse_cai(text).unwrap()), text);
         }
         assert_eq!(parse_cai("20000 CAI").unwrap(), cai(20_000));
-        for text in ["", "-1", "1e3", "1,5", "0.0000000000000000001"] {
+        let endless = "9".repeat(77);
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "1,5",
+            "1_000",
+            "1.2.3",
+            "0x10",
+            "0.0000000000000000001",
+            &endless,
+        ] {
             assert!(parse_cai(text).is_err(), "{text}");
         }
     }

@@ -101,6 +101,7 @@ async fn servers_that_are_no_chain_nodes_are_unavailable() {
     ] {
         let (address, server) = server(answer).await;
         urls.push(format!("http://{address}"));
+        urls.push(format!("https://{address}"));
         servers.push(server);
     }
     for url in urls {

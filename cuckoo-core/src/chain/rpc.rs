@@ -170,9 +170,13 @@ impl RpcStaking {
         failed(&self.shared.settings.url, error)
     }
 
+    /// The pause between two looks at the node.
+    fn poll(&self) -> Duration {
+        Duration::from_millis(self.shared.settings.poll_millis).max(LEAST_POLL)
+    }
+
     async fn pause(&self) {
-        let poll = Duration::from_millis(self.shared.settings.poll_millis).max(LEAST_POLL);
-        self.shared.clock.sleep(poll).await;
+        self.shared.clock.sleep(self.poll()).await;
     }
 
     /// The lock that orders an account's transactions.
@@ -245,12 +249,15 @@ impl RpcStaking {
         let patience = Duration::from_millis(self.shared.settings.receipt_millis);
         let deadline = self.shared.clock.now().after(patience);
         let mut failures = 0;
+        // Short at first, for chains that make a block for each transaction.
+        let mut pause = LEAST_POLL;
         loop {
             match self.provider().get_transaction_receipt(hash).await {
                 Ok(Some(receipt)) => return Ok(receipt),
                 Ok(None) => failures = 0,
                 Err(error) => {
                     failures += 1;
+                    pause = self.poll();
                     if failures == RECEIPT_FAILURES {
                         let lost = self.failed(error).into_error();
                         return Err(Error::new(
@@ -269,7 +276,8 @@ impl RpcStaking {
                 ))
                 .with_retry(Retry::Never));
             }
-            self.pause().await;
+            self.shared.clock.sleep(pause).await;
+            pause = (pause * 2).min(self.poll());
         }
     }
 }
