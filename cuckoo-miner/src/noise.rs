@@ -186,7 +186,14 @@ mod tests {
         assert_eq!(bits, PINNED);
     }
 
-    const PINNED: [u32; 6] = [0xbf78_5e5c, 0x3e46_ace8, 0xbf9e_28d2, 0x3ff6_433b, 0xbd95_e030, 0x3e0e_7a0f];
+    const PINNED: [u32; 6] = [
+        0xbf78_5e5c,
+        0x3e46_ace8,
+        0xbf9e_28d2,
+        0x3ff6_433b,
+        0xbd95_e030,
+        0x3e0e_7a0f,
+    ];
 
     #[test]
     fn numbers_look_normal() {

@@ -31,7 +31,10 @@ impl Euler {
             .map(|signal| ((1.0 - signal) / signal).sqrt())
             .collect();
         let mut sigmas: Vec<f32> = if schedule.log_linear {
-            let (high, low) = (f64::from(levels[levels.len() - 1]).ln(), f64::from(levels[0]).ln());
+            let (high, low) = (
+                f64::from(levels[levels.len() - 1]).ln(),
+                f64::from(levels[0]).ln(),
+            );
             (0..=steps)
                 .map(|i| (high + (low - high) * i as f64 / steps as f64).exp() as f32)
                 .collect()

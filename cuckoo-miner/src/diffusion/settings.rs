@@ -300,7 +300,10 @@ mod tests {
         );
         assert!(message(settings(json!({"a": "b"})).only("a", &[])).contains("runs only null"));
         // JSON cannot hold an infinity, and a number that would become one does not parse.
-        assert!(message(Settings::parse("x.json", br#"{"a": 1e999}"#)).contains("x.json is not valid JSON"));
+        assert!(
+            message(Settings::parse("x.json", br#"{"a": 1e999}"#))
+                .contains("x.json is not valid JSON")
+        );
         assert!(message(Settings::parse("x.json", b"[]")).contains("x.json is not valid JSON"));
     }
 }

@@ -116,7 +116,10 @@ fn steps_that_do_not_fit_are_refused() {
         Ok(_) => false,
     };
     for steps in [0, 1_001, usize::MAX] {
-        assert!(refused(Sampler::Ddim, steps) && refused(Sampler::Euler, steps), "{steps}");
+        assert!(
+            refused(Sampler::Ddim, steps) && refused(Sampler::Euler, steps),
+            "{steps}"
+        );
     }
     // With the offset, 1,000 leading steps would begin beyond the last; Euler's own spacing has none.
     assert!(refused(Sampler::Ddim, 1_000) && !refused(Sampler::Euler, 1_000));
