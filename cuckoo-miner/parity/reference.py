@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers.utils.logging import disable_progress_bar
 from safetensors.torch import save_file
+from transformers.utils.logging import disable_progress_bar as disable_transformers_progress_bar
 
 SAMPLERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler}
 UNET_TIME = 321
@@ -85,7 +87,7 @@ def model_hash(folder):
 
 @torch.no_grad()
 def pipeline(folder, out):
-    pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     config = pipe.scheduler.config
     tensors = {}
@@ -123,8 +125,9 @@ def pipeline(folder, out):
         tensors |= {f"{i}.{stage}": value.contiguous() for stage, value in stages.items()}
         spread = image.convert("L").getextrema()
         print(f"{folder.name} {i}: latents rms {latents.pow(2).mean().sqrt():.3f}, grey {spread[0]} to {spread[1]}")
-    metadata = {"requests": json.dumps(REQUESTS), "unet_time": str(UNET_TIME), "model_hash": model_hash(folder)}
-    save_file(tensors, out, metadata=metadata)
+    # One entry: the order of several would differ from run to run.
+    golden = {"requests": REQUESTS, "unet_time": UNET_TIME, "model_hash": model_hash(folder)}
+    save_file(tensors, out, metadata={"golden": json.dumps(golden)})
 
 
 def schedules(out):
@@ -165,6 +168,8 @@ def schedules(out):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    disable_progress_bar()
+    disable_transformers_progress_bar()
     match sys.argv[1:]:
         case ["pipeline", folder, out]:
             pipeline(Path(folder), Path(out))

@@ -45,6 +45,7 @@ fn compare(name: &str, folder: &Path) {
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().clone().unwrap();
+    let metadata: Metadata = serde_json::from_str(&metadata["golden"]).unwrap();
     let pipeline = StableDiffusion::load(folder).unwrap();
     let hash: String = pipeline
         .model_hash()
@@ -52,11 +53,11 @@ fn compare(name: &str, folder: &Path) {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        hash, metadata["model_hash"],
+        hash, metadata.model_hash,
         "the golden file belongs to other weights: run `make parity`"
     );
-    let time: f32 = metadata["unet_time"].parse().unwrap();
-    let requests: Vec<ImageRequest> = serde_json::from_str(&metadata["requests"]).unwrap();
+    let time = metadata.unet_time;
+    let requests = metadata.requests;
     assert!(requests.len() >= 4);
     for (i, request) in requests.iter().enumerate() {
         let close = |stage: &str, got: &[f32], bound: f64| {
@@ -106,6 +107,14 @@ fn compare(name: &str, folder: &Path) {
              relative; picture {mean:.4} mean, {largest} largest, of 255"
         );
     }
+}
+
+/// What was asked of diffusers.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    requests: Vec<ImageRequest>,
+    unet_time: f32,
+    model_hash: String,
 }
 
 /// A golden file.

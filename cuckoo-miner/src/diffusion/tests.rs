@@ -157,6 +157,25 @@ fn progress_counts_steps_and_can_end_the_run() {
 }
 
 #[test]
+fn every_multiple_is_a_size() {
+    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    // One latent; and sizes that halve unevenly on the way down.
+    for (width, height) in [(4, 4), (4, 44), (100, 12)] {
+        let request = ImageRequest {
+            width: Some(width),
+            height: Some(height),
+            steps: 1,
+            ..request()
+        };
+        let image = pipeline.generate(&request, &mut go).unwrap();
+        assert_eq!(
+            (image.width, image.height, image.rgb.len()),
+            (width, height, width * height * 3)
+        );
+    }
+}
+
+#[test]
 fn bad_requests_are_refused_before_any_work() {
     let pipeline = StableDiffusion::load(&golden()).unwrap();
     assert_eq!(

@@ -279,6 +279,66 @@ mod tests {
         assert_eq!((config.mid.heads, config.mid.layers), (8, 3));
     }
 
+    /// The files that Stable Diffusion 1.5 and 2.1 were published with.
+    #[test]
+    fn published_configurations_are_read() {
+        let down = [
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D",
+        ];
+        let up = [
+            "UpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+        ];
+        let mut config = json!({
+            "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu",
+            "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": false,
+            "cross_attention_dim": 768, "down_block_types": down, "downsample_padding": 1, "flip_sin_to_cos": true,
+            "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-5,
+            "norm_num_groups": 32, "out_channels": 4, "sample_size": 64, "up_block_types": up,
+        });
+        let parse = |config: &Value| {
+            UNetConfig::read(Settings::parse(FILE, config.to_string().as_bytes()).unwrap()).unwrap()
+        };
+        let old = parse(&config);
+        assert_eq!(
+            (
+                old.context,
+                old.mid.heads,
+                old.time_width(),
+                old.sample_size
+            ),
+            (768, 8, 1_280, Some((64, 64)))
+        );
+        for (key, value) in [
+            ("attention_head_dim", json!([5, 10, 20, 20])),
+            ("cross_attention_dim", json!(1024)),
+            ("dual_cross_attention", json!(false)),
+            ("num_class_embeds", json!(null)),
+            ("only_cross_attention", json!(false)),
+            ("sample_size", json!(96)),
+            ("upcast_attention", json!(true)),
+            ("use_linear_projection", json!(true)),
+        ] {
+            config[key] = value;
+        }
+        let new = parse(&config);
+        assert_eq!(
+            (new.context, new.mid.heads, new.linear_projection),
+            (1_024, 20, true)
+        );
+        assert_eq!(
+            new.up_blocks()[3]
+                .attention
+                .map(|attention| attention.heads),
+            Some(5)
+        );
+    }
+
     #[test]
     fn what_it_cannot_run_is_refused_by_name() {
         for (key, value) in [
