@@ -1,5 +1,12 @@
 //! The coordinator over real HTTP on loopback, and the protocol's behaviour over HTTP and in process.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "http_api/market.rs"]
 mod market;
 #[path = "http_api/openapi.rs"]

@@ -4,6 +4,13 @@
 //! The miner's binary is expected beside the coordinator's, where `cargo nextest run --release` over the workspace, or
 //! `cargo build --release --bin cuckoo-miner`, puts it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "operator/process.rs"]
 mod process;
 
