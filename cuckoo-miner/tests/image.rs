@@ -120,7 +120,7 @@ async fn what_the_model_cannot_do_blames_the_requester_and_what_is_too_much_nobo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_run_stops_between_steps_and_a_waiting_one_at_once() {
     let executor = executor().with_runs(1).with_limits(usize::MAX, 1_000);
-    let long = r#"{"prompt": "x", "seed": 1, "steps": 1000}"#;
+    let long = r#"{"prompt": "x", "seed": 1, "steps": 400}"#;
     let (first, second) = (context(), context());
     let running = tokio::spawn({
         let (executor, context) = (executor.clone(), first.clone());
@@ -128,6 +128,7 @@ async fn a_cancelled_run_stops_between_steps_and_a_waiting_one_at_once() {
     });
     let clock = SystemClock;
     while first.progress_made() == 0 {
+        assert!(!running.is_finished(), "{:?}", running.await);
         clock.sleep(Duration::from_millis(5)).await;
     }
     // The only run is taken, so this one waits.
@@ -156,14 +157,14 @@ async fn a_cancelled_run_stops_between_steps_and_a_waiting_one_at_once() {
 async fn a_dropped_run_frees_its_thread() {
     let executor = executor().with_runs(1).with_limits(usize::MAX, 1_000);
     let context = context();
-    let long = task(r#"{"prompt": "x", "seed": 1, "steps": 1000}"#);
+    let long = task(r#"{"prompt": "x", "seed": 1, "steps": 400}"#);
     {
         let run = executor.execute(long, context.clone());
         tokio::pin!(run);
         while context.progress_made() == 0 {
             let pause = SystemClock.sleep(Duration::from_millis(5));
             tokio::select! {
-                _ = &mut run => panic!("it ended"),
+                ended = &mut run => panic!("it ended: {ended:?}"),
                 () = pause => {}
             }
         }
