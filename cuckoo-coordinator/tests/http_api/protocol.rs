@@ -378,10 +378,8 @@ async fn a_failed_run_is_tried_by_another_miner() {
         let (again, _) = completed_by(market, protocol.as_ref(), &other_token, other).await;
         assert_eq!(again.task, task.id());
         task.result().await.unwrap();
-        assert_eq!(
-            kind(protocol.fail(&token, failure).await),
-            ErrorKind::Conflict
-        );
+        // Given back already: the same again is answered the same way.
+        protocol.fail(&token, failure).await.unwrap();
     })
     .await;
 }
