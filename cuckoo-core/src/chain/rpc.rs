@@ -1,6 +1,8 @@
 //! A chain behind JSON-RPC: any EVM node over HTTP.
 
-use std::collections::{HashMap, VecDeque};
+mod logs;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use alloy::network::{Ethereum, TransactionBuilder as _};
 use alloy::primitives::{Address, B256, Bytes as EvmBytes, TxKind, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::client::RpcClient;
-use alloy::rpc::types::{Filter, TransactionReceipt, TransactionRequest};
+use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::transports::http::Http;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 use async_trait::async_trait;
@@ -21,10 +23,11 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use self::logs::LogReader;
 use super::evm::{Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{DeployConfig, StakingContract, TxReceipt, deploy};
-use crate::{Clock, Deployment, Error, ErrorKind, Key, Result, Retry, http_client};
+use crate::{Clock, Deployment, Error, Key, Result, Retry, http_client};
 
 /// How to reach a chain's node, and how patient to be.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,10 +89,6 @@ fn shown(url: &str) -> String {
     )
 }
 
-/// Blocks whose logs are asked for at once; common providers refuse more.
-const LOG_BLOCKS: u64 = 1_000;
-/// Blocks that a reader of changes may fall behind before it is told of a gap.
-const MOST_BEHIND: u64 = 100_000;
 /// How often a node may fail to answer for a receipt before the sender is told.
 const RECEIPT_FAILURES: u32 = 3;
 /// The fastest polling, so that a zero in a configuration is no busy loop.
@@ -447,113 +446,12 @@ impl Evm for RpcStaking {
 
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>> {
         let (head, _) = self.head().await?;
-        let reader = LogReader {
-            chain: self.clone(),
-            contracts,
-            next: head.number.saturating_add(1),
-            most: LOG_BLOCKS,
-            ready: VecDeque::new(),
-            lost: false,
-        };
+        let reader = LogReader::new(self.clone(), contracts, head.number.saturating_add(1));
         Ok(stream::unfold(reader, |mut reader| async move {
             let item = reader.item().await;
             Some((item, reader))
         })
         .boxed())
-    }
-}
-
-/// Reads the logs of new blocks, a bounded range at a time.
-struct LogReader {
-    chain: RpcStaking,
-    contracts: Vec<Address>,
-    /// The first block not read yet.
-    next: u64,
-    /// Blocks to ask for at once; halved when the node finds a range too large.
-    most: u64,
-    ready: VecDeque<MinedLog>,
-    /// The node did not answer the last time.
-    lost: bool,
-}
-
-/// How far one reading came.
-enum Progress {
-    /// It read a range of blocks.
-    Read,
-    /// There is no new block.
-    UpToDate,
-    /// It had to go on at a later or earlier block.
-    Skipped(Error),
-}
-
-impl LogReader {
-    async fn item(&mut self) -> Result<MinedLog> {
-        loop {
-            if let Some(log) = self.ready.pop_front() {
-                return Ok(log);
-            }
-            match self.read().await {
-                Ok(Progress::Read) => {}
-                Ok(Progress::UpToDate) => self.chain.pause().await,
-                Ok(Progress::Skipped(gap)) => return Err(gap),
-                Err(Failure::Other(error)) if error.kind() == ErrorKind::Unavailable => {
-                    // Nothing is missed: reading goes on at the same block.
-                    if !self.lost {
-                        tracing::warn!(%error, "waiting for the chain node to report changes");
-                    }
-                    self.lost = true;
-                    self.chain.pause().await;
-                }
-                Err(_) if self.most > 1 => self.most /= 2,
-                Err(failure) => {
-                    let block = self.next;
-                    self.next += 1;
-                    return Err(Error::unavailable(format!(
-                        "the changes of block {block} cannot be read; take a new snapshot"
-                    ))
-                    .with_source(failure.into_error()));
-                }
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Progress, Failure> {
-        let (head, _) = self.chain.head().await?;
-        if self.lost {
-            tracing::info!(block = head.number, "the chain node is back");
-            self.lost = false;
-        }
-        let end = head.number.saturating_add(1);
-        let Some(behind @ 0..=MOST_BEHIND) = end.checked_sub(self.next) else {
-            // Too far behind, or on a chain that was replaced by a shorter one.
-            let from = std::mem::replace(&mut self.next, end);
-            return Ok(Progress::Skipped(Error::unavailable(format!(
-                "the changes from block {from} to block {end} were skipped; take a new snapshot"
-            ))));
-        };
-        if behind == 0 {
-            return Ok(Progress::UpToDate);
-        }
-        let last = self.next + behind.min(self.most) - 1;
-        let filter = Filter::new()
-            .address(self.contracts.clone())
-            .from_block(self.next)
-            .to_block(last);
-        let logs = self
-            .chain
-            .provider()
-            .get_logs(&filter)
-            .await
-            .map_err(|error| self.chain.failed(error))?;
-        let mut logs: Vec<_> = logs.into_iter().filter(|log| !log.removed).collect();
-        logs.sort_by_key(|log| (log.block_number, log.log_index));
-        self.ready.extend(logs.into_iter().map(|log| MinedLog {
-            block: log.block_number.unwrap_or(last),
-            log: log.inner,
-        }));
-        self.next = last + 1;
-        self.most = (self.most * 2).min(LOG_BLOCKS);
-        Ok(Progress::Read)
     }
 }
 
