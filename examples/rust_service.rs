@@ -1,17 +1,18 @@
 //! A Rust service with a coordinator inside: asks for a picture and saves it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
 use cuckoo_core::{
-    DeployConfig, DevChain, Key, LocalMarket, OsEntropy, Result, SystemClock, TaskSpec, cai,
+    DeployConfig, DevChain, Key, LocalMarket, OsEntropy, SystemClock, TaskSpec, cai,
 };
 use cuckoo_miner::{ImageExecutor, Miner};
 use serde_json::json;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<(), Box<dyn Error>> {
     // A chain in this process; `RpcStaking::connect` reaches a real one.
     let (chain, entropy) = (
         DevChain::new(Arc::new(SystemClock)),
@@ -55,7 +56,7 @@ async fn main() -> Result<()> {
         .submit(TaskSpec::new("shapes".parse()?, input))
         .await?;
     let result = task.result().await?;
-    std::fs::write("circle.png", &result.output.bytes).expect("the folder can be written to");
+    std::fs::write("circle.png", &result.output.bytes)?;
     println!(
         "circle.png, signed by {}",
         result.receipt.signer(&market.chain().deployment())?

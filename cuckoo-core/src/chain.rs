@@ -31,10 +31,10 @@ use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 pub use deploy::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
-#[cfg(feature = "rpc")]
-pub use rpc::{RpcSettings, RpcStaking};
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
+#[cfg(feature = "rpc")]
+pub use rpc::{RpcSettings, RpcStaking};
 
 /// What a node is registered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -30,14 +30,14 @@ pub use bytes::Bytes;
 
 pub use amount::{Wei, cai, format_cai, parse_cai};
 pub use capability::Capability;
-pub use chain::{
-    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Slash,
-    Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
-};
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 pub use chain::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use chain::DevChain;
+pub use chain::{
+    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Slash,
+    Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
+};
 #[cfg(feature = "rpc")]
 pub use chain::{RpcSettings, RpcStaking};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

@@ -32,7 +32,11 @@ pub struct Member {
 impl LocalMarket {
     /// A market on `chain` whose members are funded from `treasury`.
     pub fn new(chain: Arc<dyn StakingContract>, treasury: Key, entropy: Arc<dyn Entropy>) -> Self {
-        Self { chain, treasury, entropy }
+        Self {
+            chain,
+            treasury,
+            entropy,
+        }
     }
 
     /// The chain everything is registered on.
@@ -47,7 +51,9 @@ impl LocalMarket {
     pub async fn add_coordinator(&self, name: &str, votes: Wei, escrow: Wei) -> Result<Member> {
         let member = self.add(NodeKind::Coordinator, name, votes, escrow).await?;
         if !escrow.is_zero() {
-            self.chain.deposit_escrow(&member.owner, member.node, escrow).await?;
+            self.chain
+                .deposit_escrow(&member.owner, member.node, escrow)
+                .await?;
         }
         Ok(member)
     }
@@ -74,9 +80,13 @@ impl LocalMarket {
         loop {
             let snapshot = self.chain.snapshot().await?;
             let waiting = members.iter().find(|member| {
-                !snapshot.node(member.node).is_some_and(|node| node.active && !node.weight.is_zero())
+                !snapshot
+                    .node(member.node)
+                    .is_some_and(|node| node.active && !node.weight.is_zero())
             });
-            let Some(waiting) = waiting else { return Ok(()) };
+            let Some(waiting) = waiting else {
+                return Ok(());
+            };
             if clock.now() >= deadline {
                 return Err(Error::timeout(format!(
                     "{} is still not active; are its votes above the minimum of its kind?",
@@ -85,7 +95,9 @@ impl LocalMarket {
             }
             clock.sleep(Duration::from_millis(100)).await;
             // A node that makes blocks on demand only moves its time on with a transaction.
-            self.chain.transfer(&self.treasury, self.treasury.address(), Wei::ZERO).await?;
+            self.chain
+                .transfer(&self.treasury, self.treasury.address(), Wei::ZERO)
+                .await?;
         }
     }
 
@@ -94,12 +106,21 @@ impl LocalMarket {
         let operator = Key::random(self.entropy.as_ref());
         // One more CAI for the transactions' gas.
         let funds = votes + extra + cai(1);
-        self.chain.transfer(&self.treasury, owner.address(), funds).await?;
+        self.chain
+            .transfer(&self.treasury, owner.address(), funds)
+            .await?;
         self.chain.stake(&owner, votes).await?;
-        let profile = Profile { name: name.to_owned(), ..Profile::default() };
+        let profile = Profile {
+            name: name.to_owned(),
+            ..Profile::default()
+        };
         let chain = self.chain.as_ref();
         let (node, _) = register_with_consent(chain, &owner, &operator, kind, profile, 500).await?;
         self.chain.vote(&owner, node, votes).await?;
-        Ok(Member { node, owner, operator })
+        Ok(Member {
+            node,
+            owner,
+            operator,
+        })
     }
 }

@@ -1,5 +1,11 @@
 //! Holds the workspace to the dependency rules of `docs/architecture.md`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

@@ -8,14 +8,26 @@ use serde::de::DeserializeOwned;
 use crate::error::to_python;
 
 /// Reads a value from a Python object that `json.dumps` takes.
-pub(crate) fn from_object<T: DeserializeOwned>(what: &str, object: &Bound<'_, PyAny>) -> PyResult<T> {
-    let text: String = object.py().import("json")?.call_method1("dumps", (object,))?.extract()?;
-    serde_json::from_str(&text).map_err(|source| to_python(Error::invalid(format!("{what}: {source}"))))
+pub(crate) fn from_object<T: DeserializeOwned>(
+    what: &str,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<T> {
+    let text: String = object
+        .py()
+        .import("json")?
+        .call_method1("dumps", (object,))?
+        .extract()?;
+    serde_json::from_str(&text)
+        .map_err(|source| to_python(Error::invalid(format!("{what}: {source}"))))
 }
 
 /// Gives a value as Python's own dictionaries, lists, strings and numbers.
-pub(crate) fn to_object<'py, T: Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
-    let text = serde_json::to_string(value)
-        .map_err(|source| to_python(Error::internal("a value did not serialise").with_source(source)))?;
+pub(crate) fn to_object<'py, T: Serialize>(
+    py: Python<'py>,
+    value: &T,
+) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_string(value).map_err(|source| {
+        to_python(Error::internal("a value did not serialise").with_source(source))
+    })?;
     py.import("json")?.call_method1("loads", (text,))
 }

@@ -41,7 +41,11 @@ impl Coordinator {
     ) -> PyResult<Bound<'py, PyAny>> {
         let spec = task_spec(model, input, timeout)?;
         let inner = self.inner.clone();
-        awaitable(py, async move { Ok(Task { handle: inner.submit(spec).await? }) })
+        awaitable(py, async move {
+            Ok(Task {
+                handle: inner.submit(spec).await?,
+            })
+        })
     }
 
     /// Submits a task and waits for its result; cancelling the wait cancels the task.
@@ -105,7 +109,11 @@ impl Task {
     /// Waits for the result; the task goes on when the wait is cancelled.
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let handle = self.handle.clone();
-        awaitable(py, async move { Ok(TaskResult { inner: handle.result().await? }) })
+        awaitable(py, async move {
+            Ok(TaskResult {
+                inner: handle.result().await?,
+            })
+        })
     }
 
     /// Cancels the task; a miner in work is told with its next heartbeat.
@@ -187,6 +195,9 @@ fn task_spec(model: &str, input: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyR
 
 /// Seconds as Python counts them.
 pub(crate) fn seconds(what: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| to_python(Error::invalid(format!("{what} is a number of seconds, not negative"))))
+    Duration::try_from_secs_f64(value).map_err(|_| {
+        to_python(Error::invalid(format!(
+            "{what} is a number of seconds, not negative"
+        )))
+    })
 }

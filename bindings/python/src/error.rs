@@ -5,7 +5,12 @@ use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
-create_exception!(cuckoo, CuckooError, PyException, "Anything that went wrong in Cuckoo; `kind` and `retry` say what to do.");
+create_exception!(
+    cuckoo,
+    CuckooError,
+    PyException,
+    "Anything that went wrong in Cuckoo; `kind` and `retry` say what to do."
+);
 
 macro_rules! kinds {
     ($($kind:ident => $class:ident, $doc:literal;)*) => {

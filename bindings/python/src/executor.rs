@@ -26,8 +26,12 @@ impl ImageExecutor {
     #[new]
     fn new(py: Python<'_>, folder: PathBuf, model: &str) -> PyResult<Self> {
         let model = model.parse().map_err(to_python)?;
-        let inner = py.detach(|| cuckoo_miner::ImageExecutor::load(&folder, model)).map_err(to_python)?;
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = py
+            .detach(|| cuckoo_miner::ImageExecutor::load(&folder, model))
+            .map_err(to_python)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// What it can run, as dictionaries.
@@ -64,8 +68,16 @@ pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executo
     }
     let capabilities = read("capabilities()", &object.call_method0("capabilities")?)?;
     // Its coroutines run where it was made: on the loop of the program that embeds it.
-    let event_loop = object.py().import("asyncio")?.call_method0("get_running_loop")?.unbind();
-    Ok(Arc::new(PythonExecutor { object: object.clone().unbind(), event_loop, capabilities }))
+    let event_loop = object
+        .py()
+        .import("asyncio")?
+        .call_method0("get_running_loop")?
+        .unbind();
+    Ok(Arc::new(PythonExecutor {
+        object: object.clone().unbind(),
+        event_loop,
+        capabilities,
+    }))
 }
 
 #[derive(Debug)]
@@ -81,19 +93,27 @@ impl Executor for PythonExecutor {
         self.capabilities.clone()
     }
 
-    async fn execute(&self, task: Assignment, context: cuckoo_miner::TaskContext) -> Result<Execution> {
+    async fn execute(
+        &self,
+        task: Assignment,
+        context: cuckoo_miner::TaskContext,
+    ) -> Result<Execution> {
         let (sender, receiver) = oneshot::channel();
-        let (object, event_loop) = Python::attach(|py| (self.object.clone_ref(py), self.event_loop.clone_ref(py)));
+        let (object, event_loop) =
+            Python::attach(|py| (self.object.clone_ref(py), self.event_loop.clone_ref(py)));
         // Python's lock is waited for on a thread of its own, so that it never holds up the runtime.
         let running = tokio::task::spawn_blocking(move || {
             Python::attach(|py| {
-                start(py, &object, &event_loop, &task, context, sender).map_err(|raised| from_python(py, &raised))
+                start(py, &object, &event_loop, &task, context, sender)
+                    .map_err(|raised| from_python(py, &raised))
             })
         })
         .await
         .map_err(|source| Error::internal("the call into Python panicked").with_source(source))??;
         let _running = CancelOnDrop(running);
-        receiver.await.map_err(|_| Error::execution("the executor's event loop ended before its run did"))?
+        receiver
+            .await
+            .map_err(|_| Error::execution("the executor's event loop ended before its run did"))?
     }
 }
 
@@ -108,8 +128,18 @@ fn start(
 ) -> PyResult<Py<PyAny>> {
     let context = Py::new(py, TaskContext { inner: context })?;
     let coroutine = object.call_method1(py, "execute", (to_object(py, task)?, context))?;
-    let running = py.import("asyncio")?.call_method1("run_coroutine_threadsafe", (coroutine, event_loop))?;
-    running.call_method1("add_done_callback", (Py::new(py, Done { sender: Mutex::new(Some(sender)) })?,))?;
+    let running = py
+        .import("asyncio")?
+        .call_method1("run_coroutine_threadsafe", (coroutine, event_loop))?;
+    running.call_method1(
+        "add_done_callback",
+        (Py::new(
+            py,
+            Done {
+                sender: Mutex::new(Some(sender)),
+            },
+        )?,),
+    )?;
     Ok(running.unbind())
 }
 
@@ -126,7 +156,12 @@ impl Done {
             .call_method0("result")
             .and_then(|returned| execution(&returned))
             .map_err(|raised| from_python(py, &raised));
-        if let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(sender) = self
+            .sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             // The run was given up meanwhile.
             let _ = sender.send(outcome);
         }
@@ -136,12 +171,20 @@ impl Done {
 /// What `execute` returned: bytes, or a pair of bytes and their media type.
 fn execution(returned: &Bound<'_, PyAny>) -> PyResult<Execution> {
     let (bytes, media_type) = match returned.cast::<PyBytes>() {
-        Ok(bytes) => (bytes.as_bytes().to_vec(), "application/octet-stream".to_owned()),
+        Ok(bytes) => (
+            bytes.as_bytes().to_vec(),
+            "application/octet-stream".to_owned(),
+        ),
         Err(_) => returned.extract::<(Vec<u8>, String)>().map_err(|_| {
-            to_python(Error::execution("execute() must return bytes, or a pair of bytes and their media type"))
+            to_python(Error::execution(
+                "execute() must return bytes, or a pair of bytes and their media type",
+            ))
         })?,
     };
-    Ok(Execution::new(Output { media_type, bytes: bytes.into() }))
+    Ok(Execution::new(Output {
+        media_type,
+        bytes: bytes.into(),
+    }))
 }
 
 /// Cancels the Python side when the Rust side stops waiting.

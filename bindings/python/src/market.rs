@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    DeployConfig, DevChain, Entropy, Key, LocalMarket as Market, OsEntropy, SeededEntropy, SystemClock, cai, parse_cai,
+    DeployConfig, DevChain, Entropy, Key, LocalMarket as Market, OsEntropy, SeededEntropy,
+    SystemClock, cai, parse_cai,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -41,17 +42,27 @@ impl LocalMarket {
             let chain = DevChain::new(Arc::new(SystemClock));
             chain.fund(treasury.address(), cai(1_000_000_000));
             let contracts = chain.deploy(&treasury, &DeployConfig::demo()).await?;
-            Ok(Self { market: Market::new(contracts, treasury, Arc::clone(&entropy)), entropy })
+            Ok(Self {
+                market: Market::new(contracts, treasury, Arc::clone(&entropy)),
+                entropy,
+            })
         })
     }
 
     /// Registers a coordinator and starts it with `settings`: at least `{"models": [{"model": ..., "price": ...}]}`.
     #[pyo3(signature = (settings, *, name="coordinator".to_owned()))]
-    fn coordinator<'py>(&self, py: Python<'py>, settings: &Bound<'py, PyAny>, name: String) -> PyResult<Bound<'py, PyAny>> {
+    fn coordinator<'py>(
+        &self,
+        py: Python<'py>,
+        settings: &Bound<'py, PyAny>,
+        name: String,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let settings = from_object("settings", settings)?;
         let (market, entropy) = (self.market.clone(), Arc::clone(&self.entropy));
         awaitable(py, async move {
-            let member = market.add_coordinator(&name, cai(2_000_000), cai(10_000)).await?;
+            let member = market
+                .add_coordinator(&name, cai(2_000_000), cai(10_000))
+                .await?;
             market.settle(&[&member], &SystemClock, PATIENCE).await?;
             let builder = cuckoo_coordinator::Coordinator::builder()
                 .settings(settings)
@@ -74,8 +85,14 @@ impl LocalMarket {
         stake: String,
         settings: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let settings = settings.map(|settings| from_object("settings", settings)).transpose()?.unwrap_or_default();
-        let executors = executors.iter().map(|object| executor::from_object(&object)).collect::<PyResult<Vec<_>>>()?;
+        let settings = settings
+            .map(|settings| from_object("settings", settings))
+            .transpose()?
+            .unwrap_or_default();
+        let executors = executors
+            .iter()
+            .map(|object| executor::from_object(&object))
+            .collect::<PyResult<Vec<_>>>()?;
         let protocol = coordinator.inner().protocol();
         let (market, entropy) = (self.market.clone(), Arc::clone(&self.entropy));
         awaitable(py, async move {

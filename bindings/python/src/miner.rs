@@ -17,7 +17,9 @@ pub(crate) struct Miner {
 
 impl Miner {
     pub(crate) fn new(inner: cuckoo_miner::Miner) -> Self {
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 }
 

@@ -34,10 +34,17 @@ pub(crate) fn load(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     let threads = Builder::new_multi_thread().enable_all().build()?;
     let handle = threads.handle().clone();
-    let loaded = Loaded { process: process::id(), handle, threads: Mutex::new(Some(threads)) };
+    let loaded = Loaded {
+        process: process::id(),
+        handle,
+        threads: Mutex::new(Some(threads)),
+    };
     if LOADED.set(loaded).is_ok() {
         let exit = wrap_pyfunction!(end_threads, module)?;
-        module.py().import("atexit")?.call_method1("register", (exit,))?;
+        module
+            .py()
+            .import("atexit")?
+            .call_method1("register", (exit,))?;
     }
     Ok(())
 }
@@ -45,7 +52,11 @@ pub(crate) fn load(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn end_threads(py: Python<'_>) {
     let Some(loaded) = LOADED.get() else { return };
-    let threads = loaded.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let threads = loaded
+        .threads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let Some(threads) = threads else { return };
     if loaded.process == process::id() {
         // Without Python's lock, since the threads may need it to finish.
@@ -77,7 +88,10 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
 }
 
 fn same_process() -> Result<()> {
-    if LOADED.get().is_none_or(|loaded| loaded.process != process::id()) {
+    if LOADED
+        .get()
+        .is_none_or(|loaded| loaded.process != process::id())
+    {
         return Err(Error::closed(
             "cuckoo was loaded before this process was forked; use the `spawn` start method, or import it in the child",
         ));

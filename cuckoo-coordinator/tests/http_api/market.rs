@@ -36,7 +36,7 @@ pub(crate) struct Market {
 
 impl Market {
     pub(crate) async fn open() -> Self {
-        Self::with(|_| {}, |coordinator| router(coordinator)).await
+        Self::with(|_| {}, router).await
     }
 
     /// A market with other settings or routes than usual.

@@ -207,3 +207,31 @@ async fn the_only_miner_s_word_that_an_input_is_invalid_stands_when_nobody_else_
         (ErrorKind::Invalid, cuckoo_core::Fault::Requester)
     );
 }
+
+#[tokio::test]
+async fn the_oldest_finished_tasks_are_forgotten_when_there_are_too_many() {
+    let market = Setup::with_miners(0)
+        .adjust(|settings| settings.max_finished = 2)
+        .open()
+        .await;
+    let mut handles = Vec::new();
+    for _ in 0..3 {
+        let handle = market.submit().await;
+        handle.cancel().await.unwrap();
+        handles.push(handle);
+    }
+    settle().await;
+    let known = |index: usize| market.coordinator.task(handles[index].id()).is_ok();
+    assert_eq!([known(0), known(1), known(2)], [false, true, true]);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_lost_its_standing_takes_no_tasks() {
+    let market = Setup::with_miners(0).open().await;
+    let (node, owner) = (market.me.node, &market.me.owner);
+    let vote = market.chain.vote_of(node, owner.address()).await.unwrap();
+    market.chain.unvote(owner, node, vote.shares).await.unwrap();
+    settle().await;
+    let refused = market.coordinator.submit(spec()).await;
+    assert_eq!(kind(refused), ErrorKind::Unavailable);
+}
