@@ -7,6 +7,19 @@ use cuckoo_core::{B256, Error, ModelId, Result, Wei};
 use serde::{Deserialize, Serialize};
 
 /// How a coordinator behaves. Every field has a default but `models`; times are in milliseconds, sizes in bytes.
+///
+/// ```
+/// use cuckoo_coordinator::{ModelSettings, Settings};
+/// use cuckoo_core::cai;
+///
+/// let shapes = ModelSettings::new("shapes".parse()?, cai(1));
+/// let settings = Settings { models: vec![shapes], audit_probability: 0.2, ..Settings::default() };
+/// settings.validate()?;
+///
+/// let certain = Settings { audit_probability: 1.5, ..settings };
+/// assert!(certain.validate().unwrap_err().message().contains("audit_probability"));
+/// # Ok::<(), cuckoo_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {

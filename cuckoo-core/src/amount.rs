@@ -15,6 +15,15 @@ pub fn cai(amount: u64) -> Wei {
 
 /// Reads decimal CAI such as `20000` or `0.25`.
 ///
+/// ```
+/// use cuckoo_core::{cai, format_cai, parse_cai};
+///
+/// assert_eq!(parse_cai("20000")?, cai(20_000));
+/// assert_eq!(format_cai(parse_cai("0.250")?), "0.25");
+/// assert!(parse_cai("-1").is_err());
+/// # Ok::<(), cuckoo_core::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for anything but a decimal number of at most 18 places, not negative.
 pub fn parse_cai(text: &str) -> Result<Wei> {

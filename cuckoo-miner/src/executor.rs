@@ -10,6 +10,28 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs tasks of the models it offers.
 ///
+/// ```
+/// use cuckoo_core::{Assignment, Capability, ModelId, Output, Result, payload_hash};
+/// use cuckoo_miner::{Execution, Executor, TaskContext};
+///
+/// #[derive(Debug)]
+/// struct Shout(ModelId);
+///
+/// #[async_trait::async_trait]
+/// impl Executor for Shout {
+///     fn capabilities(&self) -> Vec<Capability> {
+///         vec![Capability::new(self.0.clone(), payload_hash(b"shout, version 1"), "rust-1")]
+///     }
+///
+///     async fn execute(&self, task: Assignment, _: TaskContext) -> Result<Execution> {
+///         Ok(Execution::new(Output::new("application/json", task.input.to_uppercase())))
+///     }
+/// }
+/// # let shout = Shout("shout".parse()?);
+/// # assert_eq!(shout.capabilities().len(), 1);
+/// # Ok::<(), cuckoo_core::Error>(())
+/// ```
+///
 /// The miner calls [`execute`](Self::execute) once for each free slot, so several runs may overlap. A run that panics
 /// is reported as failed and harms nobody else. A run that ignores [`TaskContext::cancelled`] is dropped at its next
 /// await point; work on other threads must watch [`TaskContext::is_cancelled`] itself.
