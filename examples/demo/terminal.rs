@@ -61,7 +61,7 @@ impl Bars {
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "\n{:<10} {:>10} {:>7} {:>7} {:>7} {:>6} {:>7} {:>7} {:>9}\n",
-        "miner", "stake CAI", "stake", "fair", "tasks", "tasks", "audited", "audits", "paid CAI"
+        "miner", "stake CAI", "stake", "fair", "got", "tasks", "audited", "audits", "paid CAI"
     );
     for row in rows {
         text += &format!(
