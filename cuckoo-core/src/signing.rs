@@ -55,20 +55,6 @@ pub trait Signable {
 }
 
 /// A value and the signature over it.
-///
-/// ```
-/// use cuckoo_core::*;
-///
-/// let deployment = Deployment { chain_id: 1337, staking: Address::ZERO, payments: Address::ZERO };
-/// let key = Key::random(&SeededEntropy::from_number(1));
-/// let voucher = Voucher { coordinator: NodeId(1), miner: NodeId(2), cumulative: cai(5) };
-/// let signed = Signed::sign(voucher, &key, &deployment);
-/// signed.verify(key.address(), &deployment)?;
-///
-/// let elsewhere = Deployment { chain_id: 1, ..deployment };
-/// assert!(signed.verify(key.address(), &elsewhere).is_err());
-/// # Ok::<(), Error>(())
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Signed<T> {
     /// What is signed.
@@ -79,6 +65,20 @@ pub struct Signed<T> {
 
 impl<T: Signable> Signed<T> {
     /// Signs `value` with `key`.
+    ///
+    /// ```
+    /// use cuckoo_core::*;
+    ///
+    /// let deployment = Deployment { chain_id: 1337, staking: Address::ZERO, payments: Address::ZERO };
+    /// let key = Key::random(&SeededEntropy::from_number(1));
+    /// let voucher = Voucher { coordinator: NodeId(1), miner: NodeId(2), cumulative: cai(5) };
+    /// let signed = Signed::sign(voucher, &key, &deployment);
+    /// signed.verify(key.address(), &deployment)?;
+    ///
+    /// let elsewhere = Deployment { chain_id: 1, ..deployment };
+    /// assert!(signed.verify(key.address(), &elsewhere).is_err());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sign(value: T, key: &Key, deployment: &Deployment) -> Self {
         let signature = key.sign(value.digest(deployment));
         Self { value, signature }
