@@ -37,8 +37,7 @@ interface IPayments {
     error NothingToCollect(uint64 miner);
     error NotMinerOwner(uint64 miner, address caller);
     error NotVerifier(address caller);
-    /// @notice More than the voucher still owes.
-    error MoreThanDue(uint256 amount, uint256 due);
+
     error TransferFailed(address to, uint256 amount);
     /// @notice A setting is outside its bounds.
     error InvalidConfig(string setting);
@@ -47,8 +46,8 @@ interface IPayments {
     function deposit(uint64 coordinator) external payable;
     /// @notice Announces a withdrawal of escrow; it stays redeemable until withdrawn.
     function requestWithdrawal(uint64 coordinator, uint256 amount) external;
-    /// @notice After the delay, pays the announced amount (or what is left of it) to the coordinator's owner.
-    function withdrawEscrow(uint64 coordinator) external returns (uint256 amount);
+    /// @notice After the delay, pays the announced amount (or what is left of it) out. Only the coordinator's owner.
+    function withdrawEscrow(uint64 coordinator, address payable to) external returns (uint256 amount);
     /// @notice Moves what the voucher adds to the amount redeemed so far from the coordinator's escrow to the miner's
     /// earnings, as far as the escrow reaches; the rest stays due. Anyone may send it. `signature` is an EIP-712 signature
     /// by an operator accountable for the coordinator.

@@ -44,9 +44,7 @@ library Receipts {
             abi.encode(DOMAIN_TYPEHASH, keccak256("Cuckoo"), keccak256("1"), block.chainid, address(staking))
         );
         bytes32 usage = keccak256(
-            abi.encode(
-                USAGE_TYPEHASH, receipt.usage.inputUnits, receipt.usage.outputUnits, receipt.usage.computeMillis
-            )
+            abi.encode(USAGE_TYPEHASH, receipt.usage.inputUnits, receipt.usage.outputUnits, receipt.usage.computeMillis)
         );
         bytes32 hash = keccak256(
             abi.encode(

@@ -42,6 +42,22 @@ contract GasTest is MarketTest {
         vm.prank(carol);
         staking.vote(miner, 4 ether);
         measured("vote, again in a later epoch");
+        // From here on rewards are being paid out, and the staker has some already.
+        vm.deal(alice, 10 ether);
+        vm.prank(alice);
+        staking.reward{value: 10 ether}(miner);
+        measured("reward");
+        vm.warp(block.timestamp + EPOCH / 4);
+        vm.prank(carol);
+        staking.claim(miner, payable(carol));
+        measured("claim, first");
+        vm.warp(block.timestamp + EPOCH / 4);
+        vm.prank(carol);
+        staking.vote(miner, 1 ether);
+        measured("vote, again while rewards are paid out");
+        vm.prank(carol);
+        staking.claim(miner, payable(carol));
+        measured("claim, again");
         vm.prank(carol);
         staking.unvote(miner, 4 ether);
         measured("unvote, fresh, first of a node");
@@ -90,12 +106,14 @@ contract GasTest is MarketTest {
         voucher.cumulative = 20 ether;
         payments.redeem(voucher, signVoucher(key, voucher));
         measured("redeem, steady");
+        payments.collect(miner);
+        measured("collect");
         vm.prank(alice);
         payments.requestWithdrawal(coordinator, 10 ether);
         measured("requestWithdrawal");
         vm.warp(block.timestamp + WITHDRAWAL_DELAY);
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
         measured("withdrawEscrow");
     }
 }

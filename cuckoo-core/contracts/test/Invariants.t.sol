@@ -122,15 +122,22 @@ contract PaymentsInvariants is MarketTest {
     }
 
     function invariant_payments() public view {
-        balanceIsEscrowAndCredits();
+        balanceIsEscrowAndEarnings();
         escrowIsDepositsLessPayments();
         redeemedIsPaidAndWasPromised();
     }
 
-    function balanceIsEscrowAndCredits() private view {
-        (uint256 first,,) = payments.escrowOf(1);
-        (uint256 second,,) = payments.escrowOf(2);
-        vm.assertEq(address(payments).balance, first + second + payments.creditOf(address(wallet)), "balance");
+    function balanceIsEscrowAndEarnings() private view {
+        uint256 sum;
+        for (uint64 coordinator = 1; coordinator <= 2; ++coordinator) {
+            (uint256 amount,,) = payments.escrowOf(coordinator);
+            sum += amount;
+        }
+        for (uint64 miner = 3; miner <= 4; ++miner) {
+            (uint256 toOwner, uint256 toStakers) = payments.earningsOf(miner);
+            sum += toOwner + toStakers;
+        }
+        vm.assertEq(address(payments).balance, sum, "balance");
     }
 
     function escrowIsDepositsLessPayments() private view {
@@ -150,8 +157,15 @@ contract PaymentsInvariants is MarketTest {
                 vm.assertLe(redeemed, handler.promised(coordinator, miner), "promised");
             }
         }
-        vm.assertEq(bob.balance, handler.paid(1, 3) + handler.paid(2, 3), "received");
-        uint256 walletHas = address(wallet).balance + payments.creditOf(address(wallet)) + handler.claimed();
-        vm.assertEq(walletHas, handler.paid(1, 4) + handler.paid(2, 4), "received or credited");
+        for (uint64 miner = 3; miner <= 4; ++miner) {
+            (uint256 toOwner, uint256 toStakers) = payments.earningsOf(miner);
+            uint256 received = handler.collected(miner) + handler.forwarded(miner);
+            vm.assertEq(
+                received + toOwner + toStakers, handler.paid(1, miner) + handler.paid(2, miner), "earned or received"
+            );
+        }
+        vm.assertEq(bob.balance, handler.collected(3), "owner of the first");
+        vm.assertEq(address(wallet).balance, handler.collected(4), "owner of the second");
+        vm.assertEq(address(staking).balance, handler.forwarded(3) + handler.forwarded(4), "stakers");
     }
 }

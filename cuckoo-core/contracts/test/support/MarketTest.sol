@@ -32,6 +32,7 @@ abstract contract MarketTest {
     uint256 internal constant COORDINATOR_MINIMUM = 2_000_000 ether;
     uint16 internal constant BURN_BPS = 5000;
     uint16 internal constant REPORTER_BPS = 2000;
+    uint16 internal constant STAKERS_BPS = 1000;
 
     address internal immutable admin = vm.addr(0xad);
     address internal immutable verifier = vm.addr(0x7e);
@@ -48,9 +49,8 @@ abstract contract MarketTest {
     function setUp() public virtual {
         vm.warp(1_800_000_000);
         staking = new OpenStaking(config());
-        payments = new Payments(staking, WITHDRAWAL_DELAY);
-        vm.prank(admin);
-        staking.setVerifier(verifier, true);
+        payments = new Payments(staking, WITHDRAWAL_DELAY, STAKERS_BPS);
+        authorise(verifier);
     }
 
     function config() internal view returns (StakingConfig memory) {
@@ -63,6 +63,13 @@ abstract contract MarketTest {
             burnBps: BURN_BPS,
             reporterBps: REPORTER_BPS
         });
+    }
+
+    /// @dev Lets an account or contract slash.
+    function authorise(address account) internal {
+        bytes32 role = staking.VERIFIER_ROLE();
+        vm.prank(admin);
+        staking.grantRole(role, account);
     }
 
     function newKey() internal returns (uint256) {
@@ -110,9 +117,9 @@ abstract contract MarketTest {
         nextEpoch();
     }
 
-    function slash(uint64 node, uint256 amount, bytes32 evidence) internal returns (uint256) {
+    function slash(uint64 node, uint256 amount, bytes32 evidence) internal returns (uint256 taken) {
         vm.prank(verifier);
-        return staking.slash(node, amount, evidence, reporter, wronged);
+        (taken,) = staking.slash(node, amount, evidence, reporter, wronged);
     }
 
     function signConsent(uint256 key, address owner, NodeKind kind, uint256 nonce, uint256 deadline)

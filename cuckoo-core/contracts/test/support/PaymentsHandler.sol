@@ -20,7 +20,8 @@ contract PaymentsHandler {
     mapping(uint64 coordinator => uint256) public withdrawn;
     mapping(uint64 coordinator => mapping(uint64 miner => uint256)) public promised;
     mapping(uint64 coordinator => mapping(uint64 miner => uint256)) public paid;
-    uint256 public claimed;
+    mapping(uint64 miner => uint256) public collected;
+    mapping(uint64 miner => uint256) public forwarded;
 
     /// @dev Coordinators are nodes 1 and 2 of `owner_`, miners 3 and 4; `wallet_` owns the last.
     constructor(Payments payments_, address owner_, Wallet wallet_, bytes32 domain, uint256[2] memory keys) {
@@ -65,7 +66,7 @@ contract PaymentsHandler {
         uint64 coordinator = which % 2 + 1;
         (, uint256 leaving, uint64 unlocksAt) = payments.escrowOf(coordinator);
         vm.prank(owner);
-        try payments.withdrawEscrow(coordinator) returns (uint256 amount) {
+        try payments.withdrawEscrow(coordinator, payable(owner)) returns (uint256 amount) {
             require(amount == leaving && block.timestamp >= unlocksAt, "escrow left before its time");
             withdrawn[coordinator] += amount;
         } catch {
@@ -73,11 +74,17 @@ contract PaymentsHandler {
         }
     }
 
-    function claim() external {
-        uint256 credit = payments.creditOf(address(wallet));
-        if (credit == 0) return;
-        wallet.run(address(payments), 0, abi.encodeCall(payments.claim, (payable(address(0xc1a1)))));
-        claimed += credit;
+    /// @dev The wallet's owner part cannot be paid while it refuses.
+    function collect(uint64 whose) external {
+        uint64 miner = whose % 2 + 3;
+        (uint256 toOwner, uint256 toStakers) = payments.earningsOf(miner);
+        try payments.collect(miner) returns (uint256 amount) {
+            require(amount == toOwner && amount != 0, "collected other than shown");
+            collected[miner] += toOwner;
+            forwarded[miner] += toStakers;
+        } catch {
+            require(toOwner == 0 || (miner == 4 && !wallet.accepts()), "earnings kept");
+        }
     }
 
     function accept(bool accepts) external {

@@ -27,7 +27,7 @@ contract StakingHandler {
 
     mapping(uint64 node => mapping(address staker => uint256)) private _least;
     uint64 private _leastEpoch;
-    mapping(uint64 node => uint32) private _denomination;
+    mapping(uint64 node => uint16) private _denomination;
 
     constructor(OpenStaking staking_, address verifier_, uint64 nodeCount_, address[] memory accounts_) {
         (staking, verifier, nodeCount, accounts) = (staking_, verifier_, nodeCount_, accounts_);
@@ -41,7 +41,7 @@ contract StakingHandler {
 
     function stake(uint256 who, uint256 amount) external noted {
         address staker = account(who);
-        amount = bound(amount, 1, 1e26);
+        amount = bound(amount, 1, 1e25);
         vm.deal(staker, amount);
         vm.prank(staker);
         staking.stake{value: amount}();
@@ -109,7 +109,7 @@ contract StakingHandler {
         (uint256 toReporter, uint256 toWronged) = (staking.freeStake(reporter), staking.freeStake(wronged));
 
         vm.prank(verifier);
-        uint256 taken = staking.slash(slashed, amount, evidence, reporter, wronged);
+        (uint256 taken,) = staking.slash(slashed, amount, evidence, reporter, wronged);
         require(taken <= amount && taken <= total, "took too much");
 
         (uint256[] memory votesAfter, uint256[] memory waitingAfter) = worths();
