@@ -2,6 +2,11 @@
 
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod abi;
+mod action;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod calls;
+mod contracts;
+mod court;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod deploy;
 #[cfg(feature = "dev-chain")]
@@ -27,8 +32,11 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Wei;
 use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 
+pub use action::Action;
+pub use contracts::Contracts;
+pub use court::{CourtTerms, Dispute, DisputeOutcome, DisputePhase, Juror, vote_commitment};
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
-pub use deploy::DeployConfig;
+pub use deploy::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
 #[cfg(feature = "testing")]
@@ -212,6 +220,24 @@ pub struct Escrow {
     pub unlocks_at: u64,
 }
 
+/// What a miner redeemed and has not collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earnings {
+    /// Its owner's part, in wei.
+    pub to_owner: Wei,
+    /// The set cut of those who vote for it, in wei.
+    pub to_stakers: Wei,
+}
+
+/// CAI for rewards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardBudget {
+    /// What no node has earned yet, in wei.
+    pub amount: Wei,
+    /// What all nodes together earn in an epoch, in wei.
+    pub per_epoch: Wei,
+}
+
 /// A staker's vote for one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
@@ -230,17 +256,44 @@ pub struct TxReceipt {
     pub block: u64,
     /// Gas it used.
     pub gas_used: u64,
+    /// What the gas cost, in wei.
+    pub fee: Wei,
+}
+
+/// What a write would cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Gas it needs now.
+    pub gas: u64,
+    /// The most that its gas can cost, in wei.
+    pub fee: Wei,
+}
+
+/// An [`Action`] that is in a block and succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its transaction.
+    pub receipt: TxReceipt,
+    /// What it gave, as the [`Action`] says; zero for those that give nothing.
+    pub value: U256,
 }
 
 /// The contracts of one market: reads at the latest block, a stream of changes, and every write.
 ///
-/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC); both pass one behaviour suite. Writes
-/// return once the transaction succeeded; a revert is an [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names
-/// the contract's custom error. An unreachable node is [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC); both pass one behaviour suite. Every write is
+/// an [`Action`] that is [quoted](Self::quote) or [submitted](Self::submit); the methods named like the contracts' functions
+/// are short for the common ones. Writes return once the transaction succeeded; a revert is an
+/// [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names the contract's custom error. An unreachable node is
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
 #[async_trait]
 pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
-    /// The chain and the contracts.
-    fn deployment(&self) -> Deployment;
+    /// The chain and all contracts of the market.
+    fn contracts(&self) -> Contracts;
+
+    /// The chain and the contracts that signatures are bound to.
+    fn deployment(&self) -> Deployment {
+        self.contracts().market
+    }
 
     /// All nodes and weights at the latest block.
     async fn snapshot(&self) -> Result<Snapshot>;
@@ -255,6 +308,10 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     async fn free_stake(&self, account: Address) -> Result<Wei>;
     /// A staker's vote for a node.
     async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote>;
+    /// What a vote for a node has earned and was not claimed, in wei.
+    async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei>;
+    /// CAI for rewards that no node has earned yet.
+    async fn rewards(&self) -> Result<RewardBudget>;
     /// The nonce an operator's next consent must carry.
     async fn consent_nonce(&self, operator: Address) -> Result<U256>;
     /// The least own vote of an owner for an active node of this kind, in wei.
@@ -263,67 +320,95 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     async fn escrow(&self, coordinator: NodeId) -> Result<Escrow>;
     /// What a coordinator's vouchers have paid a miner so far, in wei.
     async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei>;
+    /// What a miner redeemed and has not collected.
+    async fn earnings(&self, miner: NodeId) -> Result<Earnings>;
+
+    /// What the dispute court asks of those who use it.
+    async fn court_terms(&self) -> Result<CourtTerms>;
+    /// A dispute.
+    async fn dispute(&self, dispute: U256) -> Result<Dispute>;
+    /// The jury of a dispute; none before it is drawn.
+    async fn jurors(&self, dispute: U256) -> Result<Vec<Juror>>;
+
+    /// What an action would cost if `from` sent it now; one that would be refused is refused here.
+    async fn quote(&self, from: Address, action: &Action) -> Result<Quote>;
+    /// Sends an action and waits until it is in a block.
+    async fn submit(&self, from: &Key, action: Action) -> Result<Done>;
 
     /// Sends CAI to an account.
-    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt>;
+    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt> {
+        Ok(self
+            .submit(from, Action::Transfer { to, amount })
+            .await?
+            .receipt)
+    }
     /// Adds CAI to the account's free stake.
-    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
+        Ok(self.submit(staker, Action::Stake { amount }).await?.receipt)
+    }
     /// Moves free stake into a node's pool.
-    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt>;
+    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt> {
+        Ok(self
+            .submit(staker, Action::Vote { node, amount })
+            .await?
+            .receipt)
+    }
     /// Moves shares into unbonding; gives the ticket to release later.
-    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)>;
+    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)> {
+        let done = self.submit(staker, Action::Unvote { node, shares }).await?;
+        Ok((done.value, done.receipt))
+    }
     /// After the unbonding period, turns a ticket into free stake.
-    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt>;
+    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt> {
+        Ok(self
+            .submit(staker, Action::Release { ticket })
+            .await?
+            .receipt)
+    }
     /// Pays free stake out to the staker.
-    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
+        Ok(self
+            .submit(staker, Action::Withdraw { amount })
+            .await?
+            .receipt)
+    }
+    /// Pays out what votes for these nodes earned; gives the sum, in wei.
+    async fn claim(&self, staker: &Key, nodes: Vec<NodeId>) -> Result<(Wei, TxReceipt)> {
+        let done = self.submit(staker, Action::Claim { nodes }).await?;
+        Ok((done.value, done.receipt))
+    }
     /// Registers a node owned by `owner`.
     async fn register(
         &self,
         owner: &Key,
         registration: Registration,
-    ) -> Result<(NodeId, TxReceipt)>;
-    /// Replaces what the public is told about a node.
-    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt>;
-    /// Replaces a node's operator; `consent` is the new operator's.
-    async fn rotate_operator(
-        &self,
-        owner: &Key,
-        node: NodeId,
-        operator: Address,
-        deadline: u64,
-        consent: Signature,
-    ) -> Result<TxReceipt>;
-    /// Retires a node for good.
-    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt>;
-
-    /// Allows or forbids an account to slash; only the market's admin may.
-    async fn set_verifier(
-        &self,
-        admin: &Key,
-        verifier: Address,
-        allowed: bool,
-    ) -> Result<TxReceipt>;
-    /// Takes stake from a node at fault; gives what was taken, in wei. Only verifiers may.
-    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)>;
-
+    ) -> Result<(NodeId, TxReceipt)> {
+        let done = self.submit(owner, Action::Register(registration)).await?;
+        Ok((NodeId(done.value.saturating_to()), done.receipt))
+    }
     /// Adds CAI to a coordinator's escrow.
     async fn deposit_escrow(
         &self,
         from: &Key,
         coordinator: NodeId,
         amount: Wei,
-    ) -> Result<TxReceipt>;
-    /// Announces that a part of the escrow will leave.
-    async fn request_escrow(
-        &self,
-        owner: &Key,
-        coordinator: NodeId,
-        amount: Wei,
-    ) -> Result<TxReceipt>;
-    /// After the delay, pays the announced part to the coordinator's owner.
-    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt>;
-    /// Pays a miner's owner what a voucher adds; gives what was paid, in wei.
-    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)>;
+    ) -> Result<TxReceipt> {
+        let action = Action::DepositEscrow {
+            coordinator,
+            amount,
+        };
+        Ok(self.submit(from, action).await?.receipt)
+    }
+    /// Adds what a voucher owes to the miner's earnings; gives what was paid, in wei.
+    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)> {
+        let done = self.submit(sender, Action::Redeem(voucher.clone())).await?;
+        Ok((done.value, done.receipt))
+    }
+    /// Pays a miner's earnings out, to its owner and its stakers; gives the owner's part, in wei.
+    async fn collect(&self, sender: &Key, miner: NodeId) -> Result<(Wei, TxReceipt)> {
+        let done = self.submit(sender, Action::Collect { miner }).await?;
+        Ok((done.value, done.receipt))
+    }
 }
 
 /// Registers a node whose operator key is at hand: signs the consent, then sends the registration.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::TxReceipt;
+use super::{Quote, TxReceipt};
 use crate::{Error, Key, Result};
 
 /// A block, as far as the market looks at it.
@@ -68,6 +68,15 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     /// Executes a call without a transaction, at a pinned block or at the latest.
     async fn call(&self, at: Option<&Self::At>, to: Address, data: Bytes)
     -> Result<Bytes, Failure>;
+
+    /// What a transaction would cost now; one that would revert fails.
+    async fn estimate(
+        &self,
+        from: Address,
+        to: Address,
+        value: U256,
+        data: Bytes,
+    ) -> Result<Quote, Failure>;
 
     /// Sends a transaction and waits until it is in a block.
     async fn send(
