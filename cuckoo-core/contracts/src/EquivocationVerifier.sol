@@ -79,6 +79,8 @@ contract EquivocationVerifier {
         bytes32 evidence = evidenceOf(first.miner, first.coordinator, first.lease);
         (taken,) = staking.slash(first.miner, penalty, evidence, msg.sender, wronged);
         if (taken == 0) revert NothingToSlash(first.miner);
+        // `Staking` calls nobody back.
+        // slither-disable-next-line reentrancy-events
         emit Equivocated(
             first.miner, first.coordinator, first.lease, msg.sender, first.outputHash, second.outputHash, taken
         );

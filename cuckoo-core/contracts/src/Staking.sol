@@ -180,6 +180,8 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
         uint256 fromActive = total == 0 ? 0 : taken * active.amount / total;
         if (fromActive != 0) {
             (uint256 ownersShares,) = voteOf(node, _nodes[node].owner);
+            // Rounded down twice: the cap may be a wei or two lower.
+            // slither-disable-next-line divide-before-multiply
             ownersLoss = fromActive * ownersShares / active.shares;
         }
         if (taken != fromActive) {

@@ -18,7 +18,9 @@ import {Payments} from "./Payments.sol";
 /// The miner's owner is the reporter as well as the wronged party. Only the miner had the voucher; if the reporter's part
 /// were the sender's, copying a waiting transaction would earn it.
 contract UnpaidVoucherVerifier {
-    event Demanded(uint64 indexed coordinator, uint64 indexed miner, uint256 cumulative, uint256 due, uint64 collectableAt);
+    event Demanded(
+        uint64 indexed coordinator, uint64 indexed miner, uint256 cumulative, uint256 due, uint64 collectableAt
+    );
     event Collected(uint64 indexed coordinator, uint64 indexed miner, uint256 fromEscrow, uint256 fromBond);
 
     /// @notice A setting is outside its bounds.
@@ -100,6 +102,8 @@ contract UnpaidVoucherVerifier {
             due -= fromEscrow;
         }
         if (due != 0) fromBond = _takeFromBond(voucher.coordinator, voucher.miner, due);
+        // Neither `Staking` nor `Payments` calls anybody back on this way.
+        // slither-disable-next-line reentrancy-events
         emit Collected(voucher.coordinator, voucher.miner, fromEscrow, fromBond);
     }
 

@@ -16,12 +16,19 @@ contract Digests {
 }
 
 contract EquivocationTest is VerifierTest {
+    bytes32 private constant LEASE = "lease";
+    bytes32 private constant OTHER_LEASE = "lease 2";
+    bytes32 private constant TASK = "task";
+    bytes32 private constant OTHER_TASK = "task 2";
+    bytes32 private constant CIRCLE = "a red circle";
+    bytes32 private constant SQUARE = "a blue square";
+
     function first() private view returns (Receipt memory) {
-        return receiptOf("lease", "a red circle");
+        return receiptOf(LEASE, CIRCLE);
     }
 
     function second() private view returns (Receipt memory) {
-        return receiptOf("lease", "a blue square");
+        return receiptOf(LEASE, SQUARE);
     }
 
     function report(Receipt memory one, Receipt memory other) private returns (uint256) {
@@ -53,9 +60,8 @@ contract EquivocationTest is VerifierTest {
     }
 
     function alreadyUsed() private view returns (bytes memory) {
-        return abi.encodeWithSelector(
-            IStaking.EvidenceUsed.selector, equivocation.evidenceOf(miner, coordinator, "lease")
-        );
+        return
+            abi.encodeWithSelector(IStaking.EvidenceUsed.selector, equivocation.evidenceOf(miner, coordinator, LEASE));
     }
 
     // --- what it is ---
@@ -81,15 +87,13 @@ contract EquivocationTest is VerifierTest {
     }
 
     function test_two_outputs_for_one_lease_cost_the_penalty() public {
-        bytes32 evidence = equivocation.evidenceOf(miner, coordinator, "lease");
+        bytes32 evidence = equivocation.evidenceOf(miner, coordinator, LEASE);
         (bytes memory signature, bytes memory otherSignature) =
             (signReceipt(minerKey, first()), signReceipt(minerKey, second()));
         vm.expectEmit(address(staking));
         emit IStaking.Slashed(miner, evidence, address(equivocation), PENALTY, 0);
         vm.expectEmit(address(equivocation));
-        emit EquivocationVerifier.Equivocated(
-            miner, coordinator, "lease", carol, "a red circle", "a blue square", PENALTY
-        );
+        emit EquivocationVerifier.Equivocated(miner, coordinator, LEASE, carol, CIRCLE, SQUARE, PENALTY);
         vm.assertEq(report(first(), signature, second(), otherSignature), PENALTY);
         vm.assertEq(stakeOf(miner), MINER_MINIMUM - PENALTY);
         vm.assertEq(staking.freeStake(carol), PENALTY * REPORTER_BPS / 10_000, "reporter");
@@ -116,7 +120,7 @@ contract EquivocationTest is VerifierTest {
         report(second(), b, first(), a);
 
         // A third output.
-        Receipt memory third = receiptOf("lease", "a green star");
+        Receipt memory third = receiptOf(LEASE, "a green star");
         bytes memory c = signReceipt(minerKey, third);
         vm.expectRevert(used);
         report(first(), a, third, c);
@@ -141,7 +145,7 @@ contract EquivocationTest is VerifierTest {
 
     function test_another_lease_is_another_fault() public {
         report(first(), second());
-        vm.assertEq(report(receiptOf("lease 2", "x"), receiptOf("lease 2", "y")), PENALTY);
+        vm.assertEq(report(receiptOf(OTHER_LEASE, "x"), receiptOf(OTHER_LEASE, "y")), PENALTY);
         vm.assertEq(stakeOf(miner), MINER_MINIMUM - 2 * PENALTY);
     }
 
@@ -156,7 +160,7 @@ contract EquivocationTest is VerifierTest {
     // --- what is none ---
 
     function test_the_same_output_signed_again_is_none() public {
-        bytes memory same = abi.encodeWithSelector(EquivocationVerifier.SameOutput.selector, bytes32("a red circle"));
+        bytes memory same = abi.encodeWithSelector(EquivocationVerifier.SameOutput.selector, CIRCLE);
         refused(first(), first(), same);
         Receipt memory again = first();
         again.usage.computeMillis = 4;
@@ -181,30 +185,22 @@ contract EquivocationTest is VerifierTest {
         refused(
             first(),
             other,
-            abi.encodeWithSelector(
-                EquivocationVerifier.DifferentCoordinators.selector, coordinator, other.coordinator
-            )
+            abi.encodeWithSelector(EquivocationVerifier.DifferentCoordinators.selector, coordinator, other.coordinator)
         );
     }
 
     function test_two_leases_are_none() public {
         refused(
             first(),
-            receiptOf("lease 2", "a blue square"),
-            abi.encodeWithSelector(
-                EquivocationVerifier.DifferentLeases.selector, bytes32("lease"), bytes32("lease 2")
-            )
+            receiptOf(OTHER_LEASE, SQUARE),
+            abi.encodeWithSelector(EquivocationVerifier.DifferentLeases.selector, LEASE, OTHER_LEASE)
         );
     }
 
     function test_a_lease_id_used_for_two_tasks_frames_nobody() public {
         Receipt memory other = second();
-        other.task = "task 2";
-        refused(
-            first(),
-            other,
-            abi.encodeWithSelector(EquivocationVerifier.DifferentTasks.selector, bytes32("task"), bytes32("task 2"))
-        );
+        other.task = OTHER_TASK;
+        refused(first(), other, abi.encodeWithSelector(EquivocationVerifier.DifferentTasks.selector, TASK, OTHER_TASK));
     }
 
     function test_only_miners_and_coordinators_have_leases() public {
@@ -253,8 +249,7 @@ contract EquivocationTest is VerifierTest {
     function test_two_accountable_keys_of_one_miner() public {
         uint256 next = rotate(miner, NodeKind.Miner, bob);
         vm.warp(block.timestamp + UNBONDING - 1);
-        uint256 taken =
-            report(first(), signReceipt(minerKey, first()), second(), signReceipt(next, second()));
+        uint256 taken = report(first(), signReceipt(minerKey, first()), second(), signReceipt(next, second()));
         vm.assertEq(taken, PENALTY);
     }
 
@@ -284,7 +279,7 @@ contract EquivocationTest is VerifierTest {
         (bytes memory a, bytes memory b) = (signReceipt(minerKey, first()), signReceipt(minerKey, second()));
         vm.expectRevert(abi.encodeWithSelector(EquivocationVerifier.NothingToSlash.selector, miner));
         report(first(), a, second(), b);
-        vm.assertFalse(staking.evidenceUsed(equivocation.evidenceOf(miner, coordinator, "lease")));
+        vm.assertFalse(staking.evidenceUsed(equivocation.evidenceOf(miner, coordinator, LEASE)));
 
         vm.prank(bob);
         staking.vote(miner, MINER_MINIMUM);
@@ -297,7 +292,7 @@ contract EquivocationTest is VerifierTest {
         vm.assertEq(report(first(), second()), 1);
         equivocation = new EquivocationVerifier(staking, type(uint256).max);
         authorise(address(equivocation));
-        vm.assertEq(report(receiptOf("lease 2", "x"), receiptOf("lease 2", "y")), MINER_MINIMUM - 1);
+        vm.assertEq(report(receiptOf(OTHER_LEASE, "x"), receiptOf(OTHER_LEASE, "y")), MINER_MINIMUM - 1);
         vm.assertEq(stakeOf(miner), 0);
 
         vm.expectRevert(abi.encodeWithSelector(EquivocationVerifier.InvalidConfig.selector, "penalty"));

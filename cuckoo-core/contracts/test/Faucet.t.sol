@@ -195,8 +195,7 @@ contract FaucetTest {
         vm.assertEq(reenterer.entered(), 1);
         vm.assertFalse(reenterer.succeeded());
         vm.assertEq(
-            reenterer.failure(),
-            abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector)
+            reenterer.failure(), abi.encodeWithSelector(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector)
         );
         vm.assertEq(address(faucet).balance, 990 ether);
         vm.assertEq(bob.balance, 0);

@@ -29,7 +29,7 @@ contract GovernanceTest is VerifierTest {
         (proposers[0], executors[0]) = (council, address(0));
         timelock = new TimelockController(DELAY, proposers, executors, address(0));
         (adminRole, verifierRole, pauserRole) =
-            (staking.DEFAULT_ADMIN_ROLE(), staking.VERIFIER_ROLE(), staking.PAUSER_ROLE());
+        (staking.DEFAULT_ADMIN_ROLE(), staking.VERIFIER_ROLE(), staking.PAUSER_ROLE());
 
         vm.prank(admin);
         staking.grantRole(pauserRole, guardian);
@@ -67,9 +67,7 @@ contract GovernanceTest is VerifierTest {
         vm.expectRevert(unauthorized(carol, timelock.PROPOSER_ROLE()));
         vm.prank(carol);
         timelock.schedule(address(staking), 0, call_, 0, 0, DELAY);
-        vm.expectRevert(
-            abi.encodeWithSelector(TimelockController.TimelockInsufficientDelay.selector, DELAY - 1, DELAY)
-        );
+        vm.expectRevert(abi.encodeWithSelector(TimelockController.TimelockInsufficientDelay.selector, DELAY - 1, DELAY));
         vm.prank(council);
         timelock.schedule(address(staking), 0, call_, 0, 0, DELAY - 1);
         schedule(call_);
@@ -246,8 +244,7 @@ contract GovernanceTest is VerifierTest {
         pause();
         Receipt memory one = receiptOf("lease", "one");
         Receipt memory other = receiptOf("lease", "other");
-        uint256 taken =
-            equivocation.report(one, signReceipt(minerKey, one), other, signReceipt(minerKey, other));
+        uint256 taken = equivocation.report(one, signReceipt(minerKey, one), other, signReceipt(minerKey, other));
         vm.assertEq(taken, PENALTY);
         Voucher memory voucher = owed(10 ether);
         unpaid.demand(voucher, signVoucher(coordinatorKey, voucher));

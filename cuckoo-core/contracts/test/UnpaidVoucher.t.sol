@@ -75,9 +75,7 @@ contract UnpaidVoucherTest is VerifierTest {
         deposit(4 ether);
         Voucher memory voucher = owed(10 ether);
         vm.expectEmit(address(unpaid));
-        emit UnpaidVoucherVerifier.Demanded(
-            coordinator, miner, 10 ether, 10 ether, uint64(block.timestamp) + NOTICE
-        );
+        emit UnpaidVoucherVerifier.Demanded(coordinator, miner, 10 ether, 10 ether, uint64(block.timestamp) + NOTICE);
         demand(voucher);
         waitNotice();
         vm.expectEmit(address(payments));
@@ -175,8 +173,7 @@ contract UnpaidVoucherTest is VerifierTest {
         payments.redeem(owed(10 ether), signVoucher(coordinatorKey, owed(10 ether)));
         waitNotice();
         collectRefused(
-            owed(10 ether),
-            abi.encodeWithSelector(UnpaidVoucherVerifier.NothingDue.selector, 10 ether, 10 ether)
+            owed(10 ether), abi.encodeWithSelector(UnpaidVoucherVerifier.NothingDue.selector, 10 ether, 10 ether)
         );
     }
 
@@ -346,8 +343,7 @@ contract UnpaidVoucherTest is VerifierTest {
         payments.redeem(owed(10 ether), signVoucher(next, owed(10 ether)));
         waitNotice();
         collectRefused(
-            owed(10 ether),
-            abi.encodeWithSelector(UnpaidVoucherVerifier.NothingDue.selector, 10 ether, 10 ether)
+            owed(10 ether), abi.encodeWithSelector(UnpaidVoucherVerifier.NothingDue.selector, 10 ether, 10 ether)
         );
     }
 

@@ -51,8 +51,8 @@ contract VerifierInvariants {
         for (uint256 j = 0; j < 2; ++j) {
             uint64 miner = handler.miners(j);
             (uint256 toOwner, uint256 toStakers) = payments.earningsOf(miner);
-            uint256 redeemed = payments.redeemed(handler.coordinators(0), miner)
-                + payments.redeemed(handler.coordinators(1), miner);
+            uint256 redeemed =
+                payments.redeemed(handler.coordinators(0), miner) + payments.redeemed(handler.coordinators(1), miner);
             vm.assertEq(redeemed, toOwner + toStakers + handler.paidOut(miner) + handler.credited(miner), "received");
             vm.assertGe(staking.freeStake(handler.minerOwners(j)), handler.credited(miner), "credited");
         }

@@ -138,6 +138,7 @@ contract VerifierHandler is VerifierTest {
             credited[voucher.miner] += bondPaid;
         } catch (bytes memory reason) {
             if (block.timestamp < entry.collectableAt || due == 0) return;
+            // forge-lint: disable-next-line(unsafe-typecast)
             require(bytes4(reason) == UnpaidVoucherVerifier.BondExhausted.selector, "kept from collecting");
             // Less than a wei for the miner, of what the owner would lose.
             uint256 wanted = slashFor(due - covered);

@@ -85,14 +85,11 @@ abstract contract VerifierTest is MarketTest {
         );
         Usage memory usage = receipt.usage;
         bytes memory head = abi.encode(typehash, receipt.coordinator, receipt.miner, receipt.lease, receipt.task);
-        bytes memory hashes =
-            abi.encode(receipt.modelHash, receipt.inputHash, receipt.outputHash, receipt.statesRoot);
+        bytes memory hashes = abi.encode(receipt.modelHash, receipt.inputHash, receipt.outputHash, receipt.statesRoot);
         bytes32 usageHash = keccak256(
             abi.encode(keccak256(bytes(usageType)), usage.inputUnits, usage.outputUnits, usage.computeMillis)
         );
-        return typedDigest(
-            "Cuckoo", chain, verifyingContract, keccak256(abi.encodePacked(head, hashes, usageHash))
-        );
+        return typedDigest("Cuckoo", chain, verifyingContract, keccak256(abi.encodePacked(head, hashes, usageHash)));
     }
 
     /// @dev What both pools of a node hold, in wei.
