@@ -8,12 +8,14 @@ import { forge } from './forge.mjs';
 const root = dirname(fileURLToPath(import.meta.url));
 const check = process.argv.includes('--check');
 
-const status = forge(['build', 'cuckoo-core/contracts/src']);
+const timelock = 'node_modules/@openzeppelin/contracts/governance/TimelockController.sol';
+const names = ['Staking', 'Payments', 'EquivocationVerifier', 'UnpaidVoucherVerifier', 'Faucet', 'TimelockController'];
+const status = forge(['build', 'cuckoo-core/contracts/src', timelock]);
 if (status !== 0) process.exit(status);
 mkdirSync(join(root, 'artifacts'), { recursive: true });
 
 let drifted = false;
-for (const contractName of ['Staking', 'Payments']) {
+for (const contractName of names) {
   const built = JSON.parse(readFileSync(join(root, 'out', `${contractName}.sol`, `${contractName}.json`), 'utf8'));
   const artifact = { contractName, abi: built.abi, bytecode: built.bytecode.object };
   const text = JSON.stringify(artifact, null, 2) + '\n';

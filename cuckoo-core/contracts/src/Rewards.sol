@@ -178,6 +178,7 @@ abstract contract Rewards is Ballots {
         // At most 2**96 wei are in the contract.
         // forge-lint: disable-next-line(unsafe-typecast)
         ballot.rate = uint128((left + added << 32) / time);
+        // forge-lint: disable-next-line(unsafe-typecast)
         ballot.endsAt = uint40(block.timestamp + time);
     }
 
@@ -187,12 +188,15 @@ abstract contract Rewards is Ballots {
         if (budget.indexedAt == block.timestamp) return;
         uint256 earned = _earnedSince(budget);
         if (earned != 0) {
+            // Once per block, however many nodes a loop brings up to date.
+            // slither-disable-next-line costly-loop
             _index += (earned << 64) / budget.counted;
             // Never more than there is.
             // forge-lint: disable-next-line(unsafe-typecast)
             budget.amount -= uint96(earned);
         }
         budget.indexedAt = uint40(block.timestamp);
+        // slither-disable-next-line costly-loop
         _budget = budget;
     }
 
