@@ -19,6 +19,7 @@ struct Tally {
 /// @param endsAt seconds; until when
 /// @param open registered and not exited
 /// @param counted wei; the weight for which the node takes part in the budget
+/// @param ownersUnbonding shares of the unbonding pool that are the node's owner's, under `ownersDenomination`
 /// @param indexPaid the budget's index up to which it has been given its part
 struct Ballot {
     Pool active;
@@ -28,6 +29,8 @@ struct Ballot {
     bool open;
     Pool unbonding;
     uint96 counted;
+    uint104 ownersUnbonding;
+    uint16 ownersDenomination;
     uint256 indexPaid;
 }
 

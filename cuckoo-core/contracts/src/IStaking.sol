@@ -161,7 +161,7 @@ interface IStaking {
     // --- slashing ---
     /// @notice Takes up to `amount` wei from a node's active and unbonding pools in proportion, once per `evidence`.
     /// Splits it burn / reporter / wronged party. Reporter and wronged party together never get more than the node's owner
-    /// loses of its own vote; what is above is burnt. Only verifiers.
+    /// loses of its own stake; what is above is burnt. Only verifiers.
     /// @return taken wei taken from the pools
     /// @return toWronged wei credited to the wronged party
     function slash(uint64 node, uint256 amount, bytes32 evidence, address reporter, address wronged)

@@ -168,7 +168,8 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
         }
     }
 
-    /// @dev Takes up to `amount` wei from a node's pools in proportion, and says how much of it was its owner's vote.
+    /// @dev Takes up to `amount` wei from a node's pools in proportion, and says how much of it was its owner's. What the owner
+    /// has unbonding is its loss as well: else whoever unvotes in time would leave nothing to those it wronged.
     function _cut(uint64 node, uint256 amount, bytes32 evidence) private returns (uint256 taken, uint256 ownersLoss) {
         Ballot storage ballot = _ballots[node];
         (Pool memory active, Pool memory unbonding, Tally memory tally) =
@@ -180,6 +181,10 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
         if (fromActive != 0) {
             (uint256 ownersShares,) = voteOf(node, _nodes[node].owner);
             ownersLoss = fromActive * ownersShares / active.shares;
+        }
+        if (taken != fromActive) {
+            uint256 ownersShares = unbonding.convert(ballot.ownersUnbonding, ballot.ownersDenomination);
+            ownersLoss += (taken - fromActive) * ownersShares / unbonding.shares;
         }
         uint16 denomination = active.denomination;
         active.cut(fromActive);

@@ -85,9 +85,14 @@ abstract contract Votes is Rewards {
         if (entry.staker != msg.sender) revert NotTicketStaker(ticket, msg.sender);
         if (block.timestamp < entry.unlocksAt) revert StillUnbonding(ticket, entry.unlocksAt);
         delete _tickets[ticket];
-        Pool memory pool = _ballots[entry.node].unbonding;
-        amount = pool.burn(pool.convert(entry.shares, entry.denomination));
-        _ballots[entry.node].unbonding = pool;
+        Ballot storage ballot = _ballots[entry.node];
+        Pool memory pool = ballot.unbonding;
+        uint256 shares = pool.convert(entry.shares, entry.denomination);
+        amount = pool.burn(shares);
+        ballot.unbonding = pool;
+        if (entry.staker == _nodes[entry.node].owner) {
+            _setOwners(ballot, pool, pool.convert(ballot.ownersUnbonding, ballot.ownersDenomination) - shares);
+        }
         freeStake[msg.sender] += amount;
         emit Released(ticket, msg.sender, amount);
     }
@@ -144,9 +149,13 @@ abstract contract Votes is Rewards {
     }
 
     function _unbond(uint64 node, uint256 amount, uint256 shares) private returns (uint256 ticket) {
-        Pool memory pool = _ballots[node].unbonding;
+        Ballot storage ballot = _ballots[node];
+        Pool memory pool = ballot.unbonding;
         uint256 unbondingShares = pool.mint(amount);
-        _ballots[node].unbonding = pool;
+        ballot.unbonding = pool;
+        if (msg.sender == _nodes[node].owner) {
+            _setOwners(ballot, pool, pool.convert(ballot.ownersUnbonding, ballot.ownersDenomination) + unbondingShares);
+        }
         uint64 unlocksAt = uint64(block.timestamp) + unbondingPeriod;
         ticket = ++_lastTicket;
         _tickets[ticket] = Ticket({
@@ -158,5 +167,12 @@ abstract contract Votes is Rewards {
             unlocksAt: unlocksAt
         });
         emit Unvoted(node, msg.sender, shares, amount, ticket, unlocksAt);
+    }
+
+    /// @dev Converting rounds down, so what an owner's tickets convert to is never more than their sum does.
+    function _setOwners(Ballot storage ballot, Pool memory pool, uint256 shares) private {
+        // A part of the pool's shares, which fit.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        (ballot.ownersUnbonding, ballot.ownersDenomination) = (uint104(shares), pool.denomination);
     }
 }
