@@ -189,9 +189,12 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
         uint16 denomination = active.denomination;
         active.cut(fromActive);
         unbonding.cut(taken - fromActive);
-        // Fresh shares are consolidated with the others.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        tally.fresh = uint104(active.convert(tally.fresh, denomination));
+        if (active.denomination != denomination) {
+            // Fresh shares are consolidated with the others.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            tally.fresh = uint104(active.convert(tally.fresh, denomination));
+            _earnedUnder[node][denomination] = tally.earned;
+        }
         (ballot.active, ballot.unbonding, ballot.tally) = (active, unbonding, tally);
         emit Slashed(node, evidence, msg.sender, fromActive, taken - fromActive);
         _weightFell(node);
