@@ -62,6 +62,7 @@ interface IStaking {
     event OperatorRotated(
         uint64 indexed node, address indexed previous, address indexed operator, uint64 accountableUntil
     );
+    /// @notice By its owner, or by the last of very many slashes.
     event Exited(uint64 indexed node);
     event Voted(uint64 indexed node, address indexed staker, uint256 amount, uint256 shares);
     event Unvoted(
@@ -161,7 +162,8 @@ interface IStaking {
     // --- slashing ---
     /// @notice Takes up to `amount` wei from a node's active and unbonding pools in proportion, once per `evidence`.
     /// Splits it burn / reporter / wronged party. Reporter and wronged party together never get more than the node's owner
-    /// loses of its own stake; what is above is burnt. Only verifiers.
+    /// loses of its own stake; what is above is burnt. Only verifiers. A node that has lost everything thousands of times is
+    /// retired.
     /// @return taken wei taken from the pools
     /// @return toWronged wei credited to the wronged party
     function slash(uint64 node, uint256 amount, bytes32 evidence, address reporter, address wronged)
