@@ -59,6 +59,8 @@ abstract contract Ballots is Nodes {
 
     mapping(uint64 node => Ballot) internal _ballots;
     mapping(uint64 node => mapping(address staker => Position)) internal _positions;
+    /// @dev The tally's `earned` when a consolidation ended a denomination of a node's active pool.
+    mapping(uint64 node => mapping(uint16 denomination => uint120)) internal _earnedUnder;
 
     constructor(StakingConfig memory config) {
         if (config.epochLength == 0 || config.epochLength > 30 days) revert InvalidConfig("epochLength");
@@ -101,17 +103,35 @@ abstract contract Ballots is Nodes {
         return tally.freshEpoch == epoch() ? tally.fresh : 0;
     }
 
-    /// @dev Brings a position to the pool's denomination and the epoch `present`. Converting rounds down, and the sum of
-    /// rounded parts is at most the rounded sum: a node's fresh shares are never fewer than its stakers' together.
-    function _present(Position memory position, Pool memory pool, uint32 present) internal pure {
+    /// @dev Brings a position to the pool's denomination, the epoch `present` and all rewards up to now. Converting rounds
+    /// down, and the sum of rounded parts is at most the rounded sum: a node's fresh shares are never fewer than its
+    /// stakers' together. Rewards are earned by the shares as they were, so no slash takes any.
+    function _present(Position memory position, uint64 node, Pool memory pool, Tally memory tally, uint32 present)
+        internal
+        view
+    {
         if (position.freshEpoch != present) (position.fresh, position.freshEpoch) = (0, present);
-        if (position.denomination == pool.denomination) return;
-        // Parts of the pool's shares, which fit.
-        // forge-lint: disable-start(unsafe-typecast)
-        position.shares = uint104(pool.convert(position.shares, position.denomination));
-        position.fresh = uint104(pool.convert(position.fresh, position.denomination));
-        // forge-lint: disable-end(unsafe-typecast)
-        position.denomination = pool.denomination;
+        if (position.denomination != pool.denomination) {
+            // At most eleven steps leave nothing.
+            while (position.denomination != pool.denomination && position.shares != 0) {
+                _earn(position, _earnedUnder[node][position.denomination]);
+                position.shares /= uint104(Pools.CONSOLIDATION);
+                position.fresh /= uint104(Pools.CONSOLIDATION);
+                ++position.denomination;
+            }
+            position.denomination = pool.denomination;
+        }
+        _earn(position, tally.earned);
+    }
+
+    /// @dev Moves into `owed` what a position's shares earned until a share had `earned`; nothing under a denomination that
+    /// came and went in one slash.
+    function _earn(Position memory position, uint120 earned) private pure {
+        if (earned <= position.earned) return;
+        // No more than was ever paid to a node.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        position.owed += uint136(uint256(position.shares) * (earned - position.earned) >> 64);
+        position.earned = earned;
     }
 
     /// @inheritdoc Nodes

@@ -62,6 +62,7 @@ interface IStaking {
     event OperatorRotated(
         uint64 indexed node, address indexed previous, address indexed operator, uint64 accountableUntil
     );
+    /// @notice By its owner, or by the last of very many slashes.
     event Exited(uint64 indexed node);
     event Voted(uint64 indexed node, address indexed staker, uint256 amount, uint256 shares);
     event Unvoted(
@@ -152,16 +153,17 @@ interface IStaking {
     function setRewardRate(uint256 perEpoch) external;
     /// @notice Brings nodes' parts of the budget up to date with their weights. Anyone, whenever a weight has changed: what
     /// lowers a weight does it itself, what raises one counts from the next time somebody calls this.
-    function sync(uint64[] calldata ids) external;
+    function sync(uint64[] calldata nodes) external;
     /// @notice Pays out what the caller earned with votes for a node, an owner's commission included.
     function claim(uint64 node, address payable to) external returns (uint256 amount);
     /// @notice The same for at most 100 nodes at once.
-    function claimMany(uint64[] calldata ids, address payable to) external returns (uint256 amount);
+    function claimMany(uint64[] calldata nodes, address payable to) external returns (uint256 amount);
 
     // --- slashing ---
     /// @notice Takes up to `amount` wei from a node's active and unbonding pools in proportion, once per `evidence`.
     /// Splits it burn / reporter / wronged party. Reporter and wronged party together never get more than the node's owner
-    /// loses of its own stake; what is above is burnt. Only verifiers.
+    /// loses of its own stake; what is above is burnt. Only verifiers. A node that has lost everything thousands of times is
+    /// retired.
     /// @return taken wei taken from the pools
     /// @return toWronged wei credited to the wronged party
     function slash(uint64 node, uint256 amount, bytes32 evidence, address reporter, address wronged)

@@ -102,7 +102,7 @@ contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
         uint256 before = redeemedBy[miner];
         if (voucher.cumulative <= before) revert NothingDue(voucher.cumulative, before);
         checkVoucher(voucher, signature);
-        // Numbers are never given again, so the first redemption of a pair answers for all.
+        // Numbers are never given again, so the first payment of a pair answers for all.
         if (before == 0) _onlyMiner(miner);
 
         paid = _draw(coordinator, voucher.cumulative - before);
@@ -128,6 +128,7 @@ contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
     /// @inheritdoc IPayments
     function noteBondPayment(uint64 coordinator, uint64 miner, uint256 amount) external override {
         if (!IAccessControl(address(staking)).hasRole(VERIFIER_ROLE, msg.sender)) revert NotVerifier(msg.sender);
+        _onlyMiner(miner);
         redeemed[coordinator][miner] += amount;
         emit PaidFromBond(coordinator, miner, amount);
     }

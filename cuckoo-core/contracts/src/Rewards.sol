@@ -75,8 +75,7 @@ abstract contract Rewards is Ballots {
         (Pool memory pool, Tally memory tally) = (ballot.active, ballot.tally);
         _advance(ballot, pool, tally);
         Position memory position = _positions[node][staker];
-        _present(position, pool, uint32(epoch()));
-        _earn(position, tally);
+        _present(position, node, pool, tally, uint32(epoch()));
         Node storage entry = _nodes[node];
         return position.owed + (staker == entry.owner ? part * entry.commissionBps / ALL_BPS : 0);
     }
@@ -95,8 +94,7 @@ abstract contract Rewards is Ballots {
         (Pool memory pool, Tally memory tally) = (ballot.active, ballot.tally);
         _refund(_advance(ballot, pool, tally));
         Position memory position = _positions[node][staker];
-        _present(position, pool, uint32(epoch()));
-        _earn(position, tally);
+        _present(position, node, pool, tally, uint32(epoch()));
         amount = position.owed;
         position.owed = 0;
         _positions[node][staker] = position;
@@ -139,14 +137,6 @@ abstract contract Rewards is Ballots {
         tally.earned = uint120(earned);
     }
 
-    /// @dev Moves what a position's shares earned into `owed`. What shares had earned before a consolidation and nobody
-    /// settled is mostly lost with the stake that the slash took.
-    function _earn(Position memory position, Tally memory tally) internal pure {
-        if (tally.earned == position.earned) return;
-        position.owed += uint136(uint256(position.shares) * (tally.earned - position.earned) >> 64);
-        position.earned = tally.earned;
-    }
-
     /// @dev Returns to the budget what no share took.
     function _refund(uint256 untaken) internal {
         if (untaken == 0) return;
@@ -155,8 +145,9 @@ abstract contract Rewards is Ballots {
         _budget.amount += uint96(untaken);
     }
 
-    /// @dev The owner's commission at once, the rest over an epoch. What was being paid out already keeps its pace: the ends
-    /// are averaged by their amounts, so a gift of a wei delays nothing.
+    /// @dev The owner's commission at once, the rest over an epoch. What is still being paid out and what comes then end
+    /// together, at the mean of their ends by amounts: on average nothing waits longer than it would have alone, and a gift
+    /// of a wei delays nothing.
     function _give(uint64 node, uint256 amount) private {
         Node storage entry = _nodes[node];
         uint256 commission = amount * entry.commissionBps / ALL_BPS;
@@ -174,7 +165,6 @@ abstract contract Rewards is Ballots {
         uint256 left = ballot.rate * time >> 32;
         if (left + added == 0) return;
         time = (left * time + added * epochLength) / (left + added);
-        if (time == 0) time = 1;
         // At most 2**96 wei are in the contract.
         // forge-lint: disable-next-line(unsafe-typecast)
         ballot.rate = uint128((left + added << 32) / time);

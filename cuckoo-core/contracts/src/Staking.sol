@@ -191,11 +191,20 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
         uint16 denomination = active.denomination;
         active.cut(fromActive);
         unbonding.cut(taken - fromActive);
-        // Fresh shares are consolidated with the others.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        tally.fresh = uint104(active.convert(tally.fresh, denomination));
+        if (active.denomination != denomination) {
+            // Fresh shares are consolidated with the others.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            tally.fresh = uint104(active.convert(tally.fresh, denomination));
+            _earnedUnder[node][denomination] = tally.earned;
+        }
         (ballot.active, ballot.unbonding, ballot.tally) = (active, unbonding, tally);
         emit Slashed(node, evidence, msg.sender, fromActive, taken - fromActive);
+        // A pool whose denominations have run out could not be slashed any more. Half of them are kept for the stake that
+        // is left, and it takes thousands of total losses to come here: nobody works with such a node.
+        if (ballot.open && (active.denomination | unbonding.denomination) > type(uint16).max / 2) {
+            _setOpen(node, false);
+            emit Exited(node);
+        }
         _weightFell(node);
     }
 

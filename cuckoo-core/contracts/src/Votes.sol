@@ -41,7 +41,7 @@ abstract contract Votes is Rewards {
         _takeFree(amount);
         Ballot storage ballot = _ballots[node];
         Position storage stored = _positions[node][msg.sender];
-        (Pool memory pool, Tally memory tally, Position memory position) = _load(ballot, stored);
+        (Pool memory pool, Tally memory tally, Position memory position) = _load(node, ballot, stored);
         shares = pool.mint(amount);
         if (shares == 0) revert VoteTooSmall(node, amount);
 
@@ -62,7 +62,7 @@ abstract contract Votes is Rewards {
         if (shares == 0) revert ZeroAmount();
         Ballot storage ballot = _ballots[node];
         Position storage stored = _positions[node][msg.sender];
-        (Pool memory pool, Tally memory tally, Position memory position) = _load(ballot, stored);
+        (Pool memory pool, Tally memory tally, Position memory position) = _load(node, ballot, stored);
         if (shares > position.shares) revert InsufficientShares(node, msg.sender, position.shares, shares);
         uint256 amount = pool.burn(shares);
         // At most the position's shares.
@@ -119,7 +119,7 @@ abstract contract Votes is Rewards {
     }
 
     /// @dev A node's active pool and tally and the caller's position, with all rewards up to now.
-    function _load(Ballot storage ballot, Position storage stored)
+    function _load(uint64 node, Ballot storage ballot, Position storage stored)
         private
         returns (Pool memory pool, Tally memory tally, Position memory position)
     {
@@ -127,8 +127,7 @@ abstract contract Votes is Rewards {
         _refund(_advance(ballot, pool, tally));
         uint32 present = uint32(epoch());
         if (tally.freshEpoch != present) (tally.fresh, tally.freshEpoch) = (0, present);
-        _present(position, pool, present);
-        _earn(position, tally);
+        _present(position, node, pool, tally, present);
     }
 
     function _store(

@@ -426,6 +426,16 @@ contract PaymentsTest is MarketTest {
         vm.assertEq(redeem(voucher(3 ether)), 1 ether);
     }
 
+    /// @dev Else the redemption after it would take the pair for one that was checked.
+    function test_a_bond_pays_only_miners() public {
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotMiner.selector, coordinator));
+        vm.prank(verifier);
+        payments.noteBondPayment(coordinator, coordinator, 1 ether);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotMiner.selector, 99));
+        vm.prank(verifier);
+        payments.noteBondPayment(coordinator, 99, 1 ether);
+    }
+
     function checkReentered(Reenterer thief, uint256 balance) private view {
         vm.assertEq(thief.entered(), 1);
         vm.assertFalse(thief.succeeded());

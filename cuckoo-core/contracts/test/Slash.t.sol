@@ -254,6 +254,23 @@ contract SlashTest is MarketTest {
         vm.assertLe(released, before);
     }
 
+    /// @dev Whoever has its own node slashed again and again, of next to nothing, never makes it immune: before the number of
+    /// consolidations could run out, the node is retired.
+    function test_no_number_of_slashes_makes_a_node_immune() public {
+        uint256 count;
+        while (staking.activePool(node).denomination <= 1 << 15) {
+            vote(alice, node, 1 ether);
+            vm.assertEq(slash(node, 1 ether, bytes32(++count)), 1 ether);
+        }
+        (uint256 shares,) = staking.voteOf(node, alice);
+        stake(alice, 1 ether);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.NodeExited.selector, node));
+        vm.prank(alice);
+        staking.vote(node, 1 ether);
+        // What is there leaves as ever.
+        unvote(alice, node, shares);
+    }
+
     function testFuzz_a_slash_takes_from_each_alike(uint96 hers, uint96 his, uint96 leaving, uint256 amount) public {
         uint256 herVote = bound(hers, 1e6, 4e27);
         uint256 hisVote = bound(his, 1e6, 4e27);

@@ -33,6 +33,7 @@ abstract contract MarketTest {
     uint16 internal constant BURN_BPS = 5000;
     uint16 internal constant REPORTER_BPS = 2000;
     uint16 internal constant STAKERS_BPS = 1000;
+    uint16 internal constant COMMISSION_BPS = 500;
 
     address internal immutable admin = vm.addr(0xad);
     address internal immutable verifier = vm.addr(0x7e);
@@ -102,12 +103,16 @@ abstract contract MarketTest {
     }
 
     function register(NodeKind kind, address owner, uint256 key) internal returns (uint64) {
+        return register(kind, owner, key, COMMISSION_BPS);
+    }
+
+    function register(NodeKind kind, address owner, uint256 key, uint16 commissionBps) internal returns (uint64) {
         bytes memory consent = signConsent(key, owner, kind, 0, block.timestamp);
         vm.prank(owner);
         if (kind == NodeKind.Miner) {
-            return staking.registerMiner(vm.addr(key), profile(), 500, block.timestamp, consent);
+            return staking.registerMiner(vm.addr(key), profile(), commissionBps, block.timestamp, consent);
         }
-        return staking.registerCoordinator(vm.addr(key), profile(), 500, block.timestamp, consent);
+        return staking.registerCoordinator(vm.addr(key), profile(), commissionBps, block.timestamp, consent);
     }
 
     /// @dev A miner of `owner` with the least vote, counting from now.
@@ -120,6 +125,33 @@ abstract contract MarketTest {
     function slash(uint64 node, uint256 amount, bytes32 evidence) internal returns (uint256 taken) {
         vm.prank(verifier);
         (taken,) = staking.slash(node, amount, evidence, reporter, wronged);
+    }
+
+    /// @dev Adds to the budget that all active nodes share.
+    function fundRewards(uint256 amount) internal {
+        vm.deal(address(this), amount);
+        staking.fund{value: amount}();
+    }
+
+    function setRewardRate(uint256 perEpoch) internal {
+        vm.prank(admin);
+        staking.setRewardRate(perEpoch);
+    }
+
+    function reward(uint64 node, uint256 amount) internal {
+        vm.deal(address(this), amount);
+        staking.reward{value: amount}(node);
+    }
+
+    function sync(uint64 node) internal {
+        uint64[] memory one = new uint64[](1);
+        one[0] = node;
+        staking.sync(one);
+    }
+
+    function claim(address staker, uint64 node) internal returns (uint256) {
+        vm.prank(staker);
+        return staking.claim(node, payable(staker));
     }
 
     function signConsent(uint256 key, address owner, NodeKind kind, uint256 nonce, uint256 deadline)
