@@ -9,7 +9,7 @@ const root = dirname(fileURLToPath(import.meta.url));
 const check = process.argv.includes('--check');
 
 const timelock = 'node_modules/@openzeppelin/contracts/governance/TimelockController.sol';
-const names = ['Staking', 'Payments', 'EquivocationVerifier', 'UnpaidVoucherVerifier', 'Faucet', 'TimelockController'];
+const names = ['Staking', 'Payments', 'DisputeCourt', 'EquivocationVerifier', 'UnpaidVoucherVerifier', 'Faucet', 'TimelockController'];
 const status = forge(['build', 'cuckoo-core/contracts/src', timelock]);
 if (status !== 0) process.exit(status);
 mkdirSync(join(root, 'artifacts'), { recursive: true });

@@ -153,11 +153,11 @@ interface IStaking {
     function setRewardRate(uint256 perEpoch) external;
     /// @notice Brings nodes' parts of the budget up to date with their weights. Anyone, whenever a weight has changed: what
     /// lowers a weight does it itself, what raises one counts from the next time somebody calls this.
-    function sync(uint64[] calldata nodes) external;
+    function sync(uint64[] calldata ids) external;
     /// @notice Pays out what the caller earned with votes for a node, an owner's commission included.
     function claim(uint64 node, address payable to) external returns (uint256 amount);
     /// @notice The same for at most 100 nodes at once.
-    function claimMany(uint64[] calldata nodes, address payable to) external returns (uint256 amount);
+    function claimMany(uint64[] calldata ids, address payable to) external returns (uint256 amount);
 
     // --- slashing ---
     /// @notice Takes up to `amount` wei from a node's active and unbonding pools in proportion, once per `evidence`.
