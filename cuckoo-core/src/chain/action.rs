@@ -221,7 +221,7 @@ pub enum Action {
         /// What the commitment was salted with.
         salt: B256,
     },
-    /// Ends a dispute that is due.
+    /// Ends a dispute that is due; gives what was slashed, in wei, from the convicted miner and from absent jurors.
     FinishDispute {
         /// The dispute.
         dispute: U256,

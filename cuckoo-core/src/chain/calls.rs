@@ -283,6 +283,10 @@ pub(crate) fn value(contracts: &Contracts, action: &Action, mined: &Mined) -> Re
         Action::OpenDispute { .. } => {
             event::<DisputeCourt::Opened>(mined, contracts.court()?)?.dispute
         }
+        Action::FinishDispute { .. } => events::<DisputeCourt::Punished>(mined, contracts.court()?)
+            .fold(U256::ZERO, |sum, punished| {
+                sum.saturating_add(punished.taken)
+            }),
         Action::WithdrawFromCourt => {
             event::<DisputeCourt::Withdrawn>(mined, contracts.court()?)?.amount
         }
