@@ -146,7 +146,7 @@ contract JurorsTest is CourtTest {
         vm.assertEq(counts[0] + counts[1] + counts[2], 1000);
     }
 
-    /// @dev Two heavy nodes have left: barred refreshed them, but they are not drawn by more than they have now.
+    /// @dev Two heavy nodes have left: nobody refreshed them, but they are not drawn by more than they have now.
     function test_odds_follow_votes_that_left() public {
         uint64[] memory nodes = enlistJurors(4);
         for (uint256 i = 0; i < 2; ++i) {
