@@ -91,8 +91,8 @@ abstract contract Ballots is Nodes {
         amount = pool.worth(shares);
     }
 
-    /// @dev Registered, not exited, and the owner's own vote is at or above the minimum of its kind.
-    function _isActive(uint64 node) internal view returns (bool) {
+    /// @inheritdoc IStaking
+    function isActive(uint64 node) public view override returns (bool) {
         if (!_isOpen(node)) return false;
         Node storage entry = _nodes[node];
         (, uint256 ownerVote) = voteOf(node, entry.owner);

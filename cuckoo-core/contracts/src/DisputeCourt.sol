@@ -381,8 +381,9 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
         return places >> place & 1 != 0;
     }
 
-    /// @dev A jury has at most 31 places.
     function _with(uint32 places, uint256 place) private pure returns (uint32) {
+        // A jury has at most 31 places.
+        // forge-lint: disable-next-line(unsafe-typecast)
         return uint32(places | 2 ** place);
     }
 }

@@ -188,6 +188,8 @@ interface IStaking {
     function nodeById(uint64 id) external view returns (NodeView memory);
     /// @notice Kind and owner alone, cheap for other contracts; `None` and 0 when there is no such node.
     function ownerOf(uint64 node) external view returns (NodeKind kind, address owner);
+    /// @notice Whether a node is registered and not exited, and its owner's own vote at or above the minimum of its kind.
+    function isActive(uint64 node) external view returns (bool);
     /// @notice Nodes `first .. first+count`, ids start at 1.
     function nodes(uint64 first, uint64 count) external view returns (NodeView[] memory);
     /// @notice The node an operator key answers for now, 0 if none. `accountableUntil` is 0 for the current key,

@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {IDisputeCourt} from "./IDisputeCourt.sol";
-import {IStaking, NodeKind, NodeView} from "./IStaking.sol";
+import {IStaking, NodeKind} from "./IStaking.sol";
 import {Remainder, Remainders} from "./Remainder.sol";
 import {SortitionTree, SortitionTrees} from "./SortitionTree.sol";
 
@@ -36,11 +36,11 @@ abstract contract Jurors is IDisputeCourt {
     function enlist(uint64 node) external override {
         _onlyKeeper(node);
         if (isEnlisted[node]) revert AlreadyEnlisted(node);
-        NodeView memory entry = staking.nodeById(node);
-        if (entry.kind != NodeKind.Miner || !entry.active) revert NotActiveMiner(node);
+        (NodeKind kind,) = staking.ownerOf(node);
+        if (kind != NodeKind.Miner || !staking.isActive(node)) revert NotActiveMiner(node);
         isEnlisted[node] = true;
         emit Enlisted(node);
-        _weigh(node, entry.weight);
+        _weigh(node, _weightOf(node));
     }
 
     /// @inheritdoc IDisputeCourt
@@ -56,8 +56,7 @@ abstract contract Jurors is IDisputeCourt {
     /// @dev A node that is not active any more stays on the list: once it is again, a refresh brings it back.
     function refresh(uint64 node) external override {
         if (!isEnlisted[node]) revert NotEnlisted(node);
-        (uint256 weight,) = _standing(node);
-        _weigh(node, weight);
+        _weigh(node, _weightOf(node));
     }
 
     /// @inheritdoc IDisputeCourt
@@ -84,31 +83,25 @@ abstract contract Jurors is IDisputeCourt {
         Nodes memory stale = Nodes(0, new uint64[](attempts));
         for (uint256 i = 0; i < attempts && jury.count < size && line.left != 0; ++i) {
             uint256 rank = uint256(keccak256(abi.encode(beacon, i))) % line.left;
-            (uint64 node, address owner) = _hit(line, line.nth(rank));
-            if (owner == address(0)) stale.ids[stale.count++] = node;
-            else if (!_isOneOf(owner, barred)) jury.ids[jury.count++] = node;
+            (uint64 node, bool isStale) = _hit(line, line.nth(rank));
+            if (isStale) stale.ids[stale.count++] = node;
+            else if (!_isOwnedBy(node, barred)) jury.ids[jury.count++] = node;
         }
         for (uint256 i = 0; i < stale.count; ++i) {
-            (uint256 weight,) = _standing(stale.ids[i]);
-            _weigh(stale.ids[i], weight);
+            _weigh(stale.ids[i], _weightOf(stale.ids[i]));
         }
         return _listed(jury);
     }
 
-    /// @dev Cuts out of the line what `position` hits: the part of a node that its weight covers, or, with owner 0, what
-    /// is too much of it.
-    function _hit(Remainder memory line, uint256 position) private view returns (uint64 node, address owner) {
+    /// @dev Cuts out of the line what `position` hits: the part of a node that its weight covers, or what is too much of it.
+    function _hit(Remainder memory line, uint256 position) private view returns (uint64 node, bool isStale) {
         uint256 offset;
         uint256 length;
-        uint256 weight;
         (node, offset, length) = _tree.find(position);
-        (weight, owner) = _standing(node);
-        if (offset < weight) {
-            line.cut(position - offset, Math.min(weight, length));
-        } else {
-            line.cut(position - offset + weight, length - weight);
-            owner = address(0);
-        }
+        uint256 weight = _weightOf(node);
+        isStale = offset >= weight;
+        if (isStale) line.cut(position - offset + weight, length - weight);
+        else line.cut(position - offset, Math.min(weight, length));
     }
 
     function _listed(Nodes memory nodes) private pure returns (uint64[] memory list) {
@@ -126,10 +119,9 @@ abstract contract Jurors is IDisputeCourt {
         if (operated == 0 || operated != node || accountableUntil != 0) revert NotKeeper(node, msg.sender);
     }
 
-    /// @dev What a node may be drawn by now, and its owner.
-    function _standing(uint64 node) private view returns (uint256 weight, address owner) {
-        NodeView memory entry = staking.nodeById(node);
-        return (entry.active ? entry.weight : 0, entry.owner);
+    /// @dev What a node may be drawn by now.
+    function _weightOf(uint64 node) private view returns (uint256) {
+        return staking.isActive(node) ? staking.weightOf(node) : 0;
     }
 
     function _weigh(uint64 node, uint256 weight) private {
@@ -139,9 +131,10 @@ abstract contract Jurors is IDisputeCourt {
         emit Weighed(node, most);
     }
 
-    function _isOneOf(address account, address[6] memory accounts) private pure returns (bool) {
+    function _isOwnedBy(uint64 node, address[6] memory accounts) private view returns (bool) {
+        (, address owner) = staking.ownerOf(node);
         for (uint256 i = 0; i < accounts.length; ++i) {
-            if (accounts[i] == account) return true;
+            if (accounts[i] == owner) return true;
         }
         return false;
     }

@@ -109,7 +109,7 @@ abstract contract Rewards is Ballots {
         uint256 index = _index;
         uint256 part = before * (index - ballot.indexPaid) >> 64;
         ballot.indexPaid = index;
-        uint256 counted = _isActive(node) ? weightOf(node) : 0;
+        uint256 counted = isActive(node) ? weightOf(node) : 0;
         if (counted != before) {
             // A weight is at most the contract's balance.
             // forge-lint: disable-next-line(unsafe-typecast)

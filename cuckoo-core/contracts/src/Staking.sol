@@ -148,7 +148,7 @@ contract Staking is Votes, AccessControl, Pausable, ReentrancyGuardTransient {
             owner: entry.owner,
             operator: entry.operator,
             commissionBps: entry.commissionBps,
-            active: _isActive(id),
+            active: isActive(id),
             weight: weightOf(id),
             ownerVote: ownerVote,
             profile: entry.profile
