@@ -36,6 +36,7 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
     }
 
     uint256 private constant MAX_JURY = 31;
+    uint256 private constant MAX_DRAW_BLOCKS = 256;
     uint256 private constant MAX_URI = 256;
 
     uint256 private immutable _bond;
@@ -61,19 +62,18 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
     constructor(IStaking staking_, CourtConfig memory c) Jurors(staking_) {
         // Chains that have no beacon of their own give a constant, by which everybody could compute juries beforehand.
         if (block.prevrandao < type(uint64).max) revert InvalidConfig("prevrandao");
-        if (c.jurySize > MAX_JURY || c.jurySize % 2 == 0) revert InvalidConfig("jurySize");
-        if (c.quorum == 0 || c.quorum > c.jurySize) revert InvalidConfig("quorum");
-        if (c.juryFee == 0 || c.juryFee > Pools.MAX_STAKE) revert InvalidConfig("juryFee");
-        if (c.bond < c.jurySize * c.juryFee || c.bond > Pools.MAX_STAKE) revert InvalidConfig("bond");
-        if (c.penalty == 0 || c.penalty > Pools.MAX_STAKE) revert InvalidConfig("penalty");
-        if (c.absencePenalty == 0 || c.absencePenalty > staking_.minimumVote(NodeKind.Miner)) {
-            revert InvalidConfig("absencePenalty");
-        }
-        if (c.drawBlocks == 0 || c.drawBlocks > 256) revert InvalidConfig("drawBlocks");
-        if (c.answerTime == 0) revert InvalidConfig("answerTime");
-        if (c.drawTime == 0) revert InvalidConfig("drawTime");
-        if (c.commitTime == 0) revert InvalidConfig("commitTime");
-        if (c.revealTime == 0) revert InvalidConfig("revealTime");
+        _within("jurySize", c.jurySize, 1, MAX_JURY);
+        if (c.jurySize % 2 == 0) revert InvalidConfig("jurySize");
+        _within("quorum", c.quorum, 1, c.jurySize);
+        _within("juryFee", c.juryFee, 1, Pools.MAX_STAKE);
+        _within("bond", c.bond, c.jurySize * c.juryFee, Pools.MAX_STAKE);
+        _within("penalty", c.penalty, 1, Pools.MAX_STAKE);
+        _within("absencePenalty", c.absencePenalty, 1, staking_.minimumVote(NodeKind.Miner));
+        _within("drawBlocks", c.drawBlocks, 1, MAX_DRAW_BLOCKS);
+        _within("answerTime", c.answerTime, 1, 365 days);
+        _within("drawTime", c.drawTime, 1, 365 days);
+        _within("commitTime", c.commitTime, 1, 365 days);
+        _within("revealTime", c.revealTime, 1, 365 days);
         if (uint256(c.answerTime) + c.drawTime + c.commitTime + c.revealTime >= staking_.unbondingPeriod()) {
             revert InvalidConfig("unbondingPeriod");
         }
@@ -275,6 +275,8 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
         for (uint256 i = 0; i < c.jury.length; ++i) {
             if (!_has(c.revealed, i)) continue;
             if (outcome != Outcome.Undecided && c.ballots[i] != vote) continue;
+            // At most 31 calls of a view.
+            // slither-disable-next-line calls-loop
             (, address owner) = staking.ownerOf(c.jury[i]);
             _credit(dispute, owner, _juryFee);
             fees += _juryFee;
@@ -324,7 +326,7 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
             if (c.ballots[i] == vote) ++lead;
             else --lead;
         }
-        uint256 agreed;
+        uint256 agreed = 0;
         for (uint256 i = 0; i < jurors; ++i) {
             if (_has(c.revealed, i) && c.ballots[i] == vote) ++agreed;
         }
@@ -338,10 +340,13 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
         (, parties[0]) = staking.ownerOf(c.accused);
         (, parties[1]) = staking.ownerOf(c.coordinator);
         (parties[2], parties[3]) = (c.challenger, c.answerer);
-        for (uint256 i = 2; i < 4; ++i) {
-            (uint64 operated,) = staking.nodeOfOperator(parties[i]);
-            (, parties[i + 2]) = staking.ownerOf(operated);
-        }
+        (parties[4], parties[5]) = (_ownerBehind(c.challenger), _ownerBehind(c.answerer));
+    }
+
+    /// @dev The owner of the node that an account is the operator of, 0 if none.
+    function _ownerBehind(address operator) private view returns (address owner) {
+        (uint64 node,) = staking.nodeOfOperator(operator);
+        (, owner) = staking.ownerOf(node);
     }
 
     function _inPhase(uint256 dispute, Phase needed) private view returns (Case storage) {
@@ -375,6 +380,10 @@ contract DisputeCourt is Jurors, ReentrancyGuardTransient {
             if (c.jury[place] == juror) return place;
         }
         revert NotJuror(dispute, juror);
+    }
+
+    function _within(string memory setting, uint256 value, uint256 least, uint256 most) private pure {
+        if (value < least || value > most) revert InvalidConfig(setting);
     }
 
     function _has(uint32 places, uint256 place) private pure returns (bool) {

@@ -121,6 +121,8 @@ abstract contract Jurors is IDisputeCourt {
 
     /// @dev What a node may be drawn by now.
     function _weightOf(uint64 node) private view returns (uint256) {
+        // A draw makes a bounded number of attempts.
+        // slither-disable-next-line calls-loop
         return staking.isActive(node) ? staking.weightOf(node) : 0;
     }
 
@@ -132,6 +134,7 @@ abstract contract Jurors is IDisputeCourt {
     }
 
     function _isOwnedBy(uint64 node, address[6] memory accounts) private view returns (bool) {
+        // slither-disable-next-line calls-loop
         (, address owner) = staking.ownerOf(node);
         for (uint256 i = 0; i < accounts.length; ++i) {
             if (accounts[i] == owner) return true;

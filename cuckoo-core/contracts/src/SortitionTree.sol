@@ -51,7 +51,7 @@ library SortitionTrees {
     {
         assert(position < self.total);
         offset = position;
-        uint256 slot;
+        uint256 slot = 0;
         for (uint256 level = self.levels; level > 0; --level) {
             uint128[CHILDREN] storage children = self.sums[level - 1][slot];
             slot *= CHILDREN;

@@ -72,7 +72,7 @@ contract DisputeCourtTest is CourtTest {
         c.revealTime = UNBONDING - ANSWER_TIME - DRAW_TIME - COMMIT_TIME;
         refuses(c, "unbondingPeriod");
         c.revealTime = type(uint64).max;
-        refuses(c, "unbondingPeriod");
+        refuses(c, "revealTime");
     }
 
     function test_bounds_are_allowed() public {

@@ -6,7 +6,6 @@ import {CourtConfig, DisputeView, IDisputeCourt, JurorView, Outcome, Phase} from
 import {IStaking, NodeKind} from "../../src/IStaking.sol";
 import {Receipt, Usage} from "../../src/Receipts.sol";
 import {MarketTest} from "./MarketTest.sol";
-import {receiptHash} from "./ReceiptHash.sol";
 
 /// @notice The court with its draw laid open.
 contract OpenCourt is DisputeCourt {
@@ -113,10 +112,6 @@ abstract contract CourtTest is MarketTest {
             statesRoot: "states",
             usage: Usage(1, 2, 3)
         });
-    }
-
-    function receiptDigest(Receipt memory r, uint256 chain, address verifyingContract) internal pure returns (bytes32) {
-        return typedDigest("Cuckoo", chain, verifyingContract, receiptHash(r));
     }
 
     function digestOf(Receipt memory r) internal view returns (bytes32) {

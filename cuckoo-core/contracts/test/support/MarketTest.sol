@@ -5,7 +5,9 @@ import {IStaking, NodeKind, Profile, StakingConfig} from "../../src/IStaking.sol
 import {Voucher} from "../../src/IPayments.sol";
 import {Payments} from "../../src/Payments.sol";
 import {Pool} from "../../src/Pools.sol";
+import {Receipt} from "../../src/Receipts.sol";
 import {Staking} from "../../src/Staking.sol";
+import {receiptHash} from "./ReceiptHash.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice The staking contract with its pools laid open.
@@ -186,6 +188,14 @@ abstract contract MarketTest {
         bytes32 typehash = keccak256("Voucher(uint64 coordinator,uint64 miner,uint256 cumulative)");
         bytes32 hash = keccak256(abi.encode(typehash, voucher.coordinator, voucher.miner, voucher.cumulative));
         return typedDigest("Cuckoo Payments", chain, verifyingContract, hash);
+    }
+
+    function receiptDigest(Receipt memory receipt, uint256 chain, address verifyingContract)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return typedDigest("Cuckoo", chain, verifyingContract, receiptHash(receipt));
     }
 
     function typedDigest(string memory name, uint256 chain, address verifyingContract, bytes32 hash)

@@ -70,28 +70,6 @@ abstract contract VerifierTest is MarketTest {
         return signature(key, receiptDigest(receipt, block.chainid, address(staking)));
     }
 
-    function receiptDigest(Receipt memory receipt, uint256 chain, address verifyingContract)
-        internal
-        pure
-        returns (bytes32)
-    {
-        string memory usageType = "Usage(uint64 inputUnits,uint64 outputUnits,uint64 computeMillis)";
-        bytes32 typehash = keccak256(
-            abi.encodePacked(
-                "Receipt(uint64 coordinator,uint64 miner,bytes32 lease,bytes32 task,bytes32 modelHash,bytes32 inputHash,",
-                "bytes32 outputHash,bytes32 statesRoot,Usage usage)",
-                usageType
-            )
-        );
-        Usage memory usage = receipt.usage;
-        bytes memory head = abi.encode(typehash, receipt.coordinator, receipt.miner, receipt.lease, receipt.task);
-        bytes memory hashes = abi.encode(receipt.modelHash, receipt.inputHash, receipt.outputHash, receipt.statesRoot);
-        bytes32 usageHash = keccak256(
-            abi.encode(keccak256(bytes(usageType)), usage.inputUnits, usage.outputUnits, usage.computeMillis)
-        );
-        return typedDigest("Cuckoo", chain, verifyingContract, keccak256(abi.encodePacked(head, hashes, usageHash)));
-    }
-
     /// @dev What both pools of a node hold, in wei.
     function stakeOf(uint64 node) internal view returns (uint256) {
         return uint256(staking.activePool(node).amount) + staking.unbondingPool(node).amount;
