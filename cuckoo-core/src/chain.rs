@@ -17,6 +17,7 @@ mod revert;
 #[cfg(feature = "rpc")]
 mod rpc;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use alloy::primitives::{Address, B256, U256};
@@ -244,6 +245,13 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
 
     /// All nodes and weights at the latest block.
     async fn snapshot(&self) -> Result<Snapshot>;
+    /// What [`snapshot`](Self::snapshot) gives, for a caller that has an earlier one and knows which nodes changed since:
+    /// only those, new ones and, in a new epoch, the rest need be read. A node whose change is not in `changed` may be
+    /// given as it was.
+    async fn refresh(&self, known: &Snapshot, changed: &BTreeSet<NodeId>) -> Result<Snapshot> {
+        let _ = (known, changed);
+        self.snapshot().await
+    }
     /// Changes from now on, in order. A gap is reported as an error item; take a new snapshot then.
     async fn changes(&self) -> Result<BoxStream<'static, Result<Change>>>;
     /// Time of the latest block, in seconds since the Unix epoch.

@@ -16,7 +16,7 @@ use revm::state::EvmState;
 use revm::{Context, DatabaseCommit as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::evm::{Evm, Failure, Head, Mined, MinedLog};
+use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{DeployConfig, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Deployment, Error, Key, Result, format_cai};
@@ -266,6 +266,23 @@ impl Evm for DevChain {
         let (result, _) = execute(&db, config, head, 0, tx)?;
         let (output, _, _) = succeeded(result)?;
         Ok(output.into_data().0)
+    }
+
+    async fn call_many(
+        &self,
+        at: &View,
+        calls: &[Call],
+        _together: usize,
+    ) -> Result<Vec<Result<Bytes, Failure>>> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            answers.push(self.call(Some(at), call.to, call.data.clone()).await);
+        }
+        Ok(answers)
+    }
+
+    async fn holds(&self, _at: &View) -> Result<bool> {
+        Ok(true)
     }
 
     async fn send(

@@ -35,6 +35,13 @@ pub(crate) struct MinedLog {
     pub(crate) log: Log,
 }
 
+/// A read of a contract: what to execute without a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) to: Address,
+    pub(crate) data: Bytes,
+}
+
 /// Why a call or transaction did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -69,6 +76,18 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     async fn call(&self, at: Option<&Self::At>, to: Address, data: Bytes)
     -> Result<Bytes, Failure>;
 
+    /// Executes calls at one block and gives what each answered, in their order. At most `together` of them share a
+    /// request. An error is a chain that cannot be reached.
+    async fn call_many(
+        &self,
+        at: &Self::At,
+        calls: &[Call],
+        together: usize,
+    ) -> Result<Vec<Result<Bytes, Failure>>>;
+
+    /// Whether a block still belongs to the chain: false once a reorganisation replaced it.
+    async fn holds(&self, at: &Self::At) -> Result<bool>;
+
     /// Sends a transaction and waits until it is in a block.
     async fn send(
         &self,
@@ -78,6 +97,7 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
         data: Bytes,
     ) -> Result<Mined, Failure>;
 
-    /// Logs of these contracts in every block after the latest one, in order. A gap is an error item.
+    /// Logs of these contracts in every block after the latest one, in order. A gap is an error item, and so is a
+    /// reorganisation; the logs of the blocks that replaced others follow it.
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>>;
 }
