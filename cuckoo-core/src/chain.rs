@@ -12,6 +12,8 @@ mod events;
 mod evm;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod evm_staking;
+#[cfg(feature = "rpc")]
+mod legacy;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod revert;
 #[cfg(feature = "rpc")]
@@ -32,6 +34,8 @@ use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 pub use deploy::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
+#[cfg(feature = "rpc")]
+pub use legacy::{LegacyNetwork, LegacySettings, LegacyStaking};
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
 #[cfg(feature = "rpc")]
@@ -235,10 +239,13 @@ pub struct TxReceipt {
 
 /// The contracts of one market: reads at the latest block, a stream of changes, and every write.
 ///
-/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC); both pass one behaviour suite. Writes
+/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC), which pass one behaviour suite, and by
+/// `LegacyStaking`, which can only be read: what it does not implement is refused as
+/// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected). Writes
 /// return once the transaction succeeded; a revert is an [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names
 /// the contract's custom error. An unreachable node is [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
 #[async_trait]
+#[allow(unused_variables, reason = "a refusal does not look at what is asked")]
 pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// The chain and the contracts.
     fn deployment(&self) -> Deployment;
@@ -249,7 +256,6 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// only those, new ones and, in a new epoch, the rest need be read. A node whose change is not in `changed` may be
     /// given as it was.
     async fn refresh(&self, known: &Snapshot, changed: &BTreeSet<NodeId>) -> Result<Snapshot> {
-        let _ = (known, changed);
         self.snapshot().await
     }
     /// Changes from now on, in order. A gap is reported as an error item; take a new snapshot then.
@@ -260,38 +266,64 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// CAI an account holds outside the contracts, in wei.
     async fn balance(&self, account: Address) -> Result<Wei>;
     /// Stake an account has not voted with, in wei.
-    async fn free_stake(&self, account: Address) -> Result<Wei>;
+    async fn free_stake(&self, account: Address) -> Result<Wei> {
+        read_only("free_stake")
+    }
     /// A staker's vote for a node.
-    async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote>;
+    async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote> {
+        read_only("vote_of")
+    }
     /// The nonce an operator's next consent must carry.
-    async fn consent_nonce(&self, operator: Address) -> Result<U256>;
+    async fn consent_nonce(&self, operator: Address) -> Result<U256> {
+        read_only("consent_nonce")
+    }
     /// The least own vote of an owner for an active node of this kind, in wei.
     async fn minimum_vote(&self, kind: NodeKind) -> Result<Wei>;
     /// A coordinator's escrow.
-    async fn escrow(&self, coordinator: NodeId) -> Result<Escrow>;
+    async fn escrow(&self, coordinator: NodeId) -> Result<Escrow> {
+        read_only("escrow")
+    }
     /// What a coordinator's vouchers have paid a miner so far, in wei.
-    async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei>;
+    async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei> {
+        read_only("redeemed")
+    }
 
     /// Sends CAI to an account.
-    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt>;
+    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt> {
+        read_only("transfer")
+    }
     /// Adds CAI to the account's free stake.
-    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
+        read_only("stake")
+    }
     /// Moves free stake into a node's pool.
-    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt>;
+    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt> {
+        read_only("vote")
+    }
     /// Moves shares into unbonding; gives the ticket to release later.
-    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)>;
+    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)> {
+        read_only("unvote")
+    }
     /// After the unbonding period, turns a ticket into free stake.
-    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt>;
+    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt> {
+        read_only("release")
+    }
     /// Pays free stake out to the staker.
-    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt>;
+    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
+        read_only("withdraw")
+    }
     /// Registers a node owned by `owner`.
     async fn register(
         &self,
         owner: &Key,
         registration: Registration,
-    ) -> Result<(NodeId, TxReceipt)>;
+    ) -> Result<(NodeId, TxReceipt)> {
+        read_only("register")
+    }
     /// Replaces what the public is told about a node.
-    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt>;
+    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt> {
+        read_only("set_profile")
+    }
     /// Replaces a node's operator; `consent` is the new operator's.
     async fn rotate_operator(
         &self,
@@ -300,9 +332,13 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         operator: Address,
         deadline: u64,
         consent: Signature,
-    ) -> Result<TxReceipt>;
+    ) -> Result<TxReceipt> {
+        read_only("rotate_operator")
+    }
     /// Retires a node for good.
-    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt>;
+    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt> {
+        read_only("exit")
+    }
 
     /// Allows or forbids an account to slash; only the market's admin may.
     async fn set_verifier(
@@ -310,9 +346,13 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         admin: &Key,
         verifier: Address,
         allowed: bool,
-    ) -> Result<TxReceipt>;
+    ) -> Result<TxReceipt> {
+        read_only("set_verifier")
+    }
     /// Takes stake from a node at fault; gives what was taken, in wei. Only verifiers may.
-    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)>;
+    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)> {
+        read_only("slash")
+    }
 
     /// Adds CAI to a coordinator's escrow.
     async fn deposit_escrow(
@@ -320,18 +360,33 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         from: &Key,
         coordinator: NodeId,
         amount: Wei,
-    ) -> Result<TxReceipt>;
+    ) -> Result<TxReceipt> {
+        read_only("deposit_escrow")
+    }
     /// Announces that a part of the escrow will leave.
     async fn request_escrow(
         &self,
         owner: &Key,
         coordinator: NodeId,
         amount: Wei,
-    ) -> Result<TxReceipt>;
+    ) -> Result<TxReceipt> {
+        read_only("request_escrow")
+    }
     /// After the delay, pays the announced part to the coordinator's owner.
-    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt>;
+    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt> {
+        read_only("withdraw_escrow")
+    }
     /// Pays a miner's owner what a voucher adds; gives what was paid, in wei.
-    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)>;
+    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)> {
+        read_only("redeem")
+    }
+}
+
+/// The answer of contracts that can only be read.
+fn read_only<T>(method: &str) -> Result<T> {
+    Err(Error::rejected(format!(
+        "these contracts can only be read, so there is no `{method}`; use a market of Cuckoo's own contracts for that"
+    )))
 }
 
 /// Registers a node whose operator key is at hand: signs the consent, then sends the registration.

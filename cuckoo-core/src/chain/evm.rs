@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use super::TxReceipt;
-use crate::{Error, Key, Result};
+use crate::{Error, ErrorKind, Key, Result};
 
 /// A block, as far as the market looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,4 +100,21 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     /// Logs of these contracts in every block after the latest one, in order. A gap is an error item, and so is a
     /// reorganisation; the logs of the blocks that replaced others follow it.
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>>;
+}
+
+/// What was read at a block; none when a reorganisation replaced that block meanwhile, so that all must be read again.
+pub(crate) async fn kept<E: Evm, T>(evm: &E, at: &E::At, read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(lost) if lost.kind() == ErrorKind::Unavailable => Err(lost),
+        read if evm.holds(at).await? => read.map(Some),
+        _ => {
+            tracing::info!("the chain was reorganised while it was read");
+            Ok(None)
+        }
+    }
+}
+
+/// The block that was read was replaced again and again.
+pub(crate) fn reorganised() -> Error {
+    Error::unavailable("the chain was reorganised each time it was read; try again")
 }

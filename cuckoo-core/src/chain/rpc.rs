@@ -151,7 +151,7 @@ impl RpcStaking {
         Ok(Arc::new(EvmStaking::attach(chain, deployment).await?))
     }
 
-    async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let provider = provider(settings)?;
         let chain_id = provider
             .get_chain_id()

@@ -22,7 +22,8 @@ contract LegacyStakes {
 contract LegacyVotes {
     mapping(address miner => address[]) private _voters;
     mapping(address voter => address[]) private _miners;
-    address private _refused;
+    mapping(address miner => uint256) private _flood;
+    mapping(address account => bool) private _refused;
 
     /// @notice Adds a vote to both lists, as often as it is asked to.
     function add(address[] calldata voters, address[] calldata miners) external {
@@ -37,25 +38,28 @@ contract LegacyVotes {
         _voters[miner].push(voter);
     }
 
-    /// @notice Makes `times` votes of made-up voters for a miner.
-    function flood(address miner, uint256 times) external {
-        for (uint256 i = 1; i <= times; ++i) {
-            _voters[miner].push(address(uint160(i)));
-        }
+    /// @notice From now on names so many made-up voters for a miner.
+    function flood(address miner, uint256 voters) external {
+        _flood[miner] = voters;
     }
 
     /// @notice From now on reverts when it is asked about this account.
     function refuse(address account) external {
-        _refused = account;
+        _refused[account] = true;
     }
 
-    function getVotersForMiner(address miner) external view returns (address[] memory) {
-        require(miner != _refused, "refused");
-        return _voters[miner];
+    function getVotersForMiner(address miner) external view returns (address[] memory voters) {
+        require(!_refused[miner], "refused");
+        uint256 flood_ = _flood[miner];
+        if (flood_ == 0) return _voters[miner];
+        voters = new address[](flood_);
+        for (uint160 i = 0; i < flood_; ++i) {
+            voters[i] = address(i + 1);
+        }
     }
 
     function getMinersForVoter(address voter) external view returns (address[] memory) {
-        require(voter != _refused, "refused");
+        require(!_refused[voter], "refused");
         return _miners[voter];
     }
 

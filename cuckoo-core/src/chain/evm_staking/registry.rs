@@ -8,9 +8,9 @@ use alloy::sol_types::SolCall;
 
 use super::EvmStaking;
 use crate::chain::abi::staking::Staking;
-use crate::chain::evm::{Call, Evm, Failure, Head};
+use crate::chain::evm::{Call, Evm, Failure, Head, kept, reorganised};
 use crate::chain::{Node, NodeKind, Profile, Snapshot};
-use crate::{Error, ErrorKind, NodeId, Result};
+use crate::{Error, NodeId, Result};
 
 /// Nodes in one call: profiles of the longest kind stay within what a node's `eth_call` allows.
 const PAGE: u64 = 200;
@@ -41,21 +41,12 @@ impl<E: Evm> EvmStaking<E> {
     ) -> Result<Snapshot> {
         for _ in 0..ATTEMPTS {
             let (head, at) = self.evm.head().await?;
-            let snapshot = self.read_at(head, &at, known, changed).await;
-            let lost = snapshot
-                .as_ref()
-                .is_err_and(|error| error.kind() == ErrorKind::Unavailable);
-            if lost || self.evm.holds(&at).await? {
-                return snapshot;
+            let read = self.read_at(head, &at, known, changed).await;
+            if let Some(snapshot) = kept(&self.evm, &at, read).await? {
+                return Ok(snapshot);
             }
-            tracing::info!(
-                block = head.number,
-                "the chain was reorganised while its nodes were read"
-            );
         }
-        Err(Error::unavailable(format!(
-            "the chain was reorganised {ATTEMPTS} times while its nodes were read; try again"
-        )))
+        Err(reorganised())
     }
 
     async fn read_at(
