@@ -14,6 +14,7 @@ mod evm;
 mod evm_staking;
 #[cfg(feature = "rpc")]
 mod legacy;
+mod mirror;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod revert;
 #[cfg(feature = "rpc")]
@@ -36,6 +37,7 @@ pub use deploy::DeployConfig;
 pub use dev::DevChain;
 #[cfg(feature = "rpc")]
 pub use legacy::{LegacyNetwork, LegacySettings, LegacyStaking};
+pub use mirror::{Mirror, MirrorView};
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
 #[cfg(feature = "rpc")]

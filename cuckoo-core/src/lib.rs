@@ -35,8 +35,8 @@ pub use chain::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use chain::DevChain;
 pub use chain::{
-    ChainEvent, Change, Escrow, Node, NodeKind, OperatorConsent, Profile, Registration, Slash,
-    Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
+    ChainEvent, Change, Escrow, Mirror, MirrorView, Node, NodeKind, OperatorConsent, Profile,
+    Registration, Slash, Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
 };
 #[cfg(feature = "rpc")]
 pub use chain::{LegacyNetwork, LegacySettings, LegacyStaking, RpcSettings, RpcStaking};

@@ -11,11 +11,13 @@
 mod market;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    B256, ChainEvent, Change, ErrorKind, NodeId, NodeKind, OperatorConsent, Profile, Registration,
-    Signed, SignedVoucher, Slash, U256, Voucher, Wei, cai, register_with_consent,
+    B256, ChainEvent, Change, ErrorKind, Mirror, NodeId, NodeKind, OperatorConsent, Profile,
+    Registration, Signed, SignedVoucher, Slash, Snapshot, SystemClock, U256, Voucher, Wei, cai,
+    register_with_consent,
 };
 use futures::StreamExt as _;
 
@@ -55,8 +57,10 @@ behaviours!(
     only_the_coordinators_operator_signs_vouchers,
     an_account_without_money_is_told_so,
     changes_come_in_order,
-    a_hundred_and_twenty_nodes_are_read_whole,
+    more_nodes_than_a_page_are_read_whole,
     concurrent_writes_of_one_key_all_succeed,
+    what_changed_is_read_without_the_rest,
+    a_mirror_follows_changes_and_epochs,
 );
 
 async fn a_fresh_market_is_empty(market: Market) {
@@ -656,7 +660,7 @@ async fn changes_come_in_order(market: Market) {
     assert!(seen.is_sorted_by_key(|change| change.block));
 }
 
-async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
+async fn more_nodes_than_a_page_are_read_whole(market: Market) {
     let chain = &market.contracts;
     let owner = market.funded(1, cai(100)).await;
     // The longest profile a node may have.
@@ -665,7 +669,7 @@ async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
         description: "d".repeat(1024),
         endpoint: "e".repeat(256),
     };
-    for number in 1..=120_u16 {
+    for number in 1..=230_u16 {
         let (id, _) = register_with_consent(
             &**chain,
             &owner,
@@ -679,7 +683,7 @@ async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
         assert_eq!(id, NodeId(number.into()));
     }
     let snapshot = chain.snapshot().await.unwrap();
-    assert_eq!(snapshot.nodes.len(), 120);
+    assert_eq!(snapshot.nodes.len(), 230);
     for (node, number) in snapshot.nodes.iter().zip(1..) {
         assert_eq!(
             (node.id, node.commission_bps),
@@ -703,4 +707,85 @@ async fn concurrent_writes_of_one_key_all_succeed(market: Market) {
     assert_eq!(hashes.len(), 10);
     assert!(receipts.iter().all(|receipt| receipt.gas_used > 21_000));
     assert_eq!(chain.free_stake(staker.address()).await.unwrap(), cai(55));
+}
+
+async fn what_changed_is_read_without_the_rest(market: Market) {
+    let chain = &market.contracts;
+    market.next_epoch().await;
+    let (first, owner) = market.miner(1).await;
+    let (second, _) = market.miner(2).await;
+    let known = chain.snapshot().await.unwrap();
+    assert_eq!(
+        chain.refresh(&known, &[].into()).await.unwrap().nodes,
+        known.nodes
+    );
+
+    chain
+        .set_profile(&owner, first, profile("changed"))
+        .await
+        .unwrap();
+    let (third, _) = market.miner(3).await;
+    // What nobody says has changed stays as it was known; new nodes are there.
+    let mut expected = known.nodes.clone();
+    expected.push(market.node(third).await);
+    let refreshed = chain.refresh(&known, &[second].into()).await.unwrap();
+    assert_eq!(refreshed.nodes, expected);
+    let unknown = NodeId(99);
+    let refreshed = chain
+        .refresh(&known, &[first, unknown].into())
+        .await
+        .unwrap();
+    assert_eq!(refreshed, chain.snapshot().await.unwrap());
+
+    // In a new epoch all weights may have changed.
+    market.next_epoch().await;
+    let refreshed = chain.refresh(&refreshed, &[].into()).await.unwrap();
+    assert_eq!(refreshed, chain.snapshot().await.unwrap());
+    assert!(
+        refreshed
+            .nodes
+            .iter()
+            .all(|node| node.weight == cai(20_000))
+    );
+}
+
+async fn a_mirror_follows_changes_and_epochs(market: Market) {
+    let chain = &market.contracts;
+    let (first, _) = market.miner(1).await;
+    let interval = Duration::from_millis(50);
+    let mut mirror = Mirror::start(chain.clone(), Arc::new(SystemClock), interval)
+        .await
+        .unwrap();
+    assert_eq!(mirror.latest().snapshot.nodes.len(), 1);
+
+    let (second, owner) = market.miner(2).await;
+    let mut shows = async |what: &dyn Fn(&Snapshot) -> bool| {
+        let shown = async {
+            while !what(&mirror.latest().snapshot) {
+                mirror.changed().await.unwrap();
+            }
+            mirror.latest()
+        };
+        let shown = tokio::time::timeout(Duration::from_secs(20), shown).await;
+        let view = shown.expect("the mirror does not follow");
+        assert_eq!(view.stale_since, None);
+        assert_eq!(view.snapshot.nodes, chain.snapshot().await.unwrap().nodes);
+    };
+    shows(&|snapshot| snapshot.node(second).is_some_and(|node| node.active)).await;
+    // No event tells of this.
+    market.next_epoch().await;
+    shows(&|snapshot| {
+        [first, second]
+            .iter()
+            .all(|id| snapshot.node(*id).unwrap().weight == cai(20_000))
+    })
+    .await;
+    chain.unvote(&owner, second, cai(1)).await.unwrap();
+    shows(&|snapshot| !snapshot.node(second).unwrap().active).await;
+    chain.exit(&owner, second).await.unwrap();
+    chain
+        .set_profile(&key(1), first, profile("changed"))
+        .await
+        .unwrap();
+    shows(&|snapshot| snapshot.node(first).unwrap().profile == profile("changed")).await;
 }

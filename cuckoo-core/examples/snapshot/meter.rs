@@ -4,6 +4,7 @@ use std::ops::Sub;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cuckoo_core::{Error, Result};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -45,10 +46,13 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// A wire to the server at `url`, cut when this value is dropped.
-    pub(crate) async fn start(url: &str) -> std::io::Result<Self> {
+    pub(crate) async fn start(url: &str) -> Result<Self> {
         let there = url.trim_start_matches("http://").to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let unavailable = |source| Error::unavailable("no port to measure at").with_source(source);
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .map_err(unavailable)?;
+        let url = format!("http://{}", listener.local_addr().map_err(unavailable)?);
         let counters = Arc::new(Counters::default());
         let mut relay = JoinSet::new();
         relay.spawn(accept(listener, there, Arc::clone(&counters)));

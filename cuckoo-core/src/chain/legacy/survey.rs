@@ -133,7 +133,7 @@ impl<'a> Survey<'a> {
             // A list's offset and length come before its items.
             let words = (answer.len() / 32).saturating_sub(2);
             bounded(
-                &format!("answers of `{}` for {account}", C::SIGNATURE),
+                format_args!("answers of `{}` for {account}", C::SIGNATURE),
                 words,
                 most,
             )?;
