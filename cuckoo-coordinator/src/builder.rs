@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cuckoo_core::{Clock, Entropy, Error, Key, OsEntropy, Result, StakingContract, SystemClock};
+use cuckoo_core::{
+    Clock, Entropy, Error, Key, Mirror, OsEntropy, Result, StakingContract, SystemClock,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -88,10 +90,12 @@ impl CoordinatorBuilder {
         };
         let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let settings = Arc::new(self.settings);
-        let (snapshot, node) =
-            weights::first_look(chain.as_ref(), &operator, clock.as_ref()).await?;
+        let interval = Duration::from_millis(settings.weights_refresh_millis);
+        let mirror = Mirror::start(Arc::clone(&chain), Arc::clone(&clock), interval).await?;
+        let snapshot = mirror.latest().snapshot;
+        let node = weights::own_node(&snapshot, operator.address())?.id;
         let market = Market::new(
-            node.id,
+            node,
             operator.address(),
             chain.deployment(),
             Arc::clone(&settings),
@@ -99,7 +103,7 @@ impl CoordinatorBuilder {
             snapshot,
         );
         let inner = Arc::new(Inner {
-            node: node.id,
+            node,
             deployment: chain.deployment(),
             operator,
             settings,
@@ -113,8 +117,8 @@ impl CoordinatorBuilder {
             runtime,
         });
         restore(&inner).await?;
-        spawn_background(&inner, chain);
-        tracing::info!(coordinator = %node.id, "coordinator started");
+        spawn_background(&inner, mirror);
+        tracing::info!(coordinator = %node, "coordinator started");
         Ok(Coordinator::new(inner))
     }
 }
@@ -141,14 +145,12 @@ async fn restore(inner: &Arc<Inner>) -> Result<()> {
     Ok(())
 }
 
-fn spawn_background(inner: &Arc<Inner>, chain: Arc<dyn StakingContract>) {
-    let interval = Duration::from_millis(inner.settings.weights_refresh_millis);
-    let clock = || Arc::clone(&inner.clock);
+fn spawn_background(inner: &Arc<Inner>, mirror: Mirror) {
     let stop = || inner.stop.clone();
-    let watch = weights::watch(Arc::downgrade(inner), chain, clock(), interval, stop());
-    inner.tracker.spawn(watch);
-    let wake = Arc::clone(&inner.timer_wake);
+    let follow = weights::follow(Arc::downgrade(inner), mirror, stop());
+    inner.tracker.spawn(follow);
+    let (clock, wake) = (Arc::clone(&inner.clock), Arc::clone(&inner.timer_wake));
     inner
         .tracker
-        .spawn(keep_time(Arc::downgrade(inner), clock(), wake, stop()));
+        .spawn(keep_time(Arc::downgrade(inner), clock, wake, stop()));
 }

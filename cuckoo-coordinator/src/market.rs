@@ -98,7 +98,7 @@ impl Market {
         deployment: Deployment,
         settings: Arc<Settings>,
         entropy: Arc<dyn Entropy>,
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
     ) -> Self {
         let dispatch = Dispatch::new(&settings, entropy.as_ref());
         Self {
@@ -113,7 +113,7 @@ impl Market {
             tasks: HashMap::new(),
             timers: Timers::new(),
             writes: Vec::new(),
-            snapshot: Arc::new(snapshot),
+            snapshot,
             stale_since: None,
             evidence: Vec::new(),
             lifecycle: Lifecycle::Open,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Address, B256, Capability, Deployment, Error, LeaseId, ModelId, Node, NodeId, NodeKind, Result,
-    Retry, Session, SessionToken, Signed, SignedVoucher, Snapshot, TaskId, Timestamp, Wei,
+    Address, B256, Capability, Deployment, Error, LeaseId, MirrorView, ModelId, Node, NodeId,
+    NodeKind, Result, Retry, Session, SessionToken, Signed, SignedVoucher, TaskId, Timestamp, Wei,
     format_cai,
 };
 use tokio::sync::Notify;
@@ -362,10 +362,13 @@ impl Market {
     }
 
     /// Takes over what the chain says now: weights, who is active, who signs.
-    pub(crate) fn set_weights(&mut self, snapshot: Snapshot, now: Timestamp) {
-        self.snapshot = Arc::new(snapshot);
-        self.stale_since = None;
-        let snapshot = Arc::clone(&self.snapshot);
+    pub(crate) fn set_weights(&mut self, view: MirrorView, now: Timestamp) {
+        let MirrorView {
+            snapshot,
+            stale_since,
+        } = view;
+        self.snapshot = Arc::clone(&snapshot);
+        self.stale_since = stale_since;
         for node in &snapshot.nodes {
             let Some(miner) = self.registry.miners.get_mut(&node.id) else {
                 continue;

@@ -17,11 +17,15 @@ mod events;
 mod evm;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod evm_staking;
+#[cfg(feature = "rpc")]
+mod legacy;
+mod mirror;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod revert;
 #[cfg(feature = "rpc")]
 mod rpc;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use alloy::primitives::{Address, B256, U256};
@@ -39,6 +43,9 @@ pub use court::{CourtTerms, Dispute, DisputeOutcome, DisputePhase, Juror, vote_c
 pub use deploy::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
+#[cfg(feature = "rpc")]
+pub use legacy::{LegacyNetwork, LegacySettings, LegacyStaking};
+pub use mirror::{Mirror, MirrorView};
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
 #[cfg(feature = "rpc")]
@@ -280,12 +287,15 @@ pub struct Done {
 
 /// The contracts of one market: reads at the latest block, a stream of changes, and every write.
 ///
-/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC); both pass one behaviour suite. Every write is
+/// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC), which pass one behaviour suite, and by
+/// `LegacyStaking`, which can only be read: what it does not implement is refused as
+/// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected). Every write is
 /// an [`Action`] that is [quoted](Self::quote) or [submitted](Self::submit); the methods named like the contracts' functions
 /// are short for the common ones. Writes return once the transaction succeeded; a revert is an
 /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names the contract's custom error. An unreachable node is
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
 #[async_trait]
+#[allow(unused_variables, reason = "a refusal does not look at what is asked")]
 pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// The chain and all contracts of the market.
     fn contracts(&self) -> Contracts;
@@ -297,6 +307,12 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
 
     /// All nodes and weights at the latest block.
     async fn snapshot(&self) -> Result<Snapshot>;
+    /// What [`snapshot`](Self::snapshot) gives, for a caller that has an earlier one and knows which nodes changed since:
+    /// only those, new ones and, in a new epoch, the rest need be read. A node whose change is not in `changed` may be
+    /// given as it was.
+    async fn refresh(&self, known: &Snapshot, changed: &BTreeSet<NodeId>) -> Result<Snapshot> {
+        self.snapshot().await
+    }
     /// Changes from now on, in order. A gap is reported as an error item; take a new snapshot then.
     async fn changes(&self) -> Result<BoxStream<'static, Result<Change>>>;
     /// Time of the latest block, in seconds since the Unix epoch.
@@ -305,35 +321,61 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// CAI an account holds outside the contracts, in wei.
     async fn balance(&self, account: Address) -> Result<Wei>;
     /// Stake an account has not voted with, in wei.
-    async fn free_stake(&self, account: Address) -> Result<Wei>;
+    async fn free_stake(&self, account: Address) -> Result<Wei> {
+        read_only("free_stake")
+    }
     /// A staker's vote for a node.
-    async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote>;
+    async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote> {
+        read_only("vote_of")
+    }
     /// What a vote for a node has earned and was not claimed, in wei.
-    async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei>;
+    async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei> {
+        read_only("claimable")
+    }
     /// CAI for rewards that no node has earned yet.
-    async fn rewards(&self) -> Result<RewardBudget>;
+    async fn rewards(&self) -> Result<RewardBudget> {
+        read_only("rewards")
+    }
     /// The nonce an operator's next consent must carry.
-    async fn consent_nonce(&self, operator: Address) -> Result<U256>;
+    async fn consent_nonce(&self, operator: Address) -> Result<U256> {
+        read_only("consent_nonce")
+    }
     /// The least own vote of an owner for an active node of this kind, in wei.
     async fn minimum_vote(&self, kind: NodeKind) -> Result<Wei>;
     /// A coordinator's escrow.
-    async fn escrow(&self, coordinator: NodeId) -> Result<Escrow>;
+    async fn escrow(&self, coordinator: NodeId) -> Result<Escrow> {
+        read_only("escrow")
+    }
     /// What a coordinator's vouchers have paid a miner so far, in wei.
-    async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei>;
+    async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei> {
+        read_only("redeemed")
+    }
     /// What a miner redeemed and has not collected.
-    async fn earnings(&self, miner: NodeId) -> Result<Earnings>;
+    async fn earnings(&self, miner: NodeId) -> Result<Earnings> {
+        read_only("earnings")
+    }
 
     /// What the dispute court asks of those who use it.
-    async fn court_terms(&self) -> Result<CourtTerms>;
+    async fn court_terms(&self) -> Result<CourtTerms> {
+        read_only("court_terms")
+    }
     /// A dispute.
-    async fn dispute(&self, dispute: U256) -> Result<Dispute>;
+    async fn dispute(&self, dispute: U256) -> Result<Dispute> {
+        read_only("dispute")
+    }
     /// The jury of a dispute; none before it is drawn.
-    async fn jurors(&self, dispute: U256) -> Result<Vec<Juror>>;
+    async fn jurors(&self, dispute: U256) -> Result<Vec<Juror>> {
+        read_only("jurors")
+    }
 
     /// What an action would cost if `from` sent it now; one that would be refused is refused here.
-    async fn quote(&self, from: Address, action: &Action) -> Result<Quote>;
+    async fn quote(&self, from: Address, action: &Action) -> Result<Quote> {
+        read_only("quote")
+    }
     /// Sends an action and waits until it is in a block.
-    async fn submit(&self, from: &Key, action: Action) -> Result<Done>;
+    async fn submit(&self, from: &Key, action: Action) -> Result<Done> {
+        read_only("submit")
+    }
 
     /// Sends CAI to an account.
     async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt> {
@@ -409,6 +451,13 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         let done = self.submit(sender, Action::Collect { miner }).await?;
         Ok((done.value, done.receipt))
     }
+}
+
+/// The answer of contracts that can only be read.
+fn read_only<T>(method: &str) -> Result<T> {
+    Err(Error::rejected(format!(
+        "these contracts can only be read, so there is no `{method}`; use a market of Cuckoo's own contracts for that"
+    )))
 }
 
 /// Registers a node whose operator key is at hand: signs the consent, then sends the registration.

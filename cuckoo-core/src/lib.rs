@@ -34,14 +34,14 @@ pub use capability::Capability;
 pub use chain::DevChain;
 pub use chain::{
     Action, ChainEvent, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done,
-    Earnings, Escrow, Juror, Node, NodeKind, OperatorConsent, Profile, Quote, Registration,
-    RewardBudget, Slash, Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
-    vote_commitment,
+    Earnings, Escrow, Juror, Mirror, MirrorView, Node, NodeKind, OperatorConsent, Profile, Quote,
+    Registration, RewardBudget, Slash, Snapshot, StakingContract, TxReceipt, Vote,
+    register_with_consent, vote_commitment,
 };
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 pub use chain::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "rpc")]
-pub use chain::{RpcSettings, RpcStaking};
+pub use chain::{LegacyNetwork, LegacySettings, LegacyStaking, RpcSettings, RpcStaking};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use enrolment::{Enrolment, EnrolmentPlan};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};

@@ -36,7 +36,7 @@ impl Anvil {
     /// # Errors
     /// `NotFound` when anvil is not installed, `Unavailable` when it does not start.
     pub async fn start() -> Result<Self> {
-        Self::spawn(&[]).await
+        Self::start_with(&[]).await
     }
 
     /// A chain that also makes a block every second, so that time and epochs pass by themselves.
@@ -44,10 +44,14 @@ impl Anvil {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_ticking() -> Result<Self> {
-        Self::spawn(&["--block-time", "1", "--mixed-mining"]).await
+        Self::start_with(&["--block-time", "1", "--mixed-mining"]).await
     }
 
-    async fn spawn(arguments: &[&str]) -> Result<Self> {
+    /// A chain that anvil was told more about, by arguments of its command line.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(arguments: &[&str]) -> Result<Self> {
         let mut process = Command::new(binary()?)
             // No accounts of its own: `fund` gives money to any.
             .args(["--host", "127.0.0.1", "--port", "0", "--accounts", "1"])
@@ -83,6 +87,11 @@ impl Anvil {
     /// Its JSON-RPC address.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Everything else that anvil can be asked.
+    pub fn provider(&self) -> &RootProvider<Ethereum> {
+        &self.provider
     }
 
     /// Adds `amount` wei to an account.

@@ -15,11 +15,13 @@ mod economy;
 mod market;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Action, B256, ChainEvent, Change, ErrorKind, Key, NodeId, NodeKind, OperatorConsent, Profile,
-    Registration, Signed, SignedVoucher, Slash, U256, Voucher, Wei, cai, register_with_consent,
+    Action, B256, ChainEvent, Change, ErrorKind, Key, Mirror, NodeId, NodeKind, OperatorConsent,
+    Profile, Registration, Signed, SignedVoucher, Slash, Snapshot, SystemClock, U256, Voucher, Wei,
+    cai, register_with_consent,
 };
 use futures::StreamExt as _;
 
@@ -72,8 +74,10 @@ behaviours!(
     equivocation_is_slashed_once,
     a_bond_pays_what_no_escrow_covers,
     the_court_convicts_by_majority,
-    a_hundred_and_twenty_nodes_are_read_whole,
+    more_nodes_than_a_page_are_read_whole,
     concurrent_writes_of_one_key_all_succeed,
+    what_changed_is_read_without_the_rest,
+    a_mirror_follows_changes_and_epochs,
 );
 
 async fn a_fresh_market_is_empty(market: Market) {
@@ -396,6 +400,14 @@ async fn profiles_change_and_nodes_leave(market: Market) {
     chain.unvote(&owner, id, cai(20_000)).await.unwrap();
 }
 
+/// Gives a node another profile.
+fn rename(node: NodeId) -> Action {
+    Action::SetProfile {
+        node,
+        profile: profile("changed"),
+    }
+}
+
 /// Lets an account slash.
 fn allow(account: &Key) -> Action {
     Action::SetVerifier {
@@ -690,7 +702,7 @@ async fn changes_come_in_order(market: Market) {
     assert!(seen.is_sorted_by_key(|change| change.block));
 }
 
-async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
+async fn more_nodes_than_a_page_are_read_whole(market: Market) {
     let chain = &market.contracts;
     let owner = market.funded(1, cai(100)).await;
     // The longest profile a node may have.
@@ -699,7 +711,7 @@ async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
         description: "d".repeat(1024),
         endpoint: "e".repeat(256),
     };
-    for number in 1..=120_u16 {
+    for number in 1..=230_u16 {
         let (id, _) = register_with_consent(
             &**chain,
             &owner,
@@ -713,7 +725,7 @@ async fn a_hundred_and_twenty_nodes_are_read_whole(market: Market) {
         assert_eq!(id, NodeId(number.into()));
     }
     let snapshot = chain.snapshot().await.unwrap();
-    assert_eq!(snapshot.nodes.len(), 120);
+    assert_eq!(snapshot.nodes.len(), 230);
     for (node, number) in snapshot.nodes.iter().zip(1..) {
         assert_eq!(
             (node.id, node.commission_bps),
@@ -737,4 +749,82 @@ async fn concurrent_writes_of_one_key_all_succeed(market: Market) {
     assert_eq!(hashes.len(), 10);
     assert!(receipts.iter().all(|receipt| receipt.gas_used > 21_000));
     assert_eq!(chain.free_stake(staker.address()).await.unwrap(), cai(55));
+}
+
+async fn what_changed_is_read_without_the_rest(market: Market) {
+    let chain = &market.contracts;
+    market.next_epoch().await;
+    let (first, owner) = market.miner(1).await;
+    let (second, _) = market.miner(2).await;
+    let known = chain.snapshot().await.unwrap();
+    assert_eq!(
+        chain.refresh(&known, &[].into()).await.unwrap().nodes,
+        known.nodes
+    );
+
+    chain.submit(&owner, rename(first)).await.unwrap();
+    let (third, _) = market.miner(3).await;
+    // What nobody says has changed stays as it was known; new nodes are there.
+    let mut expected = known.nodes.clone();
+    expected.push(market.node(third).await);
+    let refreshed = chain.refresh(&known, &[second].into()).await.unwrap();
+    assert_eq!(refreshed.nodes, expected);
+    let unknown = NodeId(99);
+    let refreshed = chain
+        .refresh(&known, &[first, unknown].into())
+        .await
+        .unwrap();
+    assert_eq!(refreshed, chain.snapshot().await.unwrap());
+
+    // In a new epoch all weights may have changed.
+    market.next_epoch().await;
+    let refreshed = chain.refresh(&refreshed, &[].into()).await.unwrap();
+    assert_eq!(refreshed, chain.snapshot().await.unwrap());
+    assert!(
+        refreshed
+            .nodes
+            .iter()
+            .all(|node| node.weight == cai(20_000))
+    );
+}
+
+async fn a_mirror_follows_changes_and_epochs(market: Market) {
+    let chain = &market.contracts;
+    let (first, _) = market.miner(1).await;
+    let interval = Duration::from_millis(50);
+    let mut mirror = Mirror::start(chain.clone(), Arc::new(SystemClock), interval)
+        .await
+        .unwrap();
+    assert_eq!(mirror.latest().snapshot.nodes.len(), 1);
+
+    let (second, owner) = market.miner(2).await;
+    let mut shows = async |what: &dyn Fn(&Snapshot) -> bool| {
+        let shown = async {
+            while !what(&mirror.latest().snapshot) {
+                mirror.changed().await.unwrap();
+            }
+            mirror.latest()
+        };
+        let shown = tokio::time::timeout(Duration::from_secs(20), shown).await;
+        let view = shown.expect("the mirror does not follow");
+        assert_eq!(view.stale_since, None);
+        assert_eq!(view.snapshot.nodes, chain.snapshot().await.unwrap().nodes);
+    };
+    shows(&|snapshot| snapshot.node(second).is_some_and(|node| node.active)).await;
+    // No event tells of this.
+    market.next_epoch().await;
+    shows(&|snapshot| {
+        [first, second]
+            .iter()
+            .all(|id| snapshot.node(*id).unwrap().weight == cai(20_000))
+    })
+    .await;
+    chain.unvote(&owner, second, cai(1)).await.unwrap();
+    shows(&|snapshot| !snapshot.node(second).unwrap().active).await;
+    chain
+        .submit(&owner, Action::Exit { node: second })
+        .await
+        .unwrap();
+    chain.submit(&key(1), rename(first)).await.unwrap();
+    shows(&|snapshot| snapshot.node(first).unwrap().profile == profile("changed")).await;
 }

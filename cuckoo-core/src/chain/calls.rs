@@ -17,14 +17,14 @@ use crate::{Error, NodeId, Receipt, Result, SignedReceipt, SignedVoucher, Vouche
 
 /// A transaction's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Call {
+pub(crate) struct Transaction {
     pub(crate) to: Address,
     /// In wei.
     pub(crate) value: Wei,
     pub(crate) data: Bytes,
 }
 
-impl Call {
+impl Transaction {
     fn new<C: SolCall>(to: Address, call: C) -> Self {
         Self {
             to,
@@ -42,40 +42,42 @@ impl Call {
 ///
 /// # Errors
 /// `Invalid` when the market has no such contract.
-pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> Result<Call> {
+pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> Result<Transaction> {
     let staking = contracts.market.staking;
     let payments = contracts.market.payments;
     let value = action.amount();
     let call = match action {
-        Action::Transfer { to, .. } => Call {
+        Action::Transfer { to, .. } => Transaction {
             to: *to,
             value: Wei::ZERO,
             data: Bytes::new(),
         },
-        Action::Stake { .. } => Call::new(staking, Staking::stakeCall {}),
-        Action::Vote { node, amount } => Call::new(
+        Action::Stake { .. } => Transaction::new(staking, Staking::stakeCall {}),
+        Action::Vote { node, amount } => Transaction::new(
             staking,
             Staking::voteCall {
                 node: node.0,
                 amount: *amount,
             },
         ),
-        Action::Unvote { node, shares } => Call::new(
+        Action::Unvote { node, shares } => Transaction::new(
             staking,
             Staking::unvoteCall {
                 node: node.0,
                 shares: *shares,
             },
         ),
-        Action::Release { ticket } => Call::new(staking, Staking::releaseCall { ticket: *ticket }),
-        Action::Withdraw { amount } => Call::new(
+        Action::Release { ticket } => {
+            Transaction::new(staking, Staking::releaseCall { ticket: *ticket })
+        }
+        Action::Withdraw { amount } => Transaction::new(
             staking,
             Staking::withdrawCall {
                 amount: *amount,
                 to: sender,
             },
         ),
-        Action::Claim { nodes } => Call::new(
+        Action::Claim { nodes } => Transaction::new(
             staking,
             Staking::claimManyCall {
                 nodes_: numbers(nodes),
@@ -83,7 +85,7 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
             },
         ),
         Action::Register(registration) => register(staking, registration),
-        Action::SetProfile { node, profile } => Call::new(
+        Action::SetProfile { node, profile } => Transaction::new(
             staking,
             Staking::setProfileCall {
                 node: node.0,
@@ -95,7 +97,7 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
             operator,
             deadline,
             consent,
-        } => Call::new(
+        } => Transaction::new(
             staking,
             Staking::rotateOperatorCall {
                 node: node.0,
@@ -104,16 +106,18 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
                 consent: consent.as_bytes().to_vec().into(),
             },
         ),
-        Action::Exit { node } => Call::new(staking, Staking::exitCall { node: node.0 }),
-        Action::FundRewards { .. } => Call::new(staking, Staking::fundCall {}),
-        Action::Reward { node, .. } => Call::new(staking, Staking::rewardCall { node: node.0 }),
-        Action::SyncRewards { nodes } => Call::new(
+        Action::Exit { node } => Transaction::new(staking, Staking::exitCall { node: node.0 }),
+        Action::FundRewards { .. } => Transaction::new(staking, Staking::fundCall {}),
+        Action::Reward { node, .. } => {
+            Transaction::new(staking, Staking::rewardCall { node: node.0 })
+        }
+        Action::SyncRewards { nodes } => Transaction::new(
             staking,
             Staking::syncCall {
                 nodes_: numbers(nodes),
             },
         ),
-        Action::SetRewardRate { per_epoch } => Call::new(
+        Action::SetRewardRate { per_epoch } => Transaction::new(
             staking,
             Staking::setRewardRateCall {
                 perEpoch: *per_epoch,
@@ -123,9 +127,9 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
             role(staking, Role::Verifier, *account, *allowed)
         }
         Action::SetPauser { account, allowed } => role(staking, Role::Pauser, *account, *allowed),
-        Action::Pause => Call::new(staking, Staking::pauseCall {}),
-        Action::Unpause => Call::new(staking, Staking::unpauseCall {}),
-        Action::Slash(slash) => Call::new(
+        Action::Pause => Transaction::new(staking, Staking::pauseCall {}),
+        Action::Unpause => Transaction::new(staking, Staking::unpauseCall {}),
+        Action::Slash(slash) => Transaction::new(
             staking,
             Staking::slashCall {
                 node: slash.node.0,
@@ -135,7 +139,7 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
                 wronged: slash.wronged,
             },
         ),
-        Action::DepositEscrow { coordinator, .. } => Call::new(
+        Action::DepositEscrow { coordinator, .. } => Transaction::new(
             payments,
             Payments::depositCall {
                 coordinator: coordinator.0,
@@ -144,29 +148,31 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
         Action::RequestEscrow {
             coordinator,
             amount,
-        } => Call::new(
+        } => Transaction::new(
             payments,
             Payments::requestWithdrawalCall {
                 coordinator: coordinator.0,
                 amount: *amount,
             },
         ),
-        Action::WithdrawEscrow { coordinator } => Call::new(
+        Action::WithdrawEscrow { coordinator } => Transaction::new(
             payments,
             Payments::withdrawEscrowCall {
                 coordinator: coordinator.0,
                 to: sender,
             },
         ),
-        Action::Redeem(voucher) => Call::new(
+        Action::Redeem(voucher) => Transaction::new(
             payments,
             Payments::redeemCall {
                 voucher: Payments::Voucher::from(&voucher.value),
                 signature: voucher_signature(voucher),
             },
         ),
-        Action::Collect { miner } => Call::new(payments, Payments::collectCall { miner: miner.0 }),
-        Action::ReportEquivocation { first, second } => Call::new(
+        Action::Collect { miner } => {
+            Transaction::new(payments, Payments::collectCall { miner: miner.0 })
+        }
+        Action::ReportEquivocation { first, second } => Transaction::new(
             contracts.equivocation()?,
             EquivocationVerifier::reportCall {
                 first: EquivocationVerifier::Receipt::from(&first.value),
@@ -175,36 +181,40 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
                 secondSignature: receipt_signature(second),
             },
         ),
-        Action::DemandUnpaid(voucher) => Call::new(
+        Action::DemandUnpaid(voucher) => Transaction::new(
             contracts.unpaid_voucher()?,
             UnpaidVoucherVerifier::demandCall {
                 voucher: UnpaidVoucherVerifier::Voucher::from(&voucher.value),
                 signature: voucher_signature(voucher),
             },
         ),
-        Action::CollectUnpaid(voucher) => Call::new(
+        Action::CollectUnpaid(voucher) => Transaction::new(
             contracts.unpaid_voucher()?,
             UnpaidVoucherVerifier::collectCall {
                 voucher: UnpaidVoucherVerifier::Voucher::from(&voucher.value),
                 signature: voucher_signature(voucher),
             },
         ),
-        Action::Drip { to } => Call::new(contracts.faucet()?, Faucet::dripCall { to: *to }),
+        Action::Drip { to } => Transaction::new(contracts.faucet()?, Faucet::dripCall { to: *to }),
         action => court(contracts.court()?, sender, action)?,
     };
     Ok(call.with_value(value))
 }
 
-fn court(court: Address, sender: Address, action: &Action) -> Result<Call> {
+fn court(court: Address, sender: Address, action: &Action) -> Result<Transaction> {
     Ok(match action {
-        Action::Enlist { node } => Call::new(court, DisputeCourt::enlistCall { node: node.0 }),
-        Action::Delist { node } => Call::new(court, DisputeCourt::delistCall { node: node.0 }),
+        Action::Enlist { node } => {
+            Transaction::new(court, DisputeCourt::enlistCall { node: node.0 })
+        }
+        Action::Delist { node } => {
+            Transaction::new(court, DisputeCourt::delistCall { node: node.0 })
+        }
         Action::RefreshJuror { node } => {
-            Call::new(court, DisputeCourt::refreshCall { node: node.0 })
+            Transaction::new(court, DisputeCourt::refreshCall { node: node.0 })
         }
         Action::OpenDispute {
             receipt, evidence, ..
-        } => Call::new(
+        } => Transaction::new(
             court,
             DisputeCourt::openCall {
                 receipt: DisputeCourt::Receipt::from(&receipt.value),
@@ -213,16 +223,16 @@ fn court(court: Address, sender: Address, action: &Action) -> Result<Call> {
             },
         ),
         Action::AnswerDispute { dispute, .. } => {
-            Call::new(court, DisputeCourt::answerCall { dispute: *dispute })
+            Transaction::new(court, DisputeCourt::answerCall { dispute: *dispute })
         }
         Action::DrawJury { dispute } => {
-            Call::new(court, DisputeCourt::drawCall { dispute: *dispute })
+            Transaction::new(court, DisputeCourt::drawCall { dispute: *dispute })
         }
         Action::CommitVote {
             dispute,
             juror,
             commitment,
-        } => Call::new(
+        } => Transaction::new(
             court,
             DisputeCourt::commitCall {
                 dispute: *dispute,
@@ -235,7 +245,7 @@ fn court(court: Address, sender: Address, action: &Action) -> Result<Call> {
             juror,
             vote,
             salt,
-        } => Call::new(
+        } => Transaction::new(
             court,
             DisputeCourt::revealCall {
                 dispute: *dispute,
@@ -245,9 +255,11 @@ fn court(court: Address, sender: Address, action: &Action) -> Result<Call> {
             },
         ),
         Action::FinishDispute { dispute } => {
-            Call::new(court, DisputeCourt::finishCall { dispute: *dispute })
+            Transaction::new(court, DisputeCourt::finishCall { dispute: *dispute })
         }
-        Action::WithdrawFromCourt => Call::new(court, DisputeCourt::withdrawCall { to: sender }),
+        Action::WithdrawFromCourt => {
+            Transaction::new(court, DisputeCourt::withdrawCall { to: sender })
+        }
         other => {
             return Err(Error::internal(format!(
                 "no contract call is known that would {other}"
@@ -313,14 +325,14 @@ fn event<V: SolEvent>(mined: &Mined, contract: Address) -> Result<V> {
     })
 }
 
-fn register(staking: Address, registration: &Registration) -> Call {
+fn register(staking: Address, registration: &Registration) -> Transaction {
     let operator = registration.operator;
     let profile = solidity_profile(&registration.profile);
     let commission = registration.commission_bps;
     let deadline = U256::from(registration.deadline);
     let consent = registration.consent.as_bytes().to_vec().into();
     match registration.kind {
-        NodeKind::Miner => Call::new(
+        NodeKind::Miner => Transaction::new(
             staking,
             Staking::registerMinerCall {
                 operator,
@@ -330,7 +342,7 @@ fn register(staking: Address, registration: &Registration) -> Call {
                 consent,
             },
         ),
-        NodeKind::Coordinator => Call::new(
+        NodeKind::Coordinator => Transaction::new(
             staking,
             Staking::registerCoordinatorCall {
                 operator,
@@ -363,12 +375,12 @@ impl Role {
 }
 
 /// Grants or revokes a role.
-pub(crate) fn role(staking: Address, role: Role, account: Address, allowed: bool) -> Call {
+pub(crate) fn role(staking: Address, role: Role, account: Address, allowed: bool) -> Transaction {
     let role = role.id();
     if allowed {
-        Call::new(staking, Staking::grantRoleCall { role, account })
+        Transaction::new(staking, Staking::grantRoleCall { role, account })
     } else {
-        Call::new(staking, Staking::revokeRoleCall { role, account })
+        Transaction::new(staking, Staking::revokeRoleCall { role, account })
     }
 }
 

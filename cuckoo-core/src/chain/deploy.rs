@@ -12,7 +12,7 @@ use super::abi::payments::Payments;
 use super::abi::staking::Staking;
 use super::abi::timelock::TimelockController;
 use super::abi::unpaid_voucher::UnpaidVoucherVerifier;
-use super::calls::{self, Call, Role};
+use super::calls::{self, Role, Transaction};
 use super::evm::{Evm, Failure};
 use super::{Action, Contracts};
 use crate::amount::{Wei, cai, cai_text};
@@ -412,7 +412,7 @@ impl<E: Evm> Deploying<'_, E> {
             .await
     }
 
-    async fn send(&self, call: Call) -> Result<()> {
+    async fn send(&self, call: Transaction) -> Result<()> {
         self.evm
             .send(self.deployer, TxKind::Call(call.to), call.value, call.data)
             .await

@@ -16,7 +16,7 @@ use revm::state::EvmState;
 use revm::{Context, DatabaseCommit as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::evm::{Evm, Failure, Head, Mined, MinedLog};
+use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Error, Key, Result, format_cai};
@@ -326,6 +326,23 @@ impl Evm for DevChain {
         let (result, _) = execute(&state.db, self.config(), head, GAS_PRICE, tx)?;
         let (_, _, gas) = succeeded(result)?;
         Ok(Quote { gas, fee: fee(gas) })
+    }
+
+    async fn call_many(
+        &self,
+        at: &View,
+        calls: &[Call],
+        _together: usize,
+    ) -> Result<Vec<Result<Bytes, Failure>>> {
+        let mut answers = Vec::with_capacity(calls.len());
+        for call in calls {
+            answers.push(self.call(Some(at), call.to, call.data.clone()).await);
+        }
+        Ok(answers)
+    }
+
+    async fn holds(&self, _at: &View) -> Result<bool> {
+        Ok(true)
     }
 
     async fn send(

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use super::{Quote, TxReceipt};
-use crate::{Error, Key, Result};
+use crate::{Error, ErrorKind, Key, Result};
 
 /// A block, as far as the market looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,13 @@ pub(crate) struct Mined {
 pub(crate) struct MinedLog {
     pub(crate) block: u64,
     pub(crate) log: Log,
+}
+
+/// A read of a contract: what to execute without a transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) to: Address,
+    pub(crate) data: Bytes,
 }
 
 /// Why a call or transaction did not succeed.
@@ -78,6 +85,18 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
         data: Bytes,
     ) -> Result<Quote, Failure>;
 
+    /// Executes calls at one block and gives what each answered, in their order. At most `together` of them share a
+    /// request. An error is a chain that cannot be reached.
+    async fn call_many(
+        &self,
+        at: &Self::At,
+        calls: &[Call],
+        together: usize,
+    ) -> Result<Vec<Result<Bytes, Failure>>>;
+
+    /// Whether a block still belongs to the chain: false once a reorganisation replaced it.
+    async fn holds(&self, at: &Self::At) -> Result<bool>;
+
     /// Sends a transaction and waits until it is in a block.
     async fn send(
         &self,
@@ -87,6 +106,24 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
         data: Bytes,
     ) -> Result<Mined, Failure>;
 
-    /// Logs of these contracts in every block after the latest one, in order. A gap is an error item.
+    /// Logs of these contracts in every block after the latest one, in order. A gap is an error item, and so is a
+    /// reorganisation; the logs of the blocks that replaced others follow it.
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>>;
+}
+
+/// What was read at a block; none when a reorganisation replaced that block meanwhile, so that all must be read again.
+pub(crate) async fn kept<E: Evm, T>(evm: &E, at: &E::At, read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(lost) if lost.kind() == ErrorKind::Unavailable => Err(lost),
+        read if evm.holds(at).await? => read.map(Some),
+        _ => {
+            tracing::info!("the chain was reorganised while it was read");
+            Ok(None)
+        }
+    }
+}
+
+/// The block that was read was replaced again and again.
+pub(crate) fn reorganised() -> Error {
+    Error::unavailable("the chain was reorganised each time it was read; try again")
 }

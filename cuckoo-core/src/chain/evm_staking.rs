@@ -1,32 +1,32 @@
 //! The market's contracts on any chain that executes them: encoding, decoding, paging and errors, once.
 
+mod registry;
+
+use std::collections::BTreeSet;
+
 use alloy::primitives::{Address, TxKind, U256};
 use alloy::sol_types::SolCall;
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
 
+use self::registry::PageSize;
 use super::abi::court::DisputeCourt;
 use super::abi::payments::Payments;
 use super::abi::staking::Staking;
 use super::evm::{Evm, Failure};
 use super::{
     Action, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done, Earnings,
-    Escrow, Juror, Node, NodeKind, Profile, Quote, RewardBudget, Snapshot, StakingContract, Vote,
-    calls, events,
+    Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Vote, calls, events,
 };
 use crate::amount::Wei;
 use crate::{Error, Key, NodeId, Result, format_cai};
-
-/// Nodes read at once: profiles of the longest kind stay within what a node's `eth_call` allows.
-const PAGE: u64 = 50;
-/// Nodes in all; each holds a bond, so more than this is a broken or lying endpoint.
-const MAX_NODES: u64 = 100_000;
 
 /// The contracts of one market on the chain `E`.
 #[derive(Debug)]
 pub(crate) struct EvmStaking<E> {
     evm: E,
     contracts: Contracts,
+    page_size: PageSize,
 }
 
 impl<E: Evm> EvmStaking<E> {
@@ -40,7 +40,11 @@ impl<E: Evm> EvmStaking<E> {
                 deployment.chain_id
             )));
         }
-        let contracts = Self { evm, contracts };
+        let contracts = Self {
+            evm,
+            contracts,
+            page_size: PageSize::default(),
+        };
         contracts
             .read(None, deployment.staking, Staking::nodeCountCall {})
             .await?;
@@ -67,7 +71,11 @@ impl<E: Evm> EvmStaking<E> {
             .call(at, contract, call.abi_encode().into())
             .await
             .map_err(Failure::into_error)?;
-        C::abi_decode_returns(&answer).map_err(|source| {
+        Self::decoded::<C>(contract, &answer)
+    }
+
+    fn decoded<C: SolCall>(contract: Address, answer: &[u8]) -> Result<C::Return> {
+        C::abi_decode_returns(answer).map_err(|source| {
             Error::chain(format!(
                 "the contract at {contract} does not answer `{}` as Cuckoo's does; check the deployment's addresses",
                 C::SIGNATURE
@@ -89,31 +97,6 @@ impl<E: Evm> EvmStaking<E> {
     }
 }
 
-fn node(view: Staking::NodeView) -> Result<Node> {
-    Ok(Node {
-        id: NodeId(view.id),
-        kind: kind(view.kind)?,
-        owner: view.owner,
-        operator: view.operator,
-        commission_bps: view.commissionBps,
-        active: view.active,
-        weight: view.weight,
-        owner_vote: view.ownerVote,
-        profile: Profile {
-            name: view.profile.name,
-            description: view.profile.description,
-            endpoint: view.profile.endpoint,
-        },
-    })
-}
-
-fn kind(discriminant: u8) -> Result<NodeKind> {
-    [NodeKind::Miner, NodeKind::Coordinator]
-        .into_iter()
-        .find(|kind| kind.discriminant() == discriminant)
-        .ok_or_else(|| unknown("kind of node", discriminant))
-}
-
 #[async_trait]
 impl<E: Evm> StakingContract for EvmStaking<E> {
     fn contracts(&self) -> Contracts {
@@ -121,49 +104,12 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {
-        let (head, at) = self.evm.head().await?;
-        let staking = self.contracts.market.staking;
-        let count = self
-            .read(Some(&at), staking, Staking::nodeCountCall {})
-            .await?;
-        if count > MAX_NODES {
-            return Err(Error::chain(format!(
-                "the staking contract claims {count} nodes, more than the {MAX_NODES} this version reads; check the endpoint"
-            )));
-        }
-        let epoch = self.read(Some(&at), staking, Staking::epochCall {}).await?;
-        let mut nodes = Vec::new();
-        for first in (1..=count).step_by(PAGE as usize) {
-            let page = Staking::nodesCall {
-                first,
-                count: PAGE.min(count - first + 1),
-            };
-            for (view, id) in self
-                .read(Some(&at), staking, page)
-                .await?
-                .into_iter()
-                .zip(first..)
-            {
-                if view.id != id {
-                    return Err(Error::chain(format!(
-                        "the staking contract gave node {} where node {id} belongs; check the endpoint",
-                        view.id
-                    )));
-                }
-                nodes.push(node(view)?);
-            }
-        }
-        if nodes.len() as u64 != count {
-            return Err(Error::chain(format!(
-                "the staking contract gave {} of {count} nodes; check the endpoint",
-                nodes.len()
-            )));
-        }
-        Ok(Snapshot {
-            block: head.number,
-            epoch,
-            nodes,
-        })
+        self.read_nodes(&Snapshot::default(), &BTreeSet::new())
+            .await
+    }
+
+    async fn refresh(&self, known: &Snapshot, changed: &BTreeSet<NodeId>) -> Result<Snapshot> {
+        self.read_nodes(known, changed).await
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, Result<Change>>> {

@@ -1,9 +1,11 @@
 //! A chain behind JSON-RPC: any EVM node over HTTP.
 
+mod batch;
 mod logs;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use alloy::network::{Ethereum, TransactionBuilder as _};
 use alloy::primitives::{Address, B256, Bytes as EvmBytes, TxKind, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::client::RpcClient;
-use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
+use alloy::rpc::types::{Header, TransactionReceipt, TransactionRequest};
 use alloy::transports::http::Http;
 use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 use async_trait::async_trait;
@@ -23,8 +25,9 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
+use self::batch::BatchSize;
 use self::logs::LogReader;
-use super::evm::{Evm, Failure, Head, Mined, MinedLog};
+use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Error, Key, Result, Retry, http_client};
@@ -108,6 +111,10 @@ struct Shared {
     chain_id: u64,
     settings: RpcSettings,
     clock: Arc<dyn Clock>,
+    /// How many calls the node takes in one request.
+    batch_size: BatchSize,
+    /// The node knows no EIP-1898: blocks are named by number, and checked afterwards.
+    blocks_by_number: AtomicBool,
     /// Held from asking for a nonce until the transaction that uses it is handed over.
     senders: Mutex<HashMap<Address, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -144,7 +151,7 @@ impl RpcStaking {
         Ok(Arc::new(EvmStaking::attach(chain, contracts).await?))
     }
 
-    async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
         let provider = provider(settings)?;
         let chain_id = provider
             .get_chain_id()
@@ -156,6 +163,8 @@ impl RpcStaking {
                 chain_id,
                 settings: settings.clone(),
                 clock,
+                batch_size: BatchSize::default(),
+                blocks_by_number: AtomicBool::new(false),
                 senders: Mutex::default(),
             }),
         })
@@ -167,6 +176,32 @@ impl RpcStaking {
 
     fn failed(&self, error: TransportError) -> Failure {
         failed(&self.shared.settings.url, error)
+    }
+
+    /// The header of a block; none when the node has no such block.
+    async fn header(&self, block: BlockNumberOrTag) -> Result<Option<Header>, Failure> {
+        let block = self.provider().get_block_by_number(block).await;
+        Ok(block
+            .map_err(|error| self.failed(error))?
+            .map(|block| block.header))
+    }
+
+    /// The header of the latest block.
+    async fn latest(&self) -> Result<Header, Failure> {
+        self.header(BlockNumberOrTag::Latest)
+            .await?
+            .ok_or_else(|| self.failed(RpcError::NullResp))
+    }
+
+    /// What to call a block. By its hash (EIP-1898), so that a reorganisation is an error and never another state.
+    fn block_id(&self, at: Option<&Pin>) -> BlockId {
+        match at {
+            None => BlockId::latest(),
+            Some(pin) if self.shared.blocks_by_number.load(Ordering::Relaxed) => {
+                BlockId::number(pin.number)
+            }
+            Some(pin) => BlockId::hash_canonical(pin.hash),
+        }
     }
 
     /// The pause between two looks at the node.
@@ -281,6 +316,22 @@ impl RpcStaking {
     }
 }
 
+/// A block, by both its names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pin {
+    number: u64,
+    hash: B256,
+}
+
+impl Pin {
+    fn of(header: &Header) -> Self {
+        Self {
+            number: header.number,
+            hash: header.hash,
+        }
+    }
+}
+
 pub(crate) fn provider(settings: &RpcSettings) -> Result<RootProvider<Ethereum>> {
     let invalid = || {
         Error::invalid("the chain node's address is not a URL; write it like http://127.0.0.1:8545")
@@ -365,25 +416,19 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl Evm for RpcStaking {
-    /// The block's number.
-    type At = u64;
+    type At = Pin;
 
     fn chain_id(&self) -> u64 {
         self.shared.chain_id
     }
 
-    async fn head(&self) -> Result<(Head, u64)> {
-        let block = self
-            .provider()
-            .get_block_by_number(BlockNumberOrTag::Latest)
-            .await
-            .map_err(|error| self.failed(error).into_error())?
-            .ok_or_else(|| self.failed(RpcError::NullResp).into_error())?;
+    async fn head(&self) -> Result<(Head, Pin)> {
+        let header = self.latest().await.map_err(Failure::into_error)?;
         let head = Head {
-            number: block.header.number,
-            time: block.header.timestamp,
+            number: header.number,
+            time: header.timestamp,
         };
-        Ok((head, head.number))
+        Ok((head, Pin::of(&header)))
     }
 
     async fn balance(&self, account: Address) -> Result<U256> {
@@ -393,12 +438,9 @@ impl Evm for RpcStaking {
             .map_err(|error| self.failed(error).into_error())
     }
 
-    async fn call(&self, at: Option<&u64>, to: Address, data: Bytes) -> Result<Bytes, Failure> {
-        let block = at.map_or_else(BlockId::latest, |number| BlockId::number(*number));
-        let request = TransactionRequest::default()
-            .with_to(to)
-            .with_input(EvmBytes(data));
-        let answer = self.provider().call(request).block(block).await;
+    async fn call(&self, at: Option<&Pin>, to: Address, data: Bytes) -> Result<Bytes, Failure> {
+        let request = batch::request(to, data);
+        let answer = self.provider().call(request).block(self.block_id(at)).await;
         Ok(answer.map_err(|error| self.failed(error))?.0)
     }
 
@@ -428,6 +470,22 @@ impl Evm for RpcStaking {
             gas,
             fee: U256::from(gas).saturating_mul(U256::from(fees.max_fee_per_gas)),
         })
+    }
+
+    async fn call_many(
+        &self,
+        at: &Pin,
+        calls: &[Call],
+        together: usize,
+    ) -> Result<Vec<Result<Bytes, Failure>>> {
+        batch::call_many(self, at, calls, together).await
+    }
+
+    async fn holds(&self, at: &Pin) -> Result<bool> {
+        let header = self.header(at.number.into()).await;
+        Ok(header
+            .map_err(Failure::into_error)?
+            .is_some_and(|header| header.hash == at.hash))
     }
 
     async fn send(
@@ -475,8 +533,8 @@ impl Evm for RpcStaking {
     }
 
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>> {
-        let (head, _) = self.head().await?;
-        let reader = LogReader::new(self.clone(), contracts, head.number.saturating_add(1));
+        let head = self.latest().await.map_err(Failure::into_error)?;
+        let reader = LogReader::new(self.clone(), contracts, &head);
         Ok(stream::unfold(reader, |mut reader| async move {
             let item = reader.item().await;
             Some((item, reader))
