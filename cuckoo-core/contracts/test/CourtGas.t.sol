@@ -8,7 +8,7 @@ import {CourtTest} from "./support/CourtTest.sol";
 /// forge-config: default.isolate = true
 contract CourtGasTest is CourtTest {
     function measured(string memory name) private {
-        vm.snapshotGasLastCall("gas", name);
+        vm.snapshotGasLastCall("court", name);
     }
 
     function test_a_dispute() public {
