@@ -27,9 +27,9 @@ abstract contract Rewards is Ballots {
         uint40 indexedAt;
     }
 
-    Budget private _budget;
+    Budget internal _budget;
     /// @dev What a wei of weight has earned from the budget, in wei with 64 fractional bits.
-    uint256 private _index;
+    uint256 internal _index;
     /// @inheritdoc IStaking
     uint256 public override rewardPerEpoch;
 

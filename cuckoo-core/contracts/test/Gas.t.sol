@@ -3,7 +3,9 @@ pragma solidity ^0.8.30;
 
 import {Voucher} from "../src/IPayments.sol";
 import {NodeKind} from "../src/IStaking.sol";
+import {Staking} from "../src/Staking.sol";
 import {MarketTest} from "./support/MarketTest.sol";
+import {OpenStaking} from "./support/OpenStaking.sol";
 
 /// @notice What each action costs as a transaction of its own, intrinsic gas and call data included. The figures are
 /// committed under `snapshots/`; a change fails the test run until they are written anew.
@@ -12,6 +14,11 @@ contract GasTest is MarketTest {
     uint256 private key;
     uint64 private coordinator;
     uint64 private miner;
+
+    /// @dev With the contract as it is deployed: what tests add to it moves its dispatch.
+    function deployStaking() internal override returns (OpenStaking) {
+        return OpenStaking(address(new Staking(config())));
+    }
 
     function setUp() public override {
         super.setUp();

@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {IStaking, NodeKind, Profile, StakingConfig} from "../../src/IStaking.sol";
+import {NodeKind, Profile, StakingConfig} from "../../src/IStaking.sol";
 import {Voucher} from "../../src/IPayments.sol";
 import {Payments} from "../../src/Payments.sol";
-import {Pool} from "../../src/Pools.sol";
 import {Receipt} from "../../src/Receipts.sol";
-import {Staking} from "../../src/Staking.sol";
+import {OpenStaking} from "./OpenStaking.sol";
 import {receiptHash} from "./ReceiptHash.sol";
 import {Vm} from "./Vm.sol";
-
-/// @notice The staking contract with its pools laid open.
-contract OpenStaking is Staking {
-    constructor(StakingConfig memory config) Staking(config) {}
-
-    function activePool(uint64 node) external view returns (Pool memory) {
-        return _ballots[node].active;
-    }
-
-    function unbondingPool(uint64 node) external view returns (Pool memory) {
-        return _ballots[node].unbonding;
-    }
-}
 
 /// @notice A deployed market, its people, and their signatures, hashed here and not by the contracts under test.
 abstract contract MarketTest {
@@ -51,9 +37,13 @@ abstract contract MarketTest {
 
     function setUp() public virtual {
         vm.warp(1_800_000_000);
-        staking = new OpenStaking(config());
+        staking = deployStaking();
         payments = new Payments(staking, WITHDRAWAL_DELAY, STAKERS_BPS);
         authorise(verifier);
+    }
+
+    function deployStaking() internal virtual returns (OpenStaking) {
+        return new OpenStaking(config());
     }
 
     function config() internal view returns (StakingConfig memory) {
