@@ -41,7 +41,7 @@ contract OpenStaking is Staking {
 
     /// @notice The weight for which a node takes part in the budget, in wei; and the one for which it may.
     function countedOf(uint64 node) public view returns (uint256 counted, uint256 most) {
-        return (_ballots[node].counted, _isActive(node) ? weightOf(node) : 0);
+        return (_ballots[node].counted, isActive(node) ? weightOf(node) : 0);
     }
 
     /// @notice The sum of what all nodes are counted for, as the contract keeps it.
