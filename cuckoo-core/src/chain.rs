@@ -34,7 +34,7 @@ pub use dev::DevChain;
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
 #[cfg(feature = "rpc")]
-pub use rpc::{RpcSettings, RpcStaking};
+pub use rpc::{RpcSettings, RpcStaking, TxId};
 
 /// What a node is registered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -39,7 +39,7 @@ pub use chain::{
     Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
 };
 #[cfg(feature = "rpc")]
-pub use chain::{RpcSettings, RpcStaking};
+pub use chain::{RpcSettings, RpcStaking, TxId};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use enrolment::{Enrolment, EnrolmentPlan};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};

@@ -13,7 +13,7 @@ use alloy::providers::{Provider as _, RootProvider};
 use tokio::sync::oneshot;
 
 use crate::amount::Wei;
-use crate::{Clock, Error, Result, RpcSettings};
+use crate::{Clock, Error, Result};
 
 /// How long anvil may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -71,8 +71,7 @@ impl Anvil {
             ));
         };
         let url = format!("http://{address}");
-        let provider =
-            crate::chain::provider(&RpcSettings::new(&url)).inspect_err(|_| end(&mut process))?;
+        let provider = crate::chain::provider(&url).inspect_err(|_| end(&mut process))?;
         Ok(Self {
             process,
             url,

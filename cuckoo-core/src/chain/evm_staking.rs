@@ -54,6 +54,12 @@ impl<E: Evm> EvmStaking<E> {
         Ok(contracts)
     }
 
+    /// Access to contracts that were attached to before.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn known(evm: E, deployment: Deployment) -> Self {
+        Self { evm, deployment }
+    }
+
     async fn read<C: SolCall>(
         &self,
         at: Option<&E::At>,
