@@ -47,6 +47,14 @@ impl Anvil {
         Self::spawn(&["--block-time", "1", "--mixed-mining"]).await
     }
 
+    /// As [`start`](Self::start), a chain of this id.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_as(chain_id: u64) -> Result<Self> {
+        Self::spawn(&["--chain-id", &chain_id.to_string()]).await
+    }
+
     async fn spawn(arguments: &[&str]) -> Result<Self> {
         let mut process = Command::new(binary()?)
             // No accounts of its own: `fund` gives money to any.
@@ -107,6 +115,60 @@ impl Anvil {
             .await?;
         let _: String = self.request("evm_mine", ()).await?;
         Ok(())
+    }
+
+    /// Makes `amount` wei all that an account has.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn set_balance(&self, account: Address, amount: Wei) -> Result<()> {
+        self.request("anvil_setBalance", (account, amount)).await
+    }
+
+    /// Transactions of an account in blocks.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn transaction_count(&self, account: Address) -> Result<u64> {
+        let count: U64 = self
+            .request("eth_getTransactionCount", (account, "latest"))
+            .await?;
+        Ok(count.saturating_to())
+    }
+
+    /// Makes a block of what waits.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn mine(&self) -> Result<()> {
+        let _: String = self.request("evm_mine", ()).await?;
+        Ok(())
+    }
+
+    /// Makes a unit of gas cost this much in the next block, in wei, before any tip.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn set_base_fee(&self, wei: u64) -> Result<()> {
+        self.request("anvil_setNextBlockBaseFeePerGas", (U256::from(wei),))
+            .await
+    }
+
+    /// Replaces the last `depth` blocks by empty ones.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn reorganise(&self, depth: u64) -> Result<()> {
+        let none: [u8; 0] = [];
+        self.request("anvil_reorg", (depth, none)).await
+    }
+
+    /// Forgets the transactions that wait for a block.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn drop_pending(&self) -> Result<()> {
+        self.request("anvil_dropAllTransactions", ()).await
     }
 
     /// From now on transactions wait and no block is made.

@@ -14,7 +14,9 @@ use super::{
     TxReceipt, Vote, events,
 };
 use crate::amount::Wei;
-use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher, format_cai};
+use crate::{
+    Deployment, Error, ErrorKind, Key, NodeId, Result, Signature, SignedVoucher, format_cai,
+};
 
 /// Nodes read at once: profiles of the longest kind stay within what a node's `eth_call` allows.
 const PAGE: u64 = 50;
@@ -104,8 +106,9 @@ impl<E: Evm> EvmStaking<E> {
             Ok(mined) => return Ok(mined),
             Err(failure) => failure,
         };
-        // Nodes word this differently; the balance says it best.
-        if let Failure::Other(_) = failure
+        // Nodes word this differently; the balance says it best, unless the transaction may have been sent.
+        if let Failure::Other(error) = &failure
+            && error.kind() == ErrorKind::Chain
             && let Ok(balance) = self.evm.balance(from.address()).await
             && balance <= value
         {

@@ -160,12 +160,11 @@ impl RpcStaking {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn contracts(&self, deployment: Deployment) -> Result<Arc<dyn StakingContract>> {
-        let mut checked = self.shared.checked.lock().await;
-        if checked.contains(&deployment) {
+        if self.shared.checked.lock().await.contains(&deployment) {
             return Ok(Arc::new(EvmStaking::known(self.clone(), deployment)));
         }
         let contracts = EvmStaking::attach(self.clone(), deployment).await?;
-        checked.push(deployment);
+        self.shared.checked.lock().await.push(deployment);
         Ok(Arc::new(contracts))
     }
 

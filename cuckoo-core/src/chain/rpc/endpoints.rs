@@ -32,9 +32,9 @@ const MOST_BYTES: usize = 64 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Health {
     Good,
-    /// Its head is behind the others'.
+    /// Its head is behind the others', or was not compared with them since it failed.
     Behind,
-    /// It did not answer the last time.
+    /// It did not answer the last time; when it does, its chain is looked at first.
     Failing,
     /// It is on another chain and never asked.
     Alien,
@@ -78,6 +78,8 @@ struct Shared {
 pub(super) struct Endpoints {
     shared: Arc<Shared>,
     only: Option<usize>,
+    /// Asks for what decides whether the node may be asked.
+    probing: bool,
 }
 
 impl Endpoints {
@@ -94,7 +96,7 @@ impl Endpoints {
         let nodes = settings.addresses()?.into_iter().map(|url| Endpoint {
             origin: url.origin().ascii_serialization(),
             url,
-            health: Mutex::new(Health::Good),
+            health: Mutex::new(Health::Failing),
         });
         let shared = Shared {
             http,
@@ -107,6 +109,7 @@ impl Endpoints {
         Ok(Self {
             shared: Arc::new(shared),
             only: None,
+            probing: false,
         })
     }
 
@@ -141,6 +144,7 @@ impl Endpoints {
                     .or_else(|| self.order().first().copied())
                     .unwrap_or(0),
             ),
+            probing: false,
         }
     }
 
@@ -166,15 +170,21 @@ impl Endpoints {
 
     /// Chain id and height of each node.
     async fn heads(&self) -> Vec<TransportResult<(u64, u64)>> {
-        join_all((0..self.shared.nodes.len()).map(|index| async move {
-            let node = Self {
-                shared: Arc::clone(&self.shared),
-                only: Some(index),
-            }
-            .provider();
+        let nodes = (0..self.shared.nodes.len()).map(|index| self.probe(index));
+        join_all(nodes.map(|node| async move {
             Ok((node.get_chain_id().await?, node.get_block_number().await?))
         }))
         .await
+    }
+
+    /// One node, asked whatever is known of it.
+    fn probe(&self, index: usize) -> RootProvider<Ethereum> {
+        Self {
+            shared: Arc::clone(&self.shared),
+            only: Some(index),
+            probing: true,
+        }
+        .provider()
     }
 
     fn rank(&self, answers: &[TransportResult<(u64, u64)>]) {
@@ -220,16 +230,18 @@ impl Endpoints {
     }
 
     async fn request(self, packet: RequestPacket) -> TransportResult<ResponsePacket> {
-        if let Some(index) = self.only {
-            return self.ask(index, packet).await;
-        }
-        self.probe_when_due();
-        let mut last = Err(TransportErrorKind::custom_str(
-            "no node is on the expected chain",
-        ));
-        for index in self.order() {
-            last = self.ask(index, packet.clone()).await;
-            if last.as_ref().is_ok_and(|answer| !is_overloaded(answer)) {
+        let order = match self.only {
+            Some(index) => vec![index],
+            None => {
+                self.probe_when_due();
+                self.order()
+            }
+        };
+        let nobody = "no node answers and is on the expected chain";
+        let mut last = Err(TransportErrorKind::custom_str(nobody));
+        for index in order {
+            last = self.ask(index, &packet).await;
+            if serves(&last) {
                 break;
             }
         }
@@ -237,27 +249,41 @@ impl Endpoints {
     }
 
     /// Asks one node, and remembers whether it served.
-    async fn ask(&self, index: usize, packet: RequestPacket) -> TransportResult<ResponsePacket> {
+    async fn ask(&self, index: usize, packet: &RequestPacket) -> TransportResult<ResponsePacket> {
         let Some(node) = self.shared.nodes.get(index) else {
             return Err(TransportErrorKind::custom_str("no such node"));
         };
-        let answer = post(&self.shared.http, &node.url, &packet).await;
-        // A stranger stays one, whatever it answers; the others are looked at again by the next probe.
-        if self.shared.nodes.len() > 1
-            && node.health() != Health::Alien
-            && !answer.as_ref().is_ok_and(|answer| !is_overloaded(answer))
-        {
+        // A single node was looked at when it was connected to, and there is no other to turn to.
+        if self.probing || self.shared.nodes.len() < 2 {
+            return post(&self.shared.http, &node.url, packet).await;
+        }
+        if node.health() == Health::Failing {
+            let chain_id = self.probe(index).get_chain_id().await?;
+            if self.shared.chain_id.get().is_some_and(|id| *id != chain_id) {
+                node.set(Health::Alien);
+            } else {
+                node.set(Health::Behind);
+            }
+        }
+        if node.health() == Health::Alien {
+            return Err(TransportErrorKind::custom_str(
+                "the node is on another chain",
+            ));
+        }
+        let answer = post(&self.shared.http, &node.url, packet).await;
+        if !serves(&answer) {
             node.set(Health::Failing);
         }
         answer
     }
 }
 
-/// Whether a node refused because of its load or state rather than because of the question.
-fn is_overloaded(answer: &ResponsePacket) -> bool {
-    answer
-        .iter_errors()
-        .any(alloy::rpc::json_rpc::ErrorPayload::is_retry_err)
+/// Whether this is an answer, and no refusal because of the node's load or state.
+fn serves(answer: &TransportResult<ResponsePacket>) -> bool {
+    answer.as_ref().is_ok_and(|answer| {
+        let mut refusals = answer.iter_errors();
+        !refusals.any(alloy::rpc::json_rpc::ErrorPayload::is_retry_err)
+    })
 }
 
 /// One HTTP exchange. (alloy's own puts the whole address, a provider's key included, into its spans.)

@@ -279,14 +279,22 @@ impl Disk {
     }
 
     fn write(&mut self, text: &[u8], durable: bool) -> Result<()> {
-        let unusable = |source| unusable(&self.path, source);
-        // What an earlier failure may have left behind.
-        if self.file.metadata().map_err(unusable)?.len() != self.length {
-            self.file.set_len(self.length).map_err(unusable)?;
-        }
-        self.file.write_all(text).map_err(unusable)?;
-        if durable {
-            self.file.sync_data().map_err(unusable)?;
+        let mut write = || {
+            // What an earlier failure may have left behind.
+            if self.file.metadata()?.len() != self.length {
+                self.file.set_len(self.length)?;
+            }
+            self.file.write_all(text)?;
+            if durable {
+                self.file.sync_data()
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(source) = write() {
+            // Whoever is told that it failed must not be contradicted by the file. If this fails too, the next write sees it.
+            let _ = self.file.set_len(self.length);
+            return Err(unusable(&self.path, source));
         }
         self.length += text.len() as u64;
         Ok(())

@@ -4,6 +4,8 @@
 mod actor;
 mod book;
 mod open;
+mod questions;
+mod replace;
 mod signing;
 mod view;
 

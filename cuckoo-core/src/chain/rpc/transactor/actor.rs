@@ -1,13 +1,12 @@
 //! The actor: owns a key's nonces, and is the only one to sign with it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::network::TransactionBuilder as _;
-use alloy::primitives::{Address, B256, Bytes as EvmBytes, U256};
+use alloy::primitives::{Address, B256, Bytes as EvmBytes};
 use alloy::providers::Provider as _;
-use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
+use alloy::rpc::types::TransactionReceipt;
 use alloy::transports::TransportResult;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -15,16 +14,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::book::{Book, signed};
 use super::open::{Open, Verdict, Waiter, tell_all};
+use super::questions::{Quote, judge, mined, quote, recall};
 use super::signing::{Call, Fees, Variant};
-use super::view::{Question, View, fees, look};
+use super::view::{Question, View, look};
 use super::{Answer, Request};
-use crate::chain::TxReceipt;
-use crate::chain::evm::{Failure, Mined};
+use crate::chain::evm::Failure;
 use crate::chain::rpc::Node;
 use crate::chain::rpc::answer::{Handover, handover};
-use crate::chain::rpc::journal::{Journal, Outcome, Record};
+use crate::chain::rpc::journal::{Journal, Outcome};
 use crate::chain::rpc::tx_id::TxId;
-use crate::{Error, Key, Result, Retry, Timestamp, format_cai};
+use crate::{Error, Key, Result, Retry, Timestamp};
 
 /// Transactions that may wait until others of the key are through.
 const MOST_WAITING: usize = 1_024;
@@ -32,8 +31,6 @@ const MOST_WAITING: usize = 1_024;
 const SOON: Duration = Duration::from_millis(10);
 /// Looks in a row that may fail before those who wait are told.
 const MOST_FAILURES: u32 = 3;
-/// Unowned nonces that are looked after at once.
-const MOST_GAPS: u64 = 64;
 
 /// A transaction without a nonce.
 struct Waiting {
@@ -43,16 +40,8 @@ struct Waiting {
     waiters: Vec<Waiter>,
 }
 
-/// What the nodes say before a transaction is signed.
-struct Quote {
-    gas: u64,
-    fees: Fees,
-    /// The first nonce that no transaction known to them has.
-    nonce: u64,
-}
-
 /// Something that was waited for.
-enum Step {
+pub(super) enum Step {
     Quoted(u64, Result<Quote, Failure>),
     HandedOver(u64, B256, Handover),
     Looked(TransportResult<View>),
@@ -63,21 +52,21 @@ enum Step {
 }
 
 pub(super) struct Actor {
-    node: Arc<Node>,
-    account: Address,
+    pub(super) node: Arc<Node>,
+    pub(super) account: Address,
     /// Known from the first request on; until then it only watches what its journal holds.
-    key: Option<Key>,
-    journal: Journal,
-    book: Book,
+    pub(super) key: Option<Key>,
+    pub(super) journal: Journal,
+    pub(super) book: Book,
     line: VecDeque<Waiting>,
     quoting: HashMap<u64, Waiting>,
-    steps: FuturesUnordered<BoxFuture<'static, Step>>,
+    pub(super) steps: FuturesUnordered<BoxFuture<'static, Step>>,
     looking: bool,
     failures: u32,
     pause: Duration,
     timer: BoxFuture<'static, ()>,
     /// Nonces below others' that nobody is known to use, and since when.
-    gaps: HashMap<u64, Timestamp>,
+    pub(super) gaps: HashMap<u64, Timestamp>,
     unfinished: watch::Sender<usize>,
 }
 
@@ -110,10 +99,8 @@ impl Actor {
     /// Works until nobody can ask for anything any more.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         loop {
+            self.report();
             let busy = self.busy();
-            if *self.unfinished.borrow() != busy {
-                self.unfinished.send_replace(busy);
-            }
             tokio::select! {
                 request = inbox.recv() => match request {
                     Some(request) => self.take(request),
@@ -126,11 +113,16 @@ impl Actor {
         }
     }
 
+    /// Makes known how much there is to do.
+    fn report(&self) {
+        self.unfinished.send_replace(self.busy());
+    }
+
     fn busy(&self) -> usize {
         self.book.open.len() + self.quoting.len() + self.line.len()
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.node.clock.now()
     }
 
@@ -175,8 +167,11 @@ impl Actor {
             if let Some(ended) = self.book.ended(id) {
                 if ended.content == call.content() {
                     let outcome = ended.outcome.clone();
-                    self.steps
-                        .push(Box::pin(recall(Arc::clone(&self.node), outcome, waiter)));
+                    let told = recall(Arc::clone(&self.node), outcome, waiter);
+                    self.steps.push(Box::pin(async move {
+                        told.await;
+                        Step::Done
+                    }));
                 } else {
                     conflict(waiter);
                 }
@@ -346,7 +341,7 @@ impl Actor {
     }
 
     /// Fees for a new transaction, unless the chain asks for more than the settings allow.
-    fn affordable(&self, now: Fees) -> Result<Fees> {
+    pub(super) fn affordable(&self, now: Fees) -> Result<Fees> {
         let limit = u128::from(self.node.settings.max_fee_per_gas);
         // The estimate allows for the base fee to double.
         let least = now.tip.saturating_add(now.most.saturating_sub(now.tip) / 2);
@@ -359,7 +354,7 @@ impl Actor {
     }
 
     /// Hands the current form over to a node.
-    fn hand_over(&mut self, number: u64) {
+    pub(super) fn hand_over(&mut self, number: u64) {
         let now = self.now();
         let Some(open) = self.book.open.get_mut(&number) else {
             return;
@@ -448,6 +443,8 @@ impl Actor {
         if let Err(error) = self.journal.append(&[record], false).await {
             tracing::warn!(%error, "the journal does not say how a transaction ended");
         }
+        // Whoever is told may look at once.
+        self.report();
         tell_all(open.waiters, &answer);
         if self.journal.wants_rewrite()
             && let Err(error) = self
@@ -458,210 +455,4 @@ impl Actor {
             tracing::warn!(%error, "the journal could not be shortened");
         }
     }
-
-    /// Signs a form that takes the current one's place; `false` when it cannot be put on disk.
-    async fn replace(&mut self, number: u64, variant: Variant) {
-        let now = self.now();
-        let Some(open) = self.book.open.get_mut(&number) else {
-            return;
-        };
-        let record = signed(number, open.id.as_ref(), &open.call, &variant);
-        if let Err(error) = self.journal.append(&[record], true).await {
-            tracing::warn!(%error, "a transaction cannot be replaced");
-            return;
-        }
-        self.book.next_nonce = self.book.next_nonce.max(variant.nonce.saturating_add(1));
-        open.push(variant, now);
-        self.hand_over(number);
-    }
-
-    /// Raises the fees of a transaction that waits too long.
-    async fn raise(&mut self, number: u64, now: Fees) {
-        let limit = u128::from(self.node.settings.max_fee_per_gas);
-        let at = self.now();
-        let (Some(key), Some(open)) = (self.key.clone(), self.book.open.get_mut(&number)) else {
-            return;
-        };
-        let old = open.current();
-        let (chain_id, nonce) = (self.node.chain_id, old.nonce);
-        let Some(fees) = old.fees.raised(now, limit) else {
-            tracing::warn!(hash = %old.hash, limit, "a transaction waits, and its fees cannot be raised within max_fee_per_gas");
-            open.not_raised(at);
-            self.hand_over(number);
-            return;
-        };
-        let variant = match &old.cancels {
-            Some(why) => Variant::cancel(&key, chain_id, nonce, fees, why.clone()),
-            None => Variant::sign(&key, chain_id, nonce, &open.call, open.gas(), fees),
-        };
-        tracing::info!(old = %old.hash, new = %variant.hash, wei = fees.most, "a transaction waits too long; its fees are raised");
-        self.replace(number, variant).await;
-    }
-
-    /// Uses up the nonce of a transaction that no node will have, so that those behind it can go on.
-    async fn cancel(&mut self, number: u64, now: Fees, why: String) {
-        let limit = u128::from(self.node.settings.max_fee_per_gas);
-        let (Some(key), Some(open)) = (self.key.clone(), self.book.open.get(&number)) else {
-            return;
-        };
-        let old = open.current();
-        // Some node may have the old form in its pool.
-        let Some(fees) = old.fees.raised(now, limit).or_else(|| now.within(limit)) else {
-            return;
-        };
-        tracing::warn!(hash = %old.hash, why, "no node takes a transaction; its nonce is used up");
-        let variant = Variant::cancel(&key, self.node.chain_id, old.nonce, fees, why);
-        self.replace(number, variant).await;
-    }
-
-    /// Gives a transaction whose nonce another one used a new nonce.
-    async fn renew(&mut self, number: u64, now: Fees, count: u64) {
-        let Ok(fees) = self.affordable(now) else {
-            return;
-        };
-        let (Some(key), Some(open)) = (self.key.clone(), self.book.open.get(&number)) else {
-            return;
-        };
-        let nonce = self.book.next_nonce.max(count);
-        let chain_id = self.node.chain_id;
-        let variant = Variant::sign(&key, chain_id, nonce, &open.call, open.gas(), fees);
-        tracing::warn!(old = %open.current().hash, new = %variant.hash, "another transaction used a nonce; signed anew");
-        self.replace(number, variant).await;
-    }
-
-    /// Looks after nonces that hold up later ones: hands over again what the chain forgot, uses up what is nobody's.
-    async fn close_gaps(&mut self, view: &View) {
-        let nonces: BTreeSet<u64> = self.book.open.values().map(Open::nonce).collect();
-        let end = nonces.last().map_or(view.count, |last| *last);
-        let missing: Vec<u64> = (view.count..end.min(view.count.saturating_add(MOST_GAPS)))
-            .filter(|nonce| !nonces.contains(nonce))
-            .collect();
-        self.gaps.retain(|nonce, _| missing.contains(nonce));
-        let now = self.now();
-        let stuck = self.node.settings.stuck();
-        for nonce in missing {
-            let since = *self.gaps.entry(nonce).or_insert(now);
-            if let Some(raw) = self.book.kept(nonce).cloned() {
-                let node = Arc::clone(&self.node);
-                self.steps.push(Box::pin(async move {
-                    // A refusal is as good: then the chain has it.
-                    let _ = node.provider.send_raw_transaction(&raw).await;
-                    Step::Done
-                }));
-            } else if now.since(since) >= stuck
-                && let (Some(key), Some(fees)) = (self.key.clone(), view.fees)
-                && let Ok(fees) = self.affordable(fees)
-            {
-                self.fill(&key, nonce, fees).await;
-            }
-        }
-    }
-
-    /// Uses up a nonce that is nobody's.
-    async fn fill(&mut self, key: &Key, nonce: u64, fees: Fees) {
-        tracing::warn!(account = %self.account, nonce, "a nonce is missing; it is used up");
-        let why = "its nonce was missing".to_owned();
-        let variant = Variant::cancel(key, self.node.chain_id, nonce, fees, why);
-        let call = Call::nothing(self.account);
-        let number = self.book.number();
-        let record: Record = signed(number, None, &call, &variant);
-        if let Err(error) = self.journal.append(&[record], true).await {
-            tracing::warn!(%error, "a missing nonce cannot be used up");
-            return;
-        }
-        self.book
-            .open
-            .insert(number, Open::new(number, None, call, variant, self.now()));
-        self.gaps.remove(&nonce);
-        self.hand_over(number);
-    }
-}
-
-/// What a transaction left behind.
-fn mined(receipt: &TransactionReceipt) -> Mined {
-    Mined {
-        receipt: TxReceipt {
-            hash: receipt.transaction_hash,
-            block: receipt.block_number.unwrap_or_default(),
-            gas_used: receipt.gas_used,
-        },
-        contract: receipt.contract_address,
-        logs: receipt.logs().iter().map(|log| log.inner.clone()).collect(),
-    }
-}
-
-fn request(from: Address, call: Call) -> TransactionRequest {
-    TransactionRequest::default()
-        .with_from(from)
-        .with_kind(call.to)
-        .with_value(call.value)
-        .with_input(call.data)
-}
-
-/// Gas, price and nonce; a call that would revert, or that the account cannot pay for, fails here.
-async fn quote(node: Arc<Node>, from: Address, call: Call) -> Result<Quote, Failure> {
-    let provider = &node.provider;
-    let value = call.value;
-    let gas = provider.estimate_gas(request(from, call)).await;
-    let gas = gas.map_err(|error| node.failed(error))?;
-    let (fees, nonce, balance) = futures::future::join3(
-        fees(provider),
-        provider.get_transaction_count(from).pending().into_future(),
-        provider.get_balance(from).into_future(),
-    )
-    .await;
-    let fees = fees.map_err(|error| node.failed(error))?;
-    let balance = balance.map_err(|error| node.failed(error))?;
-    let cost = U256::from(gas).saturating_mul(U256::from(fees.most));
-    if balance < value.saturating_add(cost) {
-        return Err(Error::chain(format!(
-            "{from} holds {} CAI, and would send {} CAI and up to {} CAI for gas; send it more CAI",
-            format_cai(balance),
-            format_cai(value),
-            format_cai(cost)
-        ))
-        .into());
-    }
-    Ok(Quote {
-        gas,
-        fees,
-        nonce: nonce.map_err(|error| node.failed(error))?,
-    })
-}
-
-/// Why a transaction reverted: the same call tells, at the end of its block.
-async fn judge(node: Arc<Node>, from: Address, call: Call, hash: B256, block: u64) -> Failure {
-    let again = node.provider.call(request(from, call)).number(block).await;
-    match again.map_err(|error| node.failed(error)) {
-        Err(Failure::Reverted(data)) => Failure::Reverted(data),
-        _ => reverted(hash),
-    }
-}
-
-/// It reverted, and nobody can say why any more.
-fn reverted(hash: B256) -> Failure {
-    Error::chain(format!(
-        "transaction {hash} failed because others came before it; try again"
-    ))
-    .into()
-}
-
-/// Tells the outcome of a transaction that ended earlier.
-async fn recall(node: Arc<Node>, outcome: Outcome, waiter: Waiter) -> Step {
-    let answer = match outcome {
-        Outcome::Succeeded(hash) => match node.provider.get_transaction_receipt(hash).await {
-            Ok(Some(receipt)) => Ok(mined(&receipt)),
-            Ok(None) => Err(Error::chain(format!(
-                "transaction {hash} succeeded, and the chain node does not know it; ask again later or another node"
-            ))
-            .with_retry(Retry::Later)
-            .into()),
-            Err(error) => Err(node.failed(error)),
-        },
-        Outcome::Reverted(_, Some(data)) => Err(Failure::Reverted(data.0)),
-        Outcome::Reverted(hash, None) => Err(reverted(hash)),
-        Outcome::Cancelled => Err(Error::chain("the transaction had no effect").into()),
-    };
-    waiter.tell(answer);
-    Step::Done
 }

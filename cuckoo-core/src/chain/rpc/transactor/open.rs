@@ -241,7 +241,9 @@ impl Open {
                 return Verdict::Cancel(fees, why);
             }
             let waiting = now.since(self.signed_at);
+            // What cannot be paid for cannot be paid more for.
             let stuck = waiting >= settings.stuck()
+                && self.rejections == 0
                 && (self.nonce() == view.count || self.current().fees.most < fees.most);
             let underpaid = self.underpaid && waiting >= settings.poll();
             if (stuck || underpaid) && self.variants.len() < MOST_VARIANTS {
@@ -291,7 +293,7 @@ impl Open {
                         let text = format!(
                             "transaction {hash} was sent and its fate is unknown; {advice}"
                         );
-                        Error::new(lost.kind(), text).with_source(lost.duplicate())
+                        Error::unavailable(text).with_source(lost.duplicate())
                     },
                 )
                 .with_retry(retry)

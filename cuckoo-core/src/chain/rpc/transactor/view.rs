@@ -84,7 +84,10 @@ pub(super) async fn look(
     }
     // As deep as a transaction must be to count: what used the nonce there will not be undone.
     let deep = head.saturating_sub(question.confirmations.saturating_sub(1));
-    let settled = node.get_transaction_count(account).number(deep).await?;
+    // Behind one address there may be several nodes, and not all of them have that block yet.
+    let Ok(settled) = node.get_transaction_count(account).number(deep).await else {
+        return Ok(view);
+    };
     missing.retain(|sought| sought.nonce < settled);
     for sought in missing {
         // It may have come into a block since the first question.
