@@ -1,7 +1,8 @@
 //! A process of its own that sends transactions, to be killed at any moment.
 
+use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,14 +30,17 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Starts a worker. Its standard output says what it has done.
-    pub(crate) fn start(&self) -> Child {
-        Command::new(std::env::current_exe().unwrap())
+    /// Starts a worker. Its standard output says what it has done; it ends when its standard input does.
+    pub(crate) fn start(&self) -> (Child, ChildStdin) {
+        let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["worker", "--exact", "--nocapture"])
             .env(ORDER, serde_json::to_string(self).unwrap())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap()
+            .unwrap();
+        let input = process.stdin.take().unwrap();
+        (process, input)
     }
 
     /// The order that this process was started with.
@@ -47,6 +51,11 @@ impl Order {
 
     /// Does it.
     pub(crate) async fn obey(self) {
+        // Not even a test that fails leaves a worker behind.
+        std::thread::spawn(|| {
+            let _ = std::io::stdin().read(&mut [0]);
+            std::process::exit(1);
+        });
         let key = Key::from_bytes(self.secret).unwrap();
         let chain = loop {
             let clock = Arc::new(SystemClock);
@@ -79,8 +88,8 @@ impl Order {
             .collect::<Vec<_>>()
             .await;
         assert_eq!(chain.unfinished().await, 0);
-        while self.stay {
-            SystemClock.sleep(Duration::from_secs(1)).await;
+        if self.stay {
+            std::future::pending::<()>().await;
         }
     }
 }
