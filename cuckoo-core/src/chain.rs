@@ -49,7 +49,7 @@ pub use mirror::{Mirror, MirrorView};
 #[cfg(feature = "testing")]
 pub(crate) use rpc::provider;
 #[cfg(feature = "rpc")]
-pub use rpc::{RpcSettings, RpcStaking};
+pub use rpc::{RpcSettings, RpcStaking, TxId};
 
 /// What a node is registered as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

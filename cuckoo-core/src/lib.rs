@@ -41,7 +41,7 @@ pub use chain::{
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 pub use chain::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "rpc")]
-pub use chain::{LegacyNetwork, LegacySettings, LegacyStaking, RpcSettings, RpcStaking};
+pub use chain::{LegacyNetwork, LegacySettings, LegacyStaking, RpcSettings, RpcStaking, TxId};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use enrolment::{Enrolment, EnrolmentPlan};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};

@@ -13,7 +13,7 @@ use alloy::providers::{Provider as _, RootProvider};
 use tokio::sync::oneshot;
 
 use crate::amount::Wei;
-use crate::{Clock, Error, Result, RpcSettings};
+use crate::{Clock, Error, Result};
 
 /// How long anvil may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -47,6 +47,14 @@ impl Anvil {
         Self::start_with(&["--block-time", "1", "--mixed-mining"]).await
     }
 
+    /// As [`start`](Self::start), a chain of this id.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_as(chain_id: u64) -> Result<Self> {
+        Self::start_with(&["--chain-id", &chain_id.to_string()]).await
+    }
+
     /// A chain that anvil was told more about, by arguments of its command line.
     ///
     /// # Errors
@@ -75,8 +83,7 @@ impl Anvil {
             ));
         };
         let url = format!("http://{address}");
-        let provider =
-            crate::chain::provider(&RpcSettings::new(&url)).inspect_err(|_| end(&mut process))?;
+        let provider = crate::chain::provider(&url).inspect_err(|_| end(&mut process))?;
         Ok(Self {
             process,
             url,
@@ -117,6 +124,60 @@ impl Anvil {
             .await?;
         let _: String = self.request("evm_mine", ()).await?;
         Ok(())
+    }
+
+    /// Makes `amount` wei all that an account has.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn set_balance(&self, account: Address, amount: Wei) -> Result<()> {
+        self.request("anvil_setBalance", (account, amount)).await
+    }
+
+    /// Transactions of an account in blocks.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn transaction_count(&self, account: Address) -> Result<u64> {
+        let count: U64 = self
+            .request("eth_getTransactionCount", (account, "latest"))
+            .await?;
+        Ok(count.saturating_to())
+    }
+
+    /// Makes a block of what waits.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn mine(&self) -> Result<()> {
+        let _: String = self.request("evm_mine", ()).await?;
+        Ok(())
+    }
+
+    /// Makes a unit of gas cost this much in the next block, in wei, before any tip.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn set_base_fee(&self, wei: u64) -> Result<()> {
+        self.request("anvil_setNextBlockBaseFeePerGas", (U256::from(wei),))
+            .await
+    }
+
+    /// Replaces the last `depth` blocks by empty ones.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn reorganise(&self, depth: u64) -> Result<()> {
+        let none: [u8; 0] = [];
+        self.request("anvil_reorg", (depth, none)).await
+    }
+
+    /// Forgets the transactions that wait for a block.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn drop_pending(&self) -> Result<()> {
+        self.request("anvil_dropAllTransactions", ()).await
     }
 
     /// From now on transactions wait and no block is made.

@@ -19,7 +19,7 @@ use super::{
     Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Vote, calls, events,
 };
 use crate::amount::Wei;
-use crate::{Error, Key, NodeId, Result, format_cai};
+use crate::{Error, ErrorKind, Key, NodeId, Result, format_cai};
 
 /// The contracts of one market on the chain `E`.
 #[derive(Debug)]
@@ -58,6 +58,16 @@ impl<E: Evm> EvmStaking<E> {
             )));
         }
         Ok(contracts)
+    }
+
+    /// Access to contracts that were attached to before.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn known(evm: E, contracts: Contracts) -> Self {
+        Self {
+            evm,
+            contracts,
+            page_size: PageSize::default(),
+        }
     }
 
     async fn read<C: SolCall>(
@@ -272,9 +282,11 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
 }
 
 impl<E: Evm> EvmStaking<E> {
-    /// The error for a failed write. Nodes word a lack of money differently; the balance says it best.
+    /// The error for a failed write. Nodes word a lack of money differently; the balance says it best, unless the
+    /// transaction may have been sent.
     async fn explained(&self, failure: Failure, from: Address, value: Wei) -> Error {
-        if let Failure::Other(_) = failure
+        if let Failure::Other(error) = &failure
+            && error.kind() == ErrorKind::Chain
             && let Ok(balance) = self.evm.balance(from).await
             && balance <= value
         {

@@ -156,14 +156,7 @@ impl LegacyStaking {
                 "{both} is listed as a miner and as a coordinator; name it once"
             )));
         }
-        let chain = RpcStaking::open(rpc, Arc::clone(&clock)).await?;
-        if chain.chain_id() != network.chain_id {
-            return Err(Error::invalid(format!(
-                "wrong chain: the endpoint says {}, the network has {}; correct one of them",
-                chain.chain_id(),
-                network.chain_id
-            )));
-        }
+        let chain = RpcStaking::open(rpc, network.chain_id, Arc::clone(&clock)).await?;
         let legacy = Self {
             chain,
             settings: Arc::new(settings),

@@ -1,122 +1,110 @@
-//! A chain behind JSON-RPC: any EVM node over HTTP.
+//! A chain behind JSON-RPC: any EVM node over HTTP, or several for one chain.
 
+mod answer;
 mod batch;
+mod endpoints;
+mod journal;
 mod logs;
+mod settings;
+mod transactor;
+mod tx_id;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alloy::consensus::{SignableTransaction as _, TxEip1559};
-use alloy::eips::Encodable2718 as _;
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::{Ethereum, TransactionBuilder as _};
 use alloy::primitives::{Address, B256, Bytes as EvmBytes, TxKind, U256};
 use alloy::providers::{Provider as _, RootProvider};
-use alloy::rpc::client::RpcClient;
-use alloy::rpc::types::{Header, TransactionReceipt, TransactionRequest};
-use alloy::transports::http::Http;
-use alloy::transports::{RpcError, TransportError, TransportErrorKind};
+use alloy::rpc::types::{Header, TransactionRequest};
+use alloy::transports::{RpcError, TransportError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
+use self::answer::failed;
 use self::batch::BatchSize;
+use self::endpoints::Endpoints;
+use self::journal::Journal;
 use self::logs::LogReader;
+use self::transactor::{Book, Transactor};
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
-use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
-use crate::{Clock, Error, Key, Result, Retry, http_client};
+use super::{Contracts, DeployConfig, Quote, StakingContract, deploy};
+use crate::{Clock, Error, Key, Result};
 
-/// How to reach a chain's node, and how patient to be.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RpcSettings {
-    /// The node's HTTP address. It may carry a provider's key, so it is never shown beyond its host.
-    pub url: String,
-    /// How long one request may take, in milliseconds.
-    #[serde(default = "RpcSettings::request_millis")]
-    pub request_millis: u64,
-    /// How long a transaction may take until it is in a block, in milliseconds.
-    #[serde(default = "RpcSettings::receipt_millis")]
-    pub receipt_millis: u64,
-    /// How often to look for receipts and new blocks, in milliseconds.
-    #[serde(default = "RpcSettings::poll_millis")]
-    pub poll_millis: u64,
-}
+pub use self::settings::RpcSettings;
+pub use self::tx_id::TxId;
 
-impl RpcSettings {
-    /// The node at `url`, with common patience.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            request_millis: Self::request_millis(),
-            receipt_millis: Self::receipt_millis(),
-            poll_millis: Self::poll_millis(),
-        }
-    }
+/// How often a journal that is in use is tried again: an actor that was just dropped lets go within moments.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-    const fn request_millis() -> u64 {
-        10_000
-    }
-
-    const fn receipt_millis() -> u64 {
-        120_000
-    }
-
-    const fn poll_millis() -> u64 {
-        500
-    }
-}
-
-impl fmt::Debug for RpcSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RpcSettings")
-            .field("url", &shown(&self.url))
-            .field("request_millis", &self.request_millis)
-            .field("receipt_millis", &self.receipt_millis)
-            .field("poll_millis", &self.poll_millis)
-            .finish()
-    }
-}
-
-/// The part of an address that is no secret.
-fn shown(url: &str) -> String {
-    Url::parse(url).map_or_else(
-        |_| "an address that is no URL".to_owned(),
-        |url| url.origin().ascii_serialization(),
-    )
-}
-
-/// How often a node may fail to answer for a receipt before the sender is told.
-const RECEIPT_FAILURES: u32 = 3;
-/// The fastest polling, so that a zero in a configuration is no busy loop.
-const LEAST_POLL: Duration = Duration::from_millis(10);
-
-/// The contracts on a chain behind a JSON-RPC node.
+/// The contracts on a chain behind JSON-RPC nodes.
 ///
-/// It holds no connection: every call stands alone, fails within the set time when the node is down, and works again when
-/// the node is back. Clones share the order of each key's transactions.
+/// It holds no connection: every call stands alone, fails within the set time when no node answers, and works again when
+/// one is back. With several nodes, a request goes to the next when one is silent, overloaded, behind or on another chain.
+///
+/// Each key's transactions have one actor, which clones share: it owns the nonces, raises the fees of what waits too
+/// long, and sends again what a reorganisation took out. With [`RpcSettings::journal`] it also survives the process.
+/// The actors end when the last clone, and the last contract made from one, is dropped.
+///
+/// # Sending once
+/// A write whose answer was lost may have had its effect. Under a [`TxId`], it can be asked for again:
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use cuckoo_core::{Deployment, Key, NodeId, Result, RpcSettings, RpcStaking, SystemClock, TxId, cai};
+/// # async fn top_up(deployment: Deployment, owner: Key) -> Result<()> {
+/// let settings = RpcSettings {
+///     journal: Some("/var/lib/market/journal".into()),
+///     ..RpcSettings::new("https://rpc.example.org")
+/// };
+/// let chain = RpcStaking::open(&settings, deployment.chain_id, Arc::new(SystemClock)).await?;
+/// let once = chain.with_id(TxId::new("escrow/2026-07")?);
+/// // However often this runs, before and after crashes: one deposit.
+/// once.contracts(deployment).await?.deposit_escrow(&owner, NodeId(1), cai(500)).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct RpcStaking {
     shared: Arc<Shared>,
+    /// The name of the next write.
+    id: Option<TxId>,
 }
 
 struct Shared {
-    provider: RootProvider<Ethereum>,
-    chain_id: u64,
-    settings: RpcSettings,
-    clock: Arc<dyn Clock>,
+    node: Arc<Node>,
+    /// Hash of the first block; known when there are journals.
+    genesis: B256,
+    transactors: Mutex<HashMap<Address, Transactor>>,
+    /// Contracts that were looked at and found to be right.
+    checked: Mutex<Vec<Contracts>>,
     /// How many calls the node takes in one request.
     batch_size: BatchSize,
     /// The node knows no EIP-1898: blocks are named by number, and checked afterwards.
     blocks_by_number: AtomicBool,
-    /// Held from asking for a nonce until the transaction that uses it is handed over.
-    senders: Mutex<HashMap<Address, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// The chain as its nodes show it.
+#[derive(Debug)]
+struct Node {
+    endpoints: Endpoints,
+    provider: RootProvider<Ethereum>,
+    chain_id: u64,
+    settings: RpcSettings,
+    clock: Arc<dyn Clock>,
+}
+
+impl Node {
+    fn failed(&self, error: TransportError) -> Failure {
+        failed(&self.endpoints.origins(), error)
+    }
 }
 
 impl RpcStaking {
@@ -125,14 +113,16 @@ impl RpcStaking {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a malformed URL, another chain than the deployment's or
     /// contracts of two markets, [`ErrorKind::Chain`](crate::ErrorKind::Chain) when there are none at its addresses,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the node does not answer.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node answers; for the journal, as
+    /// [`open`](Self::open).
     pub async fn connect(
         settings: &RpcSettings,
         contracts: impl Into<Contracts>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn StakingContract>> {
-        let chain = Self::open(settings, clock).await?;
-        Ok(Arc::new(EvmStaking::attach(chain, contracts.into()).await?))
+        let contracts = contracts.into();
+        let chain = Self::open(settings, contracts.market.chain_id, clock).await?;
+        chain.contracts(contracts).await
     }
 
     /// Deploys the contracts; `admin` pays and may name verifiers.
@@ -146,36 +136,185 @@ impl RpcStaking {
         config: &DeployConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn StakingContract>> {
-        let chain = Self::open(settings, clock).await?;
+        let chain = Self::start(settings, None, clock).await?;
         let contracts = deploy::deploy(&chain, admin, config).await?;
-        Ok(Arc::new(EvmStaking::attach(chain, contracts).await?))
+        chain.contracts(contracts).await
     }
 
-    pub(crate) async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
-        let provider = provider(settings)?;
-        let chain_id = provider
-            .get_chain_id()
-            .await
-            .map_err(|error| failed(&settings.url, error).into_error())?;
-        Ok(Self {
+    /// Access to a chain; [`contracts`](Self::contracts) then gives those of a market. With a journal, transactions that
+    /// an earlier process left unfinished are taken up at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a malformed URL, another chain id or a damaged journal,
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) for the journal of a chain that was started anew,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node answers or the journal cannot be read.
+    pub async fn open(
+        settings: &RpcSettings,
+        chain_id: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let chain = Self::start(settings, Some(chain_id), clock).await?;
+        if chain.chain_id() != chain_id {
+            return Err(Error::invalid(format!(
+                "wrong chain: the endpoint says {}, the deployment says {chain_id}; correct one of them",
+                chain.chain_id(),
+            )));
+        }
+        Ok(chain)
+    }
+
+    /// The contracts of a market on this chain.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn contracts(
+        &self,
+        contracts: impl Into<Contracts>,
+    ) -> Result<Arc<dyn StakingContract>> {
+        let contracts = contracts.into();
+        if self.shared.checked.lock().await.contains(&contracts) {
+            return Ok(Arc::new(EvmStaking::known(self.clone(), contracts)));
+        }
+        let staking = EvmStaking::attach(self.clone(), contracts).await?;
+        self.shared.checked.lock().await.push(contracts);
+        Ok(Arc::new(staking))
+    }
+
+    /// The same chain, whose next write is known by `id`.
+    ///
+    /// If the write's key has sent a transaction of that id already, its outcome is given (and waited for) instead of
+    /// sending another; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if that one was for something else. Ids are
+    /// each key's own. The latest 20,000 are remembered: by the journal, without one as long as the process runs. What
+    /// failed before it was sent, or was cancelled since no node took it, may be asked for again under its id.
+    #[must_use]
+    pub fn with_id(&self, id: TxId) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            id: Some(id),
+        }
+    }
+
+    /// Transactions of all keys that were asked for and have not ended.
+    pub async fn unfinished(&self) -> usize {
+        let transactors = self.shared.transactors.lock().await;
+        transactors.values().map(Transactor::unfinished).sum()
+    }
+
+    async fn start(
+        settings: &RpcSettings,
+        chain_id: Option<u64>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let endpoints = Endpoints::new(settings, Arc::clone(&clock))?;
+        let chain_id = endpoints.settle(chain_id).await?;
+        let node = Node {
+            provider: endpoints.provider(),
+            endpoints,
+            chain_id,
+            settings: settings.clone(),
+            clock,
+        };
+        let mut genesis = B256::ZERO;
+        if settings.journal.is_some() {
+            let block = node
+                .provider
+                .get_block_by_number(BlockNumberOrTag::Number(0))
+                .await;
+            let block = block.and_then(|block| block.ok_or(RpcError::NullResp));
+            genesis = block
+                .map_err(|error| node.failed(error).into_error())?
+                .header
+                .hash;
+        }
+        let chain = Self {
             shared: Arc::new(Shared {
-                provider,
-                chain_id,
-                settings: settings.clone(),
-                clock,
+                node: Arc::new(node),
+                genesis,
+                transactors: Mutex::default(),
+                checked: Mutex::default(),
                 batch_size: BatchSize::default(),
                 blocks_by_number: AtomicBool::new(false),
-                senders: Mutex::default(),
             }),
-        })
+            id: None,
+        };
+        if let Some(folder) = &settings.journal {
+            chain.resume(folder).await?;
+        }
+        Ok(chain)
+    }
+
+    /// Takes up what an earlier process left unfinished. A journal in use is looked after by whoever uses it.
+    async fn resume(&self, folder: &Path) -> Result<()> {
+        let mut transactors = self.shared.transactors.lock().await;
+        for account in Journal::accounts(folder, self.shared.node.chain_id)? {
+            let Some((journal, book)) = self.journal(folder, account).await? else {
+                continue;
+            };
+            let unfinished = book.unfinished();
+            if unfinished > 0 {
+                tracing::info!(%account, unfinished, "taking up an earlier process's transactions");
+                let node = Arc::clone(&self.shared.node);
+                transactors.insert(account, Transactor::start(node, account, journal, book));
+            }
+        }
+        Ok(())
+    }
+
+    /// The actor of an account; starts it if there is none.
+    async fn transactor(&self, account: Address) -> Result<Transactor> {
+        let node = &self.shared.node;
+        let mut transactors = self.shared.transactors.lock().await;
+        if let Some(running) = transactors.get(&account)
+            && !running.is_stopped()
+        {
+            return Ok(running.clone());
+        }
+        let mut opened = None;
+        match &node.settings.journal {
+            None => opened = Some((Journal::Memory, Book::default())),
+            Some(folder) => {
+                for _ in 0..LOCK_TRIES {
+                    opened = self.journal(folder, account).await?;
+                    if opened.is_some() {
+                        break;
+                    }
+                    node.clock.sleep(LOCK_PAUSE).await;
+                }
+            }
+        }
+        let Some((journal, book)) = opened else {
+            return Err(Error::conflict(format!(
+                "the journal of {account} on chain {} is in use by another process or handle; stop that one, or give each its own key",
+                node.chain_id
+            )));
+        };
+        let transactor = Transactor::start(Arc::clone(node), account, journal, book);
+        transactors.insert(account, transactor.clone());
+        Ok(transactor)
+    }
+
+    /// Opens an account's journal and reads it; `None` while another process or handle has it.
+    async fn journal(&self, folder: &Path, account: Address) -> Result<Option<(Journal, Book)>> {
+        let node = &self.shared.node;
+        let (chain_id, genesis, now) = (node.chain_id, self.shared.genesis, node.clock.now());
+        let folder = folder.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            let opened = Journal::open(&folder, chain_id, account, genesis)?;
+            opened
+                .map(|(journal, records)| Ok((journal, Book::restore(records, now)?)))
+                .transpose()
+        });
+        let stopped =
+            |source| Error::closed("the journal's reader was stopped").with_source(source);
+        read.await.map_err(stopped)?
     }
 
     fn provider(&self) -> &RootProvider<Ethereum> {
-        &self.shared.provider
+        &self.shared.node.provider
     }
 
     fn failed(&self, error: TransportError) -> Failure {
-        failed(&self.shared.settings.url, error)
+        self.shared.node.failed(error)
     }
 
     /// The header of a block; none when the node has no such block.
@@ -204,115 +343,9 @@ impl RpcStaking {
         }
     }
 
-    /// The pause between two looks at the node.
-    fn poll(&self) -> Duration {
-        Duration::from_millis(self.shared.settings.poll_millis).max(LEAST_POLL)
-    }
-
     async fn pause(&self) {
-        self.shared.clock.sleep(self.poll()).await;
-    }
-
-    /// The lock that orders an account's transactions.
-    fn sender(&self, account: Address) -> Arc<tokio::sync::Mutex<()>> {
-        let mut senders = self
-            .shared
-            .senders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(senders.entry(account).or_default())
-    }
-
-    /// Signs a transaction with the account's next nonce and hands it to the node.
-    async fn submit(
-        &self,
-        from: &Key,
-        to: TxKind,
-        value: U256,
-        data: EvmBytes,
-    ) -> Result<B256, Failure> {
-        let provider = self.provider();
-        let sender = self.sender(from.address());
-        let _ordered = sender.lock().await;
-        let request = TransactionRequest::default()
-            .with_from(from.address())
-            .with_kind(to)
-            .with_value(value)
-            .with_input(data.clone());
-        let gas = provider
-            .estimate_gas(request)
-            .await
-            .map_err(|error| self.failed(error))?;
-        let fees = provider
-            .estimate_eip1559_fees()
-            .await
-            .map_err(|error| self.failed(error))?;
-        let nonce = provider
-            .get_transaction_count(from.address())
-            .pending()
-            .await
-            .map_err(|error| self.failed(error))?;
-        let transaction = TxEip1559 {
-            chain_id: self.shared.chain_id,
-            nonce,
-            // A quarter more: other transactions may change the path it takes before its block comes.
-            gas_limit: gas.saturating_add(gas / 4),
-            max_fee_per_gas: fees.max_fee_per_gas,
-            max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
-            to,
-            value,
-            input: data,
-            ..TxEip1559::default()
-        };
-        let signature = from.sign(transaction.signature_hash());
-        let bytes = signature.as_bytes();
-        let signature =
-            alloy::primitives::Signature::from_bytes_and_parity(&bytes[..64], bytes[64] == 28);
-        let signed = transaction.into_signed(signature);
-        let hash = *signed.hash();
-        // `receipt` watches it, by the injected clock.
-        let _ = provider
-            .send_raw_transaction(&signed.encoded_2718())
-            .await
-            .map_err(|error| self.failed(error))?;
-        Ok(hash)
-    }
-
-    /// Waits until a transaction is in a block.
-    async fn receipt(&self, hash: B256) -> Result<TransactionReceipt> {
-        let patience = Duration::from_millis(self.shared.settings.receipt_millis);
-        let deadline = self.shared.clock.now().after(patience);
-        let mut failures = 0;
-        // Short at first, for chains that make a block for each transaction.
-        let mut pause = LEAST_POLL;
-        loop {
-            match self.provider().get_transaction_receipt(hash).await {
-                Ok(Some(receipt)) => return Ok(receipt),
-                Ok(None) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    pause = self.poll();
-                    if failures == RECEIPT_FAILURES {
-                        let lost = self.failed(error).into_error();
-                        return Err(Error::new(
-                            lost.kind(),
-                            format!("transaction {hash} was sent and its fate is unknown; look it up before repeating it"),
-                        )
-                        .with_source(lost)
-                        .with_retry(Retry::Never));
-                    }
-                }
-            }
-            if self.shared.clock.now() >= deadline {
-                return Err(Error::timeout(format!(
-                    "transaction {hash} is not in a block after {} s; look it up before repeating it",
-                    patience.as_secs()
-                ))
-                .with_retry(Retry::Never));
-            }
-            self.shared.clock.sleep(pause).await;
-            pause = (pause * 2).min(self.poll());
-        }
+        let node = &self.shared.node;
+        node.clock.sleep(node.settings.poll()).await;
     }
 }
 
@@ -332,94 +365,12 @@ impl Pin {
     }
 }
 
-pub(crate) fn provider(settings: &RpcSettings) -> Result<RootProvider<Ethereum>> {
-    let invalid = || {
-        Error::invalid("the chain node's address is not a URL; write it like http://127.0.0.1:8545")
-    };
-    let url = Url::parse(&settings.url).map_err(|_| invalid())?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(invalid());
-    }
-    let patience = Duration::from_millis(settings.request_millis.max(1));
-    let client = http_client()
-        .timeout(patience)
-        .connect_timeout(patience)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|source| Error::internal("no HTTP client").with_source(source.without_url()))?;
-    Ok(RootProvider::new(RpcClient::new(
-        Http::with_client(client, url),
-        false,
-    )))
-}
-
-/// What a failed request means. Nothing of the address but its host is told, since the rest may be a provider's key.
-fn failed(url: &str, error: TransportError) -> Failure {
-    let node = shown(url);
-    let silent = |detail: String| -> Failure {
-        Error::unavailable(format!(
-            "the chain node at {node} does not answer; check that it runs and that its address is right"
-        ))
-        .with_source(detail)
-        .into()
-    };
-    match error {
-        RpcError::ErrorResp(refused) => {
-            if let Some(data) = refused.as_revert_data() {
-                return Failure::Reverted(data.0);
-            }
-            if refused.message.contains("revert") {
-                return Failure::Reverted(Bytes::new());
-            }
-            let text: String = refused.message.chars().take(300).collect();
-            // Providers' code for too many requests (EIP-1474).
-            if refused.code == -32005 {
-                return silent(text);
-            }
-            Error::chain(format!("the chain node at {node} refused: {text}")).into()
-        }
-        RpcError::Transport(TransportErrorKind::Custom(source)) => {
-            match source.downcast::<reqwest::Error>() {
-                Ok(source) => silent(causes(&source.without_url())),
-                Err(_) => silent("the request failed".into()),
-            }
-        }
-        RpcError::Transport(TransportErrorKind::HttpError(answer)) => {
-            silent(format!("HTTP status {}", answer.status))
-        }
-        RpcError::Transport(TransportErrorKind::HttpErrorWithRetryAfter { error, .. }) => {
-            silent(format!("HTTP status {}", error.status))
-        }
-        RpcError::NullResp => {
-            Error::chain(format!("the chain node at {node} knows no such block")).into()
-        }
-        RpcError::DeserError { err, .. } => Error::unavailable(format!(
-            "the server at {node} does not answer as a chain node does; check its address"
-        ))
-        .with_source(err)
-        .into(),
-        _ => silent("the request failed".into()),
-    }
-}
-
-/// An error and what caused it, on one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 #[async_trait]
 impl Evm for RpcStaking {
     type At = Pin;
 
     fn chain_id(&self) -> u64 {
-        self.shared.chain_id
+        self.shared.node.chain_id
     }
 
     async fn head(&self) -> Result<(Head, Pin)> {
@@ -496,40 +447,10 @@ impl Evm for RpcStaking {
         data: Bytes,
     ) -> Result<Mined, Failure> {
         let data = EvmBytes(data);
-        let hash = self.submit(from, to, value, data.clone()).await?;
-        let receipt = self.receipt(hash).await?;
-        let block = receipt.block_number.unwrap_or_default();
-        if !receipt.status() {
-            // Another transaction came between estimate and block; the same call now tells why.
-            let request = TransactionRequest::default()
-                .with_from(from.address())
-                .with_kind(to)
-                .with_value(value)
-                .with_input(data);
-            let again = self
-                .provider()
-                .call(request)
-                .block(BlockId::number(block))
-                .await;
-            return Err(match again {
-                Err(error) => self.failed(error),
-                Ok(_) => Error::chain(format!(
-                    "transaction {hash} failed because others came before it; try again"
-                ))
-                .into(),
-            });
-        }
-        Ok(Mined {
-            receipt: TxReceipt {
-                hash,
-                block,
-                gas_used: receipt.gas_used,
-                fee: U256::from(receipt.gas_used)
-                    .saturating_mul(U256::from(receipt.effective_gas_price)),
-            },
-            contract: receipt.contract_address,
-            logs: receipt.logs().iter().map(|log| log.inner.clone()).collect(),
-        })
+        let actor = self.transactor(from.address()).await?;
+        actor
+            .send(from, self.id.clone(), transactor::Call { to, value, data })
+            .await
     }
 
     async fn logs(&self, contracts: Vec<Address>) -> Result<BoxStream<'static, Result<MinedLog>>> {
@@ -546,8 +467,16 @@ impl Evm for RpcStaking {
 impl fmt::Debug for RpcStaking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RpcStaking")
-            .field("settings", &self.shared.settings)
-            .field("chain_id", &self.shared.chain_id)
+            .field("settings", &self.shared.node.settings)
+            .field("chain_id", &self.shared.node.chain_id)
+            .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// A provider of one node, for [`crate::testing`].
+#[cfg(feature = "testing")]
+pub(crate) fn provider(url: &str) -> Result<RootProvider<Ethereum>> {
+    let clock = Arc::new(crate::SystemClock);
+    Ok(Endpoints::new(&RpcSettings::new(url), clock)?.provider())
 }

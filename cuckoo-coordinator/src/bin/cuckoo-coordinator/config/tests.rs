@@ -81,7 +81,7 @@ fn the_environment_overrides_the_file() {
     )
     .unwrap();
     assert_eq!(config.listen.port(), 9000);
-    assert_eq!(config.chain.rpc.url, "http://127.0.0.1:9545");
+    assert_eq!(config.chain.rpc.urls, ["http://127.0.0.1:9545"]);
     assert_eq!(config.settings().audit_probability, 0.5);
     assert_eq!(config.settings().lease_millis, 20_000);
 }
