@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
 
-use self::registry::PageSize;
 use super::abi::payments::Payments;
 use super::abi::staking::Staking;
 use super::evm::{Evm, Failure, Mined};
+use super::learned::Learned;
 use super::{
     Change, Escrow, NodeKind, Profile, Registration, Slash, Snapshot, StakingContract, TxReceipt,
     Vote, events,
@@ -26,7 +26,7 @@ use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher, fo
 pub(crate) struct EvmStaking<E> {
     evm: E,
     deployment: Deployment,
-    page_size: PageSize,
+    page_size: Learned,
 }
 
 impl<E: Evm> EvmStaking<E> {
@@ -42,7 +42,7 @@ impl<E: Evm> EvmStaking<E> {
         let contracts = Self {
             evm,
             deployment,
-            page_size: PageSize::default(),
+            page_size: Learned::new(registry::PAGE),
         };
         contracts
             .read(None, deployment.staking, Staking::nodeCountCall {})

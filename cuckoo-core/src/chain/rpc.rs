@@ -25,10 +25,10 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use self::batch::BatchSize;
 use self::logs::LogReader;
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
+use super::learned::Learned;
 use super::{DeployConfig, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Deployment, Error, Key, Result, Retry, http_client};
 
@@ -112,7 +112,7 @@ struct Shared {
     settings: RpcSettings,
     clock: Arc<dyn Clock>,
     /// How many calls the node takes in one request.
-    batch_size: BatchSize,
+    batch_size: Learned,
     /// The node knows no EIP-1898: blocks are named by number, and checked afterwards.
     blocks_by_number: AtomicBool,
     /// Held from asking for a nonce until the transaction that uses it is handed over.
@@ -163,7 +163,7 @@ impl RpcStaking {
                 chain_id,
                 settings: settings.clone(),
                 clock,
-                batch_size: BatchSize::default(),
+                batch_size: Learned::new(batch::MOST),
                 blocks_by_number: AtomicBool::new(false),
                 senders: Mutex::default(),
             }),
