@@ -17,6 +17,8 @@ mod events;
 mod evm;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod evm_staking;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod learned;
 #[cfg(feature = "rpc")]
 mod legacy;
 mod mirror;

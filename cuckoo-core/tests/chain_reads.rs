@@ -80,29 +80,13 @@ impl Market {
 
     /// Replaces the last blocks by empty ones.
     async fn reorganise(&self, blocks: u64) {
-        reorganise(self.anvil.url(), blocks).await;
+        self.request("anvil_reorg", json!([blocks, []])).await;
     }
 
     async fn request(&self, method: &'static str, parameters: Value) -> Value {
         let request = self.anvil.provider().raw_request(method.into(), parameters);
         request.await.unwrap()
     }
-}
-
-async fn reorganise(url: &str, blocks: u64) {
-    let client = cuckoo_core::http_client().build().unwrap();
-    let request =
-        json!({"jsonrpc": "2.0", "id": 1, "method": "anvil_reorg", "params": [blocks, []]});
-    let answer: Value = client
-        .post(url)
-        .json(&request)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    assert!(answer.get("error").is_none(), "{answer}");
 }
 
 async fn connect(url: &str, deployment: Deployment) -> Arc<dyn StakingContract> {
@@ -126,8 +110,19 @@ fn reads(request: &Value, function: &str) -> bool {
     call_data(request).starts_with(&selector)
 }
 
+/// The same refusal for a request, or for each of a batch.
 fn refusal(request: &Value, code: i64, message: &str) -> Value {
-    json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": message}})
+    match request {
+        Value::Array(batch) => batch
+            .iter()
+            .map(|call| refusal(call, code, message))
+            .collect(),
+        single => json!({
+            "jsonrpc": "2.0",
+            "id": single["id"],
+            "error": {"code": code, "message": message},
+        }),
+    }
 }
 
 async fn next(changes: &mut BoxStream<'static, Result<Change>>) -> Result<Change> {
@@ -173,11 +168,7 @@ async fn batches_shrink_to_what_a_provider_takes() {
             Answer::Json(json!({"jsonrpc": "2.0", "id": null, "error": error}))
         }),
         ("an error for each", 8, |batch| {
-            let each = calls(batch).iter();
-            Answer::Json(
-                each.map(|call| refusal(call, -32003, "response too large"))
-                    .collect(),
-            )
+            Answer::Json(refusal(batch, -32003, "response too large"))
         }),
         ("answers for the first alone", 8, |batch| {
             let first = calls(batch)[0].clone();
@@ -220,13 +211,7 @@ async fn pages_shrink_to_what_a_node_executes() {
         if !too_long {
             return Answer::Pass;
         }
-        let each = calls(request)
-            .iter()
-            .map(|call| refusal(call, -32000, "out of gas"));
-        Answer::Json(match request {
-            Value::Array(_) => each.collect(),
-            _ => each.last().unwrap(),
-        })
+        Answer::Json(refusal(request, -32000, "out of gas"))
     })
     .await;
     let chain = market.through(&gateway).await;
@@ -237,10 +222,7 @@ async fn pages_shrink_to_what_a_node_executes() {
 async fn a_provider_that_is_busy_is_unavailable() {
     let market = Market::with_miners(3).await;
     let gateway = Gateway::with_rule(market.anvil.url(), |request| match request {
-        Value::Array(batch) => {
-            let busy = |call| refusal(call, -32005, "too many requests");
-            Answer::Json(batch.iter().map(busy).collect())
-        }
+        Value::Array(_) => Answer::Json(refusal(request, -32005, "too many requests")),
         _ => Answer::Pass,
     })
     .await;
@@ -253,26 +235,20 @@ async fn a_provider_that_is_busy_is_unavailable() {
 async fn a_reorganisation_amid_a_snapshot_starts_it_again() {
     for by_hash in [true, false] {
         let market = Market::with_miners(3).await;
-        let url = market.anvil.url().to_owned();
         let fresh = AtomicBool::new(true);
         let gateway = Gateway::with_rule(market.anvil.url(), move |request| {
             let named = |call: &Value| call["params"][1].get("blockHash").is_some();
             if !by_hash && calls(request).iter().any(named) {
-                let refuse = |call| refusal(call, -32602, "invalid argument 1: no hash");
-                let each = calls(request).iter().map(refuse);
-                return Answer::Json(match request {
-                    Value::Array(_) => each.collect(),
-                    _ => each.last().unwrap(),
-                });
+                let message = "invalid argument 1: no hash";
+                return Answer::Json(refusal(request, -32602, message));
             }
             // Just before the nodes are read, the last of them vanishes.
             let nodes = calls(request).iter().any(|call| reads(call, NODES));
             if nodes && fresh.swap(false, Ordering::SeqCst) {
-                let url = url.clone();
-                let runtime = tokio::runtime::Handle::current();
-                std::thread::spawn(move || runtime.block_on(reorganise(&url, 1)))
-                    .join()
-                    .unwrap();
+                let method = "anvil_reorg";
+                let request =
+                    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": [1, []]});
+                return Answer::PassAfter(request);
             }
             Answer::Pass
         })

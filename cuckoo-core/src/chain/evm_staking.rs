@@ -9,11 +9,11 @@ use alloy::sol_types::SolCall;
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
 
-use self::registry::PageSize;
 use super::abi::court::DisputeCourt;
 use super::abi::payments::Payments;
 use super::abi::staking::Staking;
 use super::evm::{Evm, Failure};
+use super::learned::Learned;
 use super::{
     Action, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done, Earnings,
     Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Vote, calls, events,
@@ -26,7 +26,7 @@ use crate::{Error, ErrorKind, Key, NodeId, Result, format_cai};
 pub(crate) struct EvmStaking<E> {
     evm: E,
     contracts: Contracts,
-    page_size: PageSize,
+    page_size: Learned,
 }
 
 impl<E: Evm> EvmStaking<E> {
@@ -43,7 +43,7 @@ impl<E: Evm> EvmStaking<E> {
         let contracts = Self {
             evm,
             contracts,
-            page_size: PageSize::default(),
+            page_size: Learned::new(registry::PAGE),
         };
         contracts
             .read(None, deployment.staking, Staking::nodeCountCall {})
@@ -66,7 +66,7 @@ impl<E: Evm> EvmStaking<E> {
         Self {
             evm,
             contracts,
-            page_size: PageSize::default(),
+            page_size: Learned::new(registry::PAGE),
         }
     }
 

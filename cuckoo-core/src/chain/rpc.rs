@@ -28,13 +28,13 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::Mutex;
 
 use self::answer::failed;
-use self::batch::BatchSize;
 use self::endpoints::Endpoints;
 use self::journal::Journal;
 use self::logs::LogReader;
 use self::transactor::{Book, Transactor};
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
+use super::learned::Learned;
 use super::{Contracts, DeployConfig, Quote, StakingContract, deploy};
 use crate::{Clock, Error, Key, Result};
 
@@ -86,7 +86,7 @@ struct Shared {
     /// Contracts that were looked at and found to be right.
     checked: Mutex<Vec<Contracts>>,
     /// How many calls the node takes in one request.
-    batch_size: BatchSize,
+    batch_size: Learned,
     /// The node knows no EIP-1898: blocks are named by number, and checked afterwards.
     blocks_by_number: AtomicBool,
 }
@@ -232,7 +232,7 @@ impl RpcStaking {
                 genesis,
                 transactors: Mutex::default(),
                 checked: Mutex::default(),
-                batch_size: BatchSize::default(),
+                batch_size: Learned::new(batch::MOST),
                 blocks_by_number: AtomicBool::new(false),
             }),
             id: None,

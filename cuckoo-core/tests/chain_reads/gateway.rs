@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 pub(crate) enum Answer {
     /// Nothing: the node answers.
     Pass,
+    /// The same, once the node has done this.
+    PassAfter(Value),
     /// This, instead of the node.
     Json(Value),
     /// This HTTP status, instead of the node.
@@ -63,12 +65,17 @@ impl Gateway {
                     let mut stream = BufReader::new(stream);
                     while let Some(request) = request(&mut stream).await {
                         log.lock().unwrap().push(request.clone());
+                        let ask = async |request: &Value| -> Value {
+                            let sent = client.post(&url).json(request).send().await;
+                            sent.unwrap().json().await.unwrap()
+                        };
                         let (status, mut answer) = match rule(&request) {
                             Answer::Json(answer) => (200, answer),
                             Answer::Status(status) => (status, json!("refused")),
-                            Answer::Pass => {
-                                let sent = client.post(&url).json(&request).send().await;
-                                (200, sent.unwrap().json().await.unwrap())
+                            Answer::Pass => (200, ask(&request).await),
+                            Answer::PassAfter(first) => {
+                                ask(&first).await;
+                                (200, ask(&request).await)
                             }
                         };
                         edit(&mut answer);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy::sol_types::SolCall;
 
@@ -13,23 +12,13 @@ use crate::chain::{Node, NodeKind, Profile, Snapshot};
 use crate::{Error, NodeId, Result};
 
 /// Nodes in one call: profiles of the longest kind stay within what a node's `eth_call` allows.
-const PAGE: u64 = 200;
+pub(super) const PAGE: usize = 200;
 /// Pages in one request: a few megabytes.
 const PAGES_TOGETHER: usize = 8;
 /// Nodes in all; each costs its owner gas, so more than this is a broken or lying endpoint.
 const MAX_NODES: u64 = 100_000;
 /// How often a reading that a reorganisation spoilt is begun again.
 const ATTEMPTS: usize = 3;
-
-/// How many nodes the chain reads in one call: halved when it cannot.
-#[derive(Debug)]
-pub(super) struct PageSize(AtomicU64);
-
-impl Default for PageSize {
-    fn default() -> Self {
-        Self(AtomicU64::new(PAGE))
-    }
-}
 
 impl<E: Evm> EvmStaking<E> {
     /// `known` at the latest block: the nodes in `changed` and new ones are read, or all of them in a new epoch, when
@@ -60,7 +49,7 @@ impl<E: Evm> EvmStaking<E> {
         let read = known.nodes.len() as u64;
         let numbered = known.nodes.iter().map(|node| node.id.0).eq(1..=read);
         // Many single nodes take longer than all of them in pages.
-        let few = changed.len() as u64 <= PAGE;
+        let few = changed.len() <= PAGE;
         let nodes = if epoch == known.epoch && read <= count && numbered && few {
             let mut nodes = known.nodes.clone();
             for (node, place) in self.some(at, changed, read).await? {
@@ -102,11 +91,11 @@ impl<E: Evm> EvmStaking<E> {
     /// The nodes with these numbers, in order, in pages that the chain can read.
     async fn pages(&self, at: &E::At, ids: Range<u64>) -> Result<Vec<Node>> {
         let mut nodes = Vec::with_capacity(ids.clone().count());
-        let size = self.page_size.0.load(Ordering::Relaxed);
+        let size = self.page_size.get();
         let mut pages: Vec<_> = ids
             .clone()
-            .step_by(size as usize)
-            .map(|first| first..ids.end.min(first + size))
+            .step_by(size)
+            .map(|first| first..ids.end.min(first + size as u64))
             .collect();
         while !pages.is_empty() {
             let calls: Vec<_> = pages
@@ -119,16 +108,19 @@ impl<E: Evm> EvmStaking<E> {
                 })
                 .collect();
             let answers = self.evm.call_many(at, &calls, PAGES_TOGETHER).await?;
+            // A block that is gone gives no page, however small.
+            let there = answers.iter().all(Result::is_ok) || self.evm.holds(at).await?;
             let mut smaller = Vec::new();
             for (page, answer) in pages.into_iter().zip(answers) {
                 let length = page.end - page.start;
                 // Too much gas or too long an answer: nodes say that in many ways, so half of it says which.
-                if answer.is_err() && length > 1 {
-                    let half = length / 2;
-                    self.page_size.0.fetch_min(half, Ordering::Relaxed);
-                    smaller.extend([page.start..page.start + half, page.start + half..page.end]);
+                if answer.is_err() && length > 1 && there {
+                    self.page_size.refused(length as usize);
+                    let middle = page.start + length / 2;
+                    smaller.extend([page.start..middle, middle..page.end]);
                     continue;
                 }
+                self.page_size.taken(length as usize);
                 let views = self.answer::<Staking::nodesCall>(Some(answer))?;
                 if views.len() as u64 != length {
                     return Err(Error::chain(format!(

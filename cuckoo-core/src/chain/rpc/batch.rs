@@ -1,6 +1,6 @@
 //! Many reads in few requests: JSON-RPC batches of bounded size, a bounded number of them under way at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use alloy::network::TransactionBuilder as _;
 use alloy::primitives::{Address, Bytes as EvmBytes};
@@ -18,38 +18,11 @@ use crate::{ErrorKind, Result};
 /// Batches under way at once.
 const CONCURRENT: usize = 4;
 /// Calls in one request at most: what common providers take.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 /// JSON-RPC's code for a request that is none: some nodes' answer to a batch that is too long.
 const INVALID_REQUEST: i64 = -32600;
 /// JSON-RPC's code for parameters that the node does not understand.
 const INVALID_PARAMETERS: i64 = -32602;
-
-/// How many calls a node takes in one request: halved by its refusals, regained one by one.
-#[derive(Debug)]
-pub(super) struct BatchSize(AtomicUsize);
-
-impl Default for BatchSize {
-    fn default() -> Self {
-        Self(AtomicUsize::new(MOST))
-    }
-}
-
-impl BatchSize {
-    fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn refused(&self, calls: usize) {
-        self.0.fetch_min((calls / 2).max(1), Ordering::Relaxed);
-    }
-
-    fn taken(&self, calls: usize) {
-        // Lost updates do no harm.
-        if calls == self.get() && calls < MOST {
-            self.0.store(calls + 1, Ordering::Relaxed);
-        }
-    }
-}
 
 /// A call as the node wants it.
 pub(super) fn request(to: Address, data: Bytes) -> TransactionRequest {
