@@ -5,7 +5,7 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench lint contracts slither parity score screenshot openapi
+.PHONY: help setup demo test bench lint contracts mutations slither parity score screenshot openapi
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -28,10 +28,16 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 
-contracts: ## forge tests of the contracts alone, and the committed artifacts checked for drift
+contracts: ## forge tests of the contracts alone, their format and lints, and committed artifacts checked for drift
 	@.ci/setup chain
 	npm run --silent contracts:check
+	npm run --silent contracts:lint
+	npm run --silent contracts:mutate -- --check
 	npm run --silent contracts:test
+
+mutations: ## would the tests notice? seeds bugs into the contracts, one by one, and writes the table (an hour)
+	@.ci/setup chain
+	npm run --silent contracts:mutate
 
 slither: ## static analysis of the contracts (installs Slither, 120 MB, outside the repository)
 	@.ci/setup chain

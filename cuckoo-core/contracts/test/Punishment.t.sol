@@ -159,6 +159,8 @@ contract PunishmentTest is CourtTest {
                 ++finished;
                 vm.assertEq(staking.activePool(accused).amount, MINER_MINIMUM - PENALTY, "finished without the slash");
             } catch (bytes memory reason) {
+                // An error starts with its selector.
+                // forge-lint: disable-next-line(unsafe-typecast)
                 if (bytes4(reason) == IDisputeCourt.OutOfGas.selector) ++refused;
             }
             vm.revertToState(snapshot);

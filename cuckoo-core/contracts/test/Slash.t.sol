@@ -31,15 +31,16 @@ contract SlashTest is MarketTest {
     }
 
     function test_once_per_evidence() public {
+        bytes32 evidence = "e";
         vote(alice, node, 10 ether);
         slash(node, 1 ether, "e");
         vm.assertTrue(staking.evidenceUsed("e"));
-        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, bytes32("e")));
+        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, evidence));
         vm.prank(verifier);
         staking.slash(node, 1 ether, "e", reporter, wronged);
         // Not by another verifier either.
         authorise(bob);
-        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, bytes32("e")));
+        vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, evidence));
         vm.prank(bob);
         staking.slash(node, 1 ether, "e", reporter, wronged);
         slash(node, 1 ether, "f");

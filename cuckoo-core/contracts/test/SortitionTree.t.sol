@@ -121,7 +121,8 @@ contract SortitionTreeTest {
     /// @dev Each step's low bits choose the id, its high bits the weight; one in four takes the id out.
     function testFuzz_any_changes(uint256[100] calldata steps) public {
         for (uint256 i = 0; i < steps.length; ++i) {
-            uint96 weight = steps[i] >> 8 & 3 == 0 ? 0 : uint96(steps[i] >> 160 >> (steps[i] >> 16 & 95));
+            uint256 fewer = (steps[i] >> 16) & 95;
+            uint96 weight = (steps[i] >> 8) & 3 == 0 ? 0 : uint96(steps[i] >> (160 + fewer));
             put(uint64(steps[i] % IDS) + 1, weight);
             if (i % 20 == 0) check();
         }

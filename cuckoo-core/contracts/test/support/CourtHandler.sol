@@ -121,7 +121,9 @@ contract CourtHandler {
 
     /// @dev One vote in four is that nothing could be checked, one is the claim, the others agree on the truth.
     function tryToCommit(uint256 dispute, JurorView memory juror, uint256 choice) private {
-        bytes32 vote_ = choice % 4 == 0 ? bytes32(0) : choice % 4 == 1 ? bytes32("claimed") : bytes32("truth");
+        bytes32 vote_ = "truth";
+        if (choice % 4 == 0) vote_ = 0;
+        if (choice % 4 == 1) vote_ = "claimed";
         bytes32 sealed_ = keccak256(abi.encode(block.chainid, address(court), dispute, juror.node, vote_, SALT));
         bool due = court.phaseOf(dispute) == Phase.Commit && !juror.committed;
         vm.prank(ownerOf(juror.node));
