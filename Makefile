@@ -5,7 +5,7 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench lint contracts parity score screenshot openapi
+.PHONY: help setup demo test bench lint contracts slither parity score screenshot openapi
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -32,6 +32,10 @@ contracts: ## forge tests of the contracts alone, and the committed artifacts ch
 	@.ci/setup chain
 	npm run --silent contracts:check
 	npm run --silent contracts:test
+
+slither: ## static analysis of the contracts (installs Slither, 120 MB, outside the repository)
+	@.ci/setup chain
+	@.ci/slither
 
 parity: ## compare with diffusers (installs torch, 4 GB) and rewrite the golden files
 	cuckoo-miner/parity/run.sh

@@ -67,7 +67,7 @@ pub struct ModelSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_hash: Option<B256>,
     /// What a verified task earns: decimal CAI such as `"0.25"` in text, wei in Rust.
-    #[serde(with = "decimal_cai")]
+    #[serde(with = "cuckoo_core::cai_text")]
     pub price: Wei,
 }
 
@@ -188,19 +188,5 @@ impl Settings {
 
     pub(crate) fn retention(&self) -> Duration {
         Duration::from_millis(self.retention_millis)
-    }
-}
-
-mod decimal_cai {
-    use cuckoo_core::{Wei, format_cai, parse_cai};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(amount: &Wei, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&format_cai(*amount))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wei, D::Error> {
-        let text = String::deserialize(from)?;
-        parse_cai(&text).map_err(D::Error::custom)
     }
 }

@@ -9,7 +9,8 @@ import { forge } from './forge.mjs';
 const root = dirname(fileURLToPath(import.meta.url));
 const check = process.argv.includes('--check');
 
-const status = forge(['build', 'cuckoo-core/contracts/src', 'cuckoo-core/contracts/test/live']);
+const timelock = 'node_modules/@openzeppelin/contracts/governance/TimelockController.sol';
+const status = forge(['build', 'cuckoo-core/contracts/src', 'cuckoo-core/contracts/test/live', timelock]);
 if (status !== 0) process.exit(status);
 mkdirSync(join(root, 'artifacts/test'), { recursive: true });
 
@@ -17,6 +18,11 @@ mkdirSync(join(root, 'artifacts/test'), { recursive: true });
 const contracts = [
   ['Staking', 'Staking', 'artifacts'],
   ['Payments', 'Payments', 'artifacts'],
+  ['DisputeCourt', 'DisputeCourt', 'artifacts'],
+  ['EquivocationVerifier', 'EquivocationVerifier', 'artifacts'],
+  ['UnpaidVoucherVerifier', 'UnpaidVoucherVerifier', 'artifacts'],
+  ['Faucet', 'Faucet', 'artifacts'],
+  ['TimelockController', 'TimelockController', 'artifacts'],
   ['Crowd', 'Crowd', 'artifacts/test'],
   ['Legacy', 'LegacyStakes', 'artifacts/test'],
   ['Legacy', 'LegacyVotes', 'artifacts/test'],

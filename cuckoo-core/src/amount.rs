@@ -50,6 +50,29 @@ pub fn format_cai(amount: Wei) -> String {
     }
 }
 
+/// Serde of an amount as decimal CAI in text: a number in TOML or JSON would lose wei.
+pub mod cai_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::{Wei, format_cai, parse_cai};
+
+    /// Writes an amount as [`format_cai`] does.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(amount: &Wei, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_cai(*amount))
+    }
+
+    /// Reads an amount as [`parse_cai`] does.
+    ///
+    /// # Errors
+    /// The deserializer's, and for text that is no amount.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wei, D::Error> {
+        parse_cai(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,11 @@
 
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod abi;
+mod action;
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+mod calls;
+mod contracts;
+mod court;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 mod deploy;
 #[cfg(feature = "dev-chain")]
@@ -33,8 +38,11 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Wei;
 use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 
+pub use action::Action;
+pub use contracts::Contracts;
+pub use court::{CourtTerms, Dispute, DisputeOutcome, DisputePhase, Juror, vote_commitment};
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
-pub use deploy::DeployConfig;
+pub use deploy::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "dev-chain")]
 pub use dev::DevChain;
 #[cfg(feature = "rpc")]
@@ -221,6 +229,24 @@ pub struct Escrow {
     pub unlocks_at: u64,
 }
 
+/// What a miner redeemed and has not collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earnings {
+    /// Its owner's part, in wei.
+    pub to_owner: Wei,
+    /// The set cut of those who vote for it, in wei.
+    pub to_stakers: Wei,
+}
+
+/// CAI for rewards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardBudget {
+    /// What no node has earned yet, in wei.
+    pub amount: Wei,
+    /// What all nodes together earn in an epoch, in wei.
+    pub per_epoch: Wei,
+}
+
 /// A staker's vote for one node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
@@ -239,20 +265,47 @@ pub struct TxReceipt {
     pub block: u64,
     /// Gas it used.
     pub gas_used: u64,
+    /// What the gas cost, in wei.
+    pub fee: Wei,
+}
+
+/// What a write would cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Gas it needs now.
+    pub gas: u64,
+    /// The most that its gas can cost, in wei.
+    pub fee: Wei,
+}
+
+/// An [`Action`] that is in a block and succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its transaction.
+    pub receipt: TxReceipt,
+    /// What it gave, as the [`Action`] says; zero for those that give nothing.
+    pub value: U256,
 }
 
 /// The contracts of one market: reads at the latest block, a stream of changes, and every write.
 ///
 /// Implemented by `DevChain` (revm, in process) and `RpcStaking` (JSON-RPC), which pass one behaviour suite, and by
 /// `LegacyStaking`, which can only be read: what it does not implement is refused as
-/// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected). Writes
-/// return once the transaction succeeded; a revert is an [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names
-/// the contract's custom error. An unreachable node is [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
+/// [`ErrorKind::Rejected`](crate::ErrorKind::Rejected). Every write is
+/// an [`Action`] that is [quoted](Self::quote) or [submitted](Self::submit); the methods named like the contracts' functions
+/// are short for the common ones. Writes return once the transaction succeeded; a revert is an
+/// [`ErrorKind::Chain`](crate::ErrorKind::Chain) error that names the contract's custom error. An unreachable node is
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable).
 #[async_trait]
 #[allow(unused_variables, reason = "a refusal does not look at what is asked")]
 pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
-    /// The chain and the contracts.
-    fn deployment(&self) -> Deployment;
+    /// The chain and all contracts of the market.
+    fn contracts(&self) -> Contracts;
+
+    /// The chain and the contracts that signatures are bound to.
+    fn deployment(&self) -> Deployment {
+        self.contracts().market
+    }
 
     /// All nodes and weights at the latest block.
     async fn snapshot(&self) -> Result<Snapshot>;
@@ -277,6 +330,14 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote> {
         read_only("vote_of")
     }
+    /// What a vote for a node has earned and was not claimed, in wei.
+    async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei> {
+        read_only("claimable")
+    }
+    /// CAI for rewards that no node has earned yet.
+    async fn rewards(&self) -> Result<RewardBudget> {
+        read_only("rewards")
+    }
     /// The nonce an operator's next consent must carry.
     async fn consent_nonce(&self, operator: Address) -> Result<U256> {
         read_only("consent_nonce")
@@ -291,30 +352,74 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     async fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Result<Wei> {
         read_only("redeemed")
     }
+    /// What a miner redeemed and has not collected.
+    async fn earnings(&self, miner: NodeId) -> Result<Earnings> {
+        read_only("earnings")
+    }
+
+    /// What the dispute court asks of those who use it.
+    async fn court_terms(&self) -> Result<CourtTerms> {
+        read_only("court_terms")
+    }
+    /// A dispute.
+    async fn dispute(&self, dispute: U256) -> Result<Dispute> {
+        read_only("dispute")
+    }
+    /// The jury of a dispute; none before it is drawn.
+    async fn jurors(&self, dispute: U256) -> Result<Vec<Juror>> {
+        read_only("jurors")
+    }
+
+    /// What an action would cost if `from` sent it now; one that would be refused is refused here.
+    async fn quote(&self, from: Address, action: &Action) -> Result<Quote> {
+        read_only("quote")
+    }
+    /// Sends an action and waits until it is in a block.
+    async fn submit(&self, from: &Key, action: Action) -> Result<Done> {
+        read_only("submit")
+    }
 
     /// Sends CAI to an account.
     async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt> {
-        read_only("transfer")
+        Ok(self
+            .submit(from, Action::Transfer { to, amount })
+            .await?
+            .receipt)
     }
     /// Adds CAI to the account's free stake.
     async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
-        read_only("stake")
+        Ok(self.submit(staker, Action::Stake { amount }).await?.receipt)
     }
     /// Moves free stake into a node's pool.
     async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt> {
-        read_only("vote")
+        Ok(self
+            .submit(staker, Action::Vote { node, amount })
+            .await?
+            .receipt)
     }
     /// Moves shares into unbonding; gives the ticket to release later.
     async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)> {
-        read_only("unvote")
+        let done = self.submit(staker, Action::Unvote { node, shares }).await?;
+        Ok((done.value, done.receipt))
     }
     /// After the unbonding period, turns a ticket into free stake.
     async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt> {
-        read_only("release")
+        Ok(self
+            .submit(staker, Action::Release { ticket })
+            .await?
+            .receipt)
     }
     /// Pays free stake out to the staker.
     async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
-        read_only("withdraw")
+        Ok(self
+            .submit(staker, Action::Withdraw { amount })
+            .await?
+            .receipt)
+    }
+    /// Pays out what votes for these nodes earned; gives the sum, in wei.
+    async fn claim(&self, staker: &Key, nodes: Vec<NodeId>) -> Result<(Wei, TxReceipt)> {
+        let done = self.submit(staker, Action::Claim { nodes }).await?;
+        Ok((done.value, done.receipt))
     }
     /// Registers a node owned by `owner`.
     async fn register(
@@ -322,42 +427,9 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         owner: &Key,
         registration: Registration,
     ) -> Result<(NodeId, TxReceipt)> {
-        read_only("register")
+        let done = self.submit(owner, Action::Register(registration)).await?;
+        Ok((NodeId(done.value.saturating_to()), done.receipt))
     }
-    /// Replaces what the public is told about a node.
-    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt> {
-        read_only("set_profile")
-    }
-    /// Replaces a node's operator; `consent` is the new operator's.
-    async fn rotate_operator(
-        &self,
-        owner: &Key,
-        node: NodeId,
-        operator: Address,
-        deadline: u64,
-        consent: Signature,
-    ) -> Result<TxReceipt> {
-        read_only("rotate_operator")
-    }
-    /// Retires a node for good.
-    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt> {
-        read_only("exit")
-    }
-
-    /// Allows or forbids an account to slash; only the market's admin may.
-    async fn set_verifier(
-        &self,
-        admin: &Key,
-        verifier: Address,
-        allowed: bool,
-    ) -> Result<TxReceipt> {
-        read_only("set_verifier")
-    }
-    /// Takes stake from a node at fault; gives what was taken, in wei. Only verifiers may.
-    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)> {
-        read_only("slash")
-    }
-
     /// Adds CAI to a coordinator's escrow.
     async fn deposit_escrow(
         &self,
@@ -365,24 +437,21 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
         coordinator: NodeId,
         amount: Wei,
     ) -> Result<TxReceipt> {
-        read_only("deposit_escrow")
+        let action = Action::DepositEscrow {
+            coordinator,
+            amount,
+        };
+        Ok(self.submit(from, action).await?.receipt)
     }
-    /// Announces that a part of the escrow will leave.
-    async fn request_escrow(
-        &self,
-        owner: &Key,
-        coordinator: NodeId,
-        amount: Wei,
-    ) -> Result<TxReceipt> {
-        read_only("request_escrow")
-    }
-    /// After the delay, pays the announced part to the coordinator's owner.
-    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt> {
-        read_only("withdraw_escrow")
-    }
-    /// Pays a miner's owner what a voucher adds; gives what was paid, in wei.
+    /// Adds what a voucher owes to the miner's earnings; gives what was paid, in wei.
     async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)> {
-        read_only("redeem")
+        let done = self.submit(sender, Action::Redeem(voucher.clone())).await?;
+        Ok((done.value, done.receipt))
+    }
+    /// Pays a miner's earnings out, to its owner and its stakers; gives the owner's part, in wei.
+    async fn collect(&self, sender: &Key, miner: NodeId) -> Result<(Wei, TxReceipt)> {
+        let done = self.submit(sender, Action::Collect { miner }).await?;
+        Ok((done.value, done.receipt))
     }
 }
 

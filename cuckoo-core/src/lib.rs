@@ -28,16 +28,18 @@ pub mod testing;
 pub use alloy::primitives::{Address, B256, U256};
 pub use bytes::Bytes;
 
-pub use amount::{Wei, cai, format_cai, parse_cai};
+pub use amount::{Wei, cai, cai_text, format_cai, parse_cai};
 pub use capability::Capability;
-#[cfg(any(feature = "dev-chain", feature = "rpc"))]
-pub use chain::DeployConfig;
 #[cfg(feature = "dev-chain")]
 pub use chain::DevChain;
 pub use chain::{
-    ChainEvent, Change, Escrow, Mirror, MirrorView, Node, NodeKind, OperatorConsent, Profile,
-    Registration, Slash, Snapshot, StakingContract, TxReceipt, Vote, register_with_consent,
+    Action, ChainEvent, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done,
+    Earnings, Escrow, Juror, Mirror, MirrorView, Node, NodeKind, OperatorConsent, Profile, Quote,
+    Registration, RewardBudget, Slash, Snapshot, StakingContract, TxReceipt, Vote,
+    register_with_consent, vote_commitment,
 };
+#[cfg(any(feature = "dev-chain", feature = "rpc"))]
+pub use chain::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "rpc")]
 pub use chain::{LegacyNetwork, LegacySettings, LegacyStaking, RpcSettings, RpcStaking};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

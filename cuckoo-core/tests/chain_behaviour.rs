@@ -7,6 +7,10 @@
     reason = "this is a test"
 )]
 
+#[path = "chain_behaviour/court.rs"]
+mod court;
+#[path = "chain_behaviour/economy.rs"]
+mod economy;
 #[path = "chain_behaviour/market.rs"]
 mod market;
 
@@ -15,12 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    B256, ChainEvent, Change, ErrorKind, Mirror, NodeId, NodeKind, OperatorConsent, Profile,
-    Registration, Signed, SignedVoucher, Slash, Snapshot, SystemClock, U256, Voucher, Wei, cai,
-    register_with_consent,
+    Action, B256, ChainEvent, Change, ErrorKind, Key, Mirror, NodeId, NodeKind, OperatorConsent,
+    Profile, Registration, Signed, SignedVoucher, Slash, Snapshot, SystemClock, U256, Voucher, Wei,
+    cai, register_with_consent,
 };
 use futures::StreamExt as _;
 
+use court::{
+    a_bond_pays_what_no_escrow_covers, equivocation_is_slashed_once, the_court_convicts_by_majority,
+};
+use economy::{
+    a_pause_stops_entries_and_no_exit, a_quote_is_what_it_costs_and_sends_nothing,
+    rewards_follow_weight_and_are_claimed,
+};
 use market::{Market, key, profile};
 
 /// Runs each behaviour on both chains.
@@ -57,6 +68,12 @@ behaviours!(
     only_the_coordinators_operator_signs_vouchers,
     an_account_without_money_is_told_so,
     changes_come_in_order,
+    rewards_follow_weight_and_are_claimed,
+    a_pause_stops_entries_and_no_exit,
+    a_quote_is_what_it_costs_and_sends_nothing,
+    equivocation_is_slashed_once,
+    a_bond_pays_what_no_escrow_covers,
+    the_court_convicts_by_majority,
     more_nodes_than_a_page_are_read_whole,
     concurrent_writes_of_one_key_all_succeed,
     what_changed_is_read_without_the_rest,
@@ -309,28 +326,18 @@ async fn operators_rotate_and_the_old_key_stays_accountable(market: Market) {
         nonce: chain.consent_nonce(new.address()).await.unwrap(),
         deadline: chain.block_time().await.unwrap() + 600,
     };
-    let signature = Signed::sign(consent.clone(), &new, &deployment).signature;
+    let rotation = Action::RotateOperator {
+        node: coordinator,
+        operator: new.address(),
+        deadline: consent.deadline,
+        consent: Signed::sign(consent, &new, &deployment).signature,
+    };
     let error = chain
-        .rotate_operator(
-            &market.admin,
-            coordinator,
-            new.address(),
-            consent.deadline,
-            signature,
-        )
+        .submit(&market.admin, rotation.clone())
         .await
         .unwrap_err();
     assert!(error.message().contains("NotNodeOwner"), "{error}");
-    chain
-        .rotate_operator(
-            &owner,
-            coordinator,
-            new.address(),
-            consent.deadline,
-            signature,
-        )
-        .await
-        .unwrap();
+    chain.submit(&owner, rotation).await.unwrap();
     let snapshot = chain.snapshot().await.unwrap();
     assert_eq!(snapshot.by_operator(new.address()).unwrap().id, coordinator);
     assert!(snapshot.by_operator(old.address()).is_none());
@@ -368,19 +375,45 @@ async fn profiles_change_and_nodes_leave(market: Market) {
         description: "two cards".into(),
         endpoint: "https://example.org".into(),
     };
+    let rename = Action::SetProfile {
+        node: id,
+        profile: renamed.clone(),
+    };
+    chain.submit(&owner, rename).await.unwrap();
+    assert_eq!(market.node(id).await.profile, renamed);
     chain
-        .set_profile(&owner, id, renamed.clone())
+        .submit(&owner, Action::Exit { node: id })
         .await
         .unwrap();
-    assert_eq!(market.node(id).await.profile, renamed);
-    chain.exit(&owner, id).await.unwrap();
     assert!(!market.node(id).await.active);
-    let error = chain.exit(&owner, id).await.unwrap_err();
+    let error = chain
+        .submit(&owner, Action::Exit { node: id })
+        .await
+        .unwrap_err();
     assert!(error.message().contains("NodeExited"), "{error}");
-    let error = chain.exit(&owner, NodeId(9)).await.unwrap_err();
+    let error = chain
+        .submit(&owner, Action::Exit { node: NodeId(9) })
+        .await
+        .unwrap_err();
     assert!(error.message().contains("UnknownNode"), "{error}");
     // Exits are never a trap.
     chain.unvote(&owner, id, cai(20_000)).await.unwrap();
+}
+
+/// Gives a node another profile.
+fn rename(node: NodeId) -> Action {
+    Action::SetProfile {
+        node,
+        profile: profile("changed"),
+    }
+}
+
+/// Lets an account slash.
+fn allow(account: &Key) -> Action {
+    Action::SetVerifier {
+        account: account.address(),
+        allowed: true,
+    }
 }
 
 async fn slashing_takes_active_and_unbonding_stake_once(market: Market) {
@@ -395,23 +428,23 @@ async fn slashing_takes_active_and_unbonding_stake_once(market: Market) {
         reporter: key(7).address(),
         wronged: wronged.address(),
     };
-    let error = chain.slash(&verifier, slash.clone()).await.unwrap_err();
-    assert!(error.message().contains("NotVerifier"), "{error}");
     let error = chain
-        .set_verifier(&owner, verifier.address(), true)
+        .submit(&verifier, Action::Slash(slash.clone()))
         .await
         .unwrap_err();
-    assert!(
-        error.message().contains("OwnableUnauthorizedAccount"),
-        "{error}"
-    );
-    chain
-        .set_verifier(&market.admin, verifier.address(), true)
+    assert!(error.message().contains("the role `verifier`"), "{error}");
+    let error = chain.submit(&owner, allow(&verifier)).await.unwrap_err();
+    assert!(error.message().contains("the role `admin`"), "{error}");
+    chain.submit(&market.admin, allow(&verifier)).await.unwrap();
+    let done = chain
+        .submit(&verifier, Action::Slash(slash.clone()))
         .await
         .unwrap();
-    let (taken, _) = chain.slash(&verifier, slash.clone()).await.unwrap();
-    assert_eq!(taken, cai(10_000));
-    let error = chain.slash(&verifier, slash).await.unwrap_err();
+    assert_eq!(done.value, cai(10_000));
+    let error = chain
+        .submit(&verifier, Action::Slash(slash))
+        .await
+        .unwrap_err();
     assert!(error.message().contains("EvidenceUsed"), "{error}");
 
     // Half of what was active and half of what was leaving is gone, but for rounding.
@@ -448,25 +481,27 @@ async fn escrow_is_deposited_and_leaves_after_its_delay(market: Market) {
         .unwrap_err();
     assert!(error.message().contains("NotCoordinator"), "{error}");
 
-    let error = chain.withdraw_escrow(&owner, id).await.unwrap_err();
+    let withdrawal = Action::WithdrawEscrow { coordinator: id };
+    let request = |amount| Action::RequestEscrow {
+        coordinator: id,
+        amount: cai(amount),
+    };
+    let error = chain.submit(&owner, withdrawal.clone()).await.unwrap_err();
     assert!(error.message().contains("NoWithdrawalRequested"), "{error}");
-    let error = chain.request_escrow(&owner, id, cai(13)).await.unwrap_err();
+    let error = chain.submit(&owner, request(13)).await.unwrap_err();
     assert!(error.message().contains("InsufficientEscrow"), "{error}");
-    let error = chain
-        .request_escrow(&miner_owner, id, cai(1))
-        .await
-        .unwrap_err();
+    let error = chain.submit(&miner_owner, request(1)).await.unwrap_err();
     assert!(error.message().contains("NotCoordinatorOwner"), "{error}");
-    chain.request_escrow(&owner, id, cai(5)).await.unwrap();
+    chain.submit(&owner, request(5)).await.unwrap();
     let escrow = chain.escrow(id).await.unwrap();
     assert_eq!((escrow.amount, escrow.leaving), (cai(12), cai(5)));
     assert!(escrow.unlocks_at > chain.block_time().await.unwrap());
-    let error = chain.withdraw_escrow(&owner, id).await.unwrap_err();
+    let error = chain.submit(&owner, withdrawal.clone()).await.unwrap_err();
     assert!(error.message().contains("WithdrawalLocked"), "{error}");
 
     market.advance(market.config.withdrawal_delay_seconds).await;
     let before = chain.balance(owner.address()).await.unwrap();
-    chain.withdraw_escrow(&owner, id).await.unwrap();
+    chain.submit(&owner, withdrawal.clone()).await.unwrap();
     let gained = chain.balance(owner.address()).await.unwrap() - before;
     assert!(gained > cai(4) && gained < cai(5), "{gained}");
     assert_eq!(chain.escrow(id).await.unwrap().amount, cai(7));
@@ -499,8 +534,18 @@ async fn a_voucher_pays_once_what_it_adds(market: Market) {
         assert_eq!(error.kind(), ErrorKind::Chain);
         assert!(error.message().contains("NothingDue"), "{error}");
     }
+    // A tenth is for those who vote for the miner.
+    let earnings = chain.earnings(miner).await.unwrap();
+    assert_eq!(earnings.to_stakers, cai(5) / U256::from(2));
+    assert_eq!(earnings.to_owner + earnings.to_stakers, cai(25));
+    assert_eq!(
+        chain.collect(&sender, miner).await.unwrap().0,
+        earnings.to_owner
+    );
     let after = chain.balance(miner_owner.address()).await.unwrap();
-    assert_eq!(after - before, cai(25));
+    assert_eq!(after - before, earnings.to_owner);
+    let error = chain.collect(&sender, miner).await.unwrap_err();
+    assert!(error.message().contains("NothingToCollect"), "{error}");
     assert_eq!(chain.redeemed(coordinator, miner).await.unwrap(), cai(25));
     assert_eq!(chain.escrow(coordinator).await.unwrap().amount, cai(75));
 }
@@ -613,10 +658,7 @@ async fn changes_come_in_order(market: Market) {
     };
     let signed = SignedVoucher::sign(voucher, &market.operator(3), &chain.deployment());
     chain.redeem(&owner, &signed).await.unwrap();
-    chain
-        .set_verifier(&market.admin, owner.address(), true)
-        .await
-        .unwrap();
+    chain.submit(&market.admin, allow(&owner)).await.unwrap();
     let slash = Slash {
         node: miner,
         amount: cai(1),
@@ -624,7 +666,7 @@ async fn changes_come_in_order(market: Market) {
         reporter: owner.address(),
         wronged: owner.address(),
     };
-    chain.slash(&owner, slash).await.unwrap();
+    chain.submit(&owner, Action::Slash(slash)).await.unwrap();
     let expected = [
         // Registration and its profile are two events.
         ChainEvent::NodeChanged(miner),
@@ -720,10 +762,7 @@ async fn what_changed_is_read_without_the_rest(market: Market) {
         known.nodes
     );
 
-    chain
-        .set_profile(&owner, first, profile("changed"))
-        .await
-        .unwrap();
+    chain.submit(&owner, rename(first)).await.unwrap();
     let (third, _) = market.miner(3).await;
     // What nobody says has changed stays as it was known; new nodes are there.
     let mut expected = known.nodes.clone();
@@ -782,10 +821,10 @@ async fn a_mirror_follows_changes_and_epochs(market: Market) {
     .await;
     chain.unvote(&owner, second, cai(1)).await.unwrap();
     shows(&|snapshot| !snapshot.node(second).unwrap().active).await;
-    chain.exit(&owner, second).await.unwrap();
     chain
-        .set_profile(&key(1), first, profile("changed"))
+        .submit(&owner, Action::Exit { node: second })
         .await
         .unwrap();
+    chain.submit(&key(1), rename(first)).await.unwrap();
     shows(&|snapshot| snapshot.node(first).unwrap().profile == profile("changed")).await;
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use alloy::primitives::keccak256;
 use cuckoo_core::{
-    Address, ChainEvent, Change, Clock as _, Entropy as _, Error, ErrorKind, Key, LegacyNetwork,
-    LegacySettings, LegacyStaking, ManualClock, NodeId, NodeKind, Result, RpcSettings,
-    SeededEntropy, Slash, StakingContract, SystemClock, Timestamp, U256, Wei, cai,
+    Action, Address, ChainEvent, Change, Clock as _, Entropy as _, Error, ErrorKind, Key,
+    LegacyNetwork, LegacySettings, LegacyStaking, ManualClock, NodeId, NodeKind, Result,
+    RpcSettings, SeededEntropy, Slash, StakingContract, SystemClock, Timestamp, U256, Wei, cai,
 };
 use futures::StreamExt as _;
 
@@ -280,8 +280,11 @@ async fn what_cannot_be_done_there_is_rejected() {
         chain.stake(&key, cai(1)).await.map(drop),
         chain.vote(&key, NodeId(1), cai(1)).await.map(drop),
         chain.transfer(&key, miner(1), cai(1)).await.map(drop),
-        chain.exit(&key, NodeId(1)).await.map(drop),
-        chain.slash(&key, slash).await.map(drop),
+        chain
+            .submit(&key, Action::Exit { node: NodeId(1) })
+            .await
+            .map(drop),
+        chain.submit(&key, Action::Slash(slash)).await.map(drop),
         chain.escrow(NodeId(1)).await.map(drop),
         chain
             .deposit_escrow(&key, NodeId(1), cai(1))

@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) audited: u64,
     /// Redeemed on chain, in wei.
     pub(crate) paid: Wei,
+    /// Claimed by its owner, in wei.
+    pub(crate) rewards: Wei,
     pub(crate) suspended: bool,
 }
 
@@ -169,8 +171,12 @@ impl Ledger {
         self.audited.contains(&task)
     }
 
-    /// One line a miner, with what was redeemed for it.
-    pub(crate) fn rows(&self, paid: &HashMap<NodeId, Wei>) -> Vec<Row> {
+    /// One line a miner, with what was redeemed for it and what its owner claimed.
+    pub(crate) fn rows(
+        &self,
+        paid: &HashMap<NodeId, Wei>,
+        rewards: &HashMap<NodeId, Wei>,
+    ) -> Vec<Row> {
         let stake: f64 = self
             .entrants
             .iter()
@@ -194,6 +200,7 @@ impl Ledger {
                 audits: tally.audits,
                 audited: tally.audited,
                 paid: paid.get(&entrant.node).copied().unwrap_or_default(),
+                rewards: rewards.get(&entrant.node).copied().unwrap_or_default(),
                 suspended: self.suspended.contains_key(&entrant.node),
             }
         };

@@ -6,6 +6,7 @@ mod ledger;
 mod market;
 mod report;
 mod terminal;
+mod trial;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use clap::{Parser, ValueEnum};
 use cuckoo_coordinator::{Evidence, TaskHandle};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Clock, DevChain, Entropy, Error, ModelId, NodeId, Result, SeededEntropy, SystemClock,
-    TaskResult, TaskSpec, Wei, total_variation,
+    Clock, DevChain, DisputeOutcome, Entropy, Error, ModelId, NodeId, Result, SeededEntropy,
+    SystemClock, TaskResult, TaskSpec, Wei, format_cai, total_variation,
 };
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -26,7 +27,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::ledger::Ledger;
 use crate::market::{AUDIT_PROBABILITY, Chain, Market};
-use crate::report::{Conviction, Picture, Report, Statement};
+use crate::report::{Conviction, Judgement, Picture, Report, Statement};
 
 /// Runs a whole market of inference in this process and reports what happened.
 #[derive(Parser)]
@@ -94,7 +95,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         ),
     };
     eprintln!("demo: deploying contracts, registering one coordinator and six miners");
-    let market = Market::open(&chain, &arguments.model, entropy).await?;
+    let market = Market::open(&chain, &arguments.model, Arc::clone(&entropy)).await?;
     market.ready().await?;
 
     let prompts = cuckoo_examples::varied(arguments.tasks as usize);
@@ -110,7 +111,13 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
 
     let paid = redeem(&market).await?;
-    let rows = ledger.rows(&paid);
+    let evidence = market.coordinator.evidence();
+    let trial = match evidence.first() {
+        Some(case) => Some(trial::hold(&market, case, entropy.as_ref()).await?),
+        None => None,
+    };
+    let rewards = claim(&market).await?;
+    let rows = ledger.rows(&paid, &rewards);
     let shares = |share: fn(&ledger::Row) -> f64| rows.iter().map(share).collect::<Vec<_>>();
     let share_error = total_variation(&shares(|row| row.task_share), &shares(|row| row.fair_share));
     println!("{}", terminal::table(&rows));
@@ -120,9 +127,13 @@ async fn run(arguments: Arguments) -> Result<()> {
         Some(tasks) => format!("cheater suspended after {tasks} tasks"),
         None => "cheater not caught".to_owned(),
     };
+    let slashed = trial.as_ref().map_or(Wei::ZERO, |trial| trial.slashed);
     let closing_line = format!(
-        "demo: {} tasks, {images} images, {lost} lost, {cheater}, share error {share_error:.3}",
-        finished.len()
+        "demo: {} tasks, {images} images, {lost} lost, {cheater}, share error {share_error:.3}, slashed {} CAI, rewards {} CAI, redeemed {} CAI",
+        finished.len(),
+        format_cai(slashed),
+        rounded(rewards.values().sum()),
+        format_cai(paid.values().sum()),
     );
 
     let prompt_of = |task| {
@@ -132,7 +143,6 @@ async fn run(arguments: Arguments) -> Result<()> {
             .find(|((handle, _), _)| handle.id() == task)
             .map(|(_, prompt)| prompt.as_str())
     };
-    let evidence = market.coordinator.evidence();
     let convicted_tasks: Vec<_> = evidence.iter().map(|case| case.task.id).collect();
     let report = Report {
         closing_line: closing_line.clone(),
@@ -149,15 +159,16 @@ async fn run(arguments: Arguments) -> Result<()> {
         conviction: evidence
             .first()
             .map(|case| conviction(&market, &ledger, case, prompt_of(case.task.id))),
+        trial: trial.as_ref().map(|trial| judgement(&ledger, trial)),
         rows,
     };
     let path = write_report(&report, &arguments.out)?;
     market.close().await;
     println!("report: {}", path.display());
     println!("{closing_line}");
-    if lost > 0 || report.conviction.is_none() {
+    if lost > 0 || slashed.is_zero() {
         return Err(Error::internal(
-            "not every task was served, or the cheater was not caught; see above",
+            "not every task was served, or the cheater was not caught and slashed; see above",
         ));
     }
     Ok(())
@@ -214,14 +225,34 @@ async fn serve(
     Ok((ledger, finished.into_iter().flatten().collect()))
 }
 
-/// Redeems the latest voucher of every miner on chain; gives what each was paid.
+/// Redeems the latest voucher of every miner on chain and pays it out; gives what each voucher paid.
 async fn redeem(market: &Market) -> Result<HashMap<NodeId, Wei>> {
     let mut paid = HashMap::new();
+    let sender = &market.host.owner;
     for voucher in market.coordinator.vouchers() {
-        let (amount, _) = market.chain.redeem(&market.cheater.owner, &voucher).await?;
-        paid.insert(voucher.value.miner, amount);
+        let miner = voucher.value.miner;
+        let (amount, _) = market.chain.redeem(sender, &voucher).await?;
+        market.chain.collect(sender, miner).await?;
+        paid.insert(miner, amount);
     }
     Ok(paid)
+}
+
+/// Has every miner's owner claim what its votes earned: its part of the budget, and of what the vouchers paid its stakers.
+async fn claim(market: &Market) -> Result<HashMap<NodeId, Wei>> {
+    let mut rewards = HashMap::new();
+    for member in &market.members {
+        let nodes = vec![member.node];
+        let (amount, _) = market.chain.claim(&member.owner, nodes).await?;
+        rewards.insert(member.node, amount);
+    }
+    Ok(rewards)
+}
+
+/// Decimal CAI to the thousandth, for people.
+fn rounded(amount: Wei) -> String {
+    let unit = Wei::from(10).pow(Wei::from(15));
+    format_cai(amount / unit * unit)
 }
 
 fn pictures(ledger: &Ledger, finished: &[Finished], prompts: &[String]) -> Vec<Picture> {
@@ -269,6 +300,22 @@ fn conviction(
         prompt: prompt.unwrap_or_default().to_owned(),
         input: case.task.input.clone(),
         statements,
+    }
+}
+
+fn judgement(ledger: &Ledger, trial: &trial::Trial) -> Judgement {
+    Judgement {
+        dispute: trial.dispute.to_string(),
+        convicted: trial.outcome == DisputeOutcome::Convicted,
+        claimed: trial.claimed.to_string(),
+        votes: trial
+            .votes
+            .iter()
+            .map(|(juror, vote)| (ledger.name(*juror), vote.to_string()))
+            .collect(),
+        slashed: trial.slashed,
+        left: trial.left,
+        jury_fee: trial.jury_fee,
     }
 }
 

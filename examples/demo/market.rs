@@ -7,8 +7,8 @@ use std::time::Duration;
 use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Clock, DeployConfig, DevChain, Entropy, Key, LocalMarket, Member, ModelId, Result, RpcSettings,
-    RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
+    Action, Address, Clock, DeployConfig, DevChain, Entropy, Error, Key, LocalMarket, Member,
+    ModelId, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
 };
 use cuckoo_miner::{Executor, ImageExecutor, Miner};
 
@@ -28,6 +28,8 @@ const MINERS: [(&str, u64); 6] = [
 const CHEATER: &str = "Magpie";
 /// What one picture earns, in CAI.
 const PRICE: &str = "0.05";
+/// What the treasury puts into the budget of rewards, in CAI.
+const REWARDS: u64 = 1_000;
 /// How often an output is repeated by a second miner.
 pub(crate) const AUDIT_PROBABILITY: f64 = 0.3;
 
@@ -36,7 +38,14 @@ pub(crate) struct Market {
     pub(crate) chain: Arc<dyn StakingContract>,
     pub(crate) coordinator: Coordinator,
     pub(crate) entrants: Vec<Entrant>,
+    /// Who registered the coordinator.
+    pub(crate) host: Member,
+    /// In the order of `entrants`.
+    pub(crate) members: Vec<Member>,
     pub(crate) cheater: Member,
+    /// What honest miners run.
+    pub(crate) executor: Arc<dyn Executor>,
+    treasury: Key,
     miners: Vec<Miner>,
 }
 
@@ -73,6 +82,27 @@ impl Chain {
     }
 }
 
+/// Fills the budget of rewards, lets all votes count for it, and puts the honest miners on the list of jurors.
+async fn reward_and_enlist(
+    chain: &dyn StakingContract,
+    treasury: &Key,
+    members: &[(&str, Wei, Member)],
+) -> Result<()> {
+    let amount = cai(REWARDS);
+    chain
+        .submit(treasury, Action::FundRewards { amount })
+        .await?;
+    let nodes = members.iter().map(|(.., member)| member.node).collect();
+    chain
+        .submit(treasury, Action::SyncRewards { nodes })
+        .await?;
+    for (_, _, member) in members.iter().filter(|(name, ..)| *name != CHEATER) {
+        let node = member.node;
+        chain.submit(&member.owner, Action::Enlist { node }).await?;
+    }
+    Ok(())
+}
+
 impl Market {
     /// Deploys the contracts, registers everybody, starts coordinator and miners.
     pub(crate) async fn open(
@@ -83,7 +113,7 @@ impl Market {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let treasury = Key::random(entropy.as_ref());
         let chain = home.deploy(&treasury, Arc::clone(&clock)).await?;
-        let market = LocalMarket::new(Arc::clone(&chain), treasury, Arc::clone(&entropy));
+        let market = LocalMarket::new(Arc::clone(&chain), treasury.clone(), Arc::clone(&entropy));
         let host = market
             .add_coordinator("Nest", cai(2_000_000), cai(1_000))
             .await?;
@@ -100,6 +130,8 @@ impl Market {
             .settle(&everybody, clock.as_ref(), Duration::from_secs(20))
             .await?;
 
+        reward_and_enlist(chain.as_ref(), &treasury, &members).await?;
+
         let name: ModelId = "shapes".parse()?;
         let price: Wei = parse_cai(PRICE)?;
         let coordinator = Coordinator::builder()
@@ -109,7 +141,7 @@ impl Market {
                 ..Settings::default()
             })
             .chain(Arc::clone(&chain))
-            .operator(host.operator)
+            .operator(host.operator.clone())
             .entropy(Arc::clone(&entropy))
             .start()
             .await?;
@@ -137,22 +169,40 @@ impl Market {
             .iter()
             .find(|(name, ..)| *name == CHEATER)
             .map(|(.., member)| member.clone());
+        let entrant = |(name, stake, member): &(&str, Wei, Member)| Entrant {
+            node: member.node,
+            name: (*name).to_owned(),
+            stake: *stake,
+        };
         Ok(Self {
             chain,
             coordinator,
-            cheater: cheater.ok_or_else(|| {
-                cuckoo_core::Error::internal("the demo's cheater is one of its miners")
-            })?,
-            entrants: members
-                .into_iter()
-                .map(|(name, stake, member)| Entrant {
-                    node: member.node,
-                    name: name.to_owned(),
-                    stake,
-                })
-                .collect(),
+            host,
+            cheater: cheater
+                .ok_or_else(|| Error::internal("the demo's cheater is one of its miners"))?,
+            entrants: members.iter().map(entrant).collect(),
+            members: members.into_iter().map(|(.., member)| member).collect(),
+            executor: honest,
+            treasury,
             miners,
         })
+    }
+
+    /// Sends CAI of the treasury's to an account, and some for gas.
+    pub(crate) async fn lend(&self, to: Address, amount: Wei) -> Result<()> {
+        self.chain
+            .transfer(&self.treasury, to, amount + cai(1))
+            .await?;
+        Ok(())
+    }
+
+    /// Has the chain make a block, which a development chain does with a transaction only.
+    pub(crate) async fn next_block(&self) -> Result<()> {
+        let treasury = &self.treasury;
+        self.chain
+            .transfer(treasury, treasury.address(), Wei::ZERO)
+            .await?;
+        Ok(())
     }
 
     /// Waits until every miner polls.
@@ -169,7 +219,7 @@ impl Market {
             < MINERS.len()
         {
             if clock.now() > deadline {
-                return Err(cuckoo_core::Error::timeout(
+                return Err(Error::timeout(
                     "not all miners came to poll; run with RUST_LOG=debug to see why",
                 ));
             }

@@ -22,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) pictures: Vec<Picture>,
     pub(crate) life: Option<Life>,
     pub(crate) conviction: Option<Conviction>,
+    pub(crate) trial: Option<Judgement>,
 }
 
 /// One accepted output.
@@ -52,6 +53,18 @@ pub(crate) struct Statement {
     pub(crate) convicted: bool,
 }
 
+/// What the dispute court made of the case.
+pub(crate) struct Judgement {
+    pub(crate) dispute: String,
+    pub(crate) convicted: bool,
+    pub(crate) claimed: String,
+    /// Names of the jurors, and the hash of what each got.
+    pub(crate) votes: Vec<(String, String)>,
+    pub(crate) slashed: Wei,
+    pub(crate) left: Wei,
+    pub(crate) jury_fee: Wei,
+}
+
 impl Report {
     /// Writes the page.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
@@ -62,6 +75,8 @@ impl Report {
 
     fn page(&self) -> Markup {
         let paid = self.rows.iter().map(|row| row.paid).sum::<Wei>();
+        let rewards = self.rows.iter().map(|row| row.rewards).sum::<Wei>();
+        let slashed = self.trial.as_ref().map_or(Wei::ZERO, |trial| trial.slashed);
         let audits = self.rows.iter().map(|row| row.audits).sum::<u64>();
         html! {
             (DOCTYPE)
@@ -82,7 +97,9 @@ impl Report {
                         ul.facts {
                             (fact(&self.pictures.len().to_string(), "pictures"))
                             (fact(&audits.to_string(), "audits"))
-                            (fact(&format!("{} CAI", format_cai(paid)), "paid by vouchers, on chain"))
+                            (fact(&format!("{} CAI", format_cai(paid)), "redeemed from vouchers"))
+                            (fact(&format!("{} CAI", cents(rewards)), "rewards to those who vote"))
+                            (fact(&format!("{} CAI", format_cai(slashed)), "slashed by the court"))
                             (fact(&format!("{:.3}", self.share_error), "distance from the fair shares"))
                             (fact(&format!("{:.0} s", self.seconds), "start to end"))
                         }
@@ -92,6 +109,9 @@ impl Report {
                         (self.gallery())
                         @if let Some(life) = &self.life { (life_of_a_task(life)) }
                         @if let Some(case) = &self.conviction { (evidence(case)) }
+                        @if let (Some(trial), Some(case)) = (&self.trial, &self.conviction) {
+                            (judgement(trial, &case.convicted))
+                        }
                     }
                     footer { p { code #closing { (self.closing_line) } } p { (self.chain) } }
                 }
@@ -136,7 +156,8 @@ impl Report {
                     thead { tr {
                         th { "miner" } th.number { "stake, CAI" } th.number { "stake share" }
                         th.number { "fair share" } th.number { "task share" } th.number { "tasks" }
-                        th.number { "audited" } th.number { "paid, CAI" }
+                        th.number { "audited" } th.number { "redeemed, CAI" }
+                        th.number { "rewards, CAI" }
                     } }
                     tbody { @for row in &self.rows {
                         tr.suspended[row.suspended] {
@@ -148,12 +169,16 @@ impl Report {
                             td.number { (row.tasks) }
                             td.number { (row.audited) }
                             td.number { (format_cai(row.paid)) }
+                            td.number { (cents(row.rewards)) }
                         }
                     } }
                 }
                 p.note {
                     "An audit repeats a task on a second miner, drawn by stake, with probability "
-                    (percent(self.audit_probability)) "; its output must be equal to the last byte."
+                    (percent(self.audit_probability)) "; its output must be equal to the last byte. "
+                    "A voucher is the coordinator's signed debt; redeeming it moves CAI from its escrow to the miner's owner "
+                    "and, by a set part, to those who vote for the miner. Rewards are that part and a share of a budget that "
+                    "all active nodes earn by their votes."
                 }
             }
         }
@@ -213,6 +238,51 @@ fn evidence(case: &Conviction) -> Markup {
             details { summary { "The input, as signed" } pre { code { (case.input) } } }
         }
     }
+}
+
+fn judgement(trial: &Judgement, accused: &str) -> Markup {
+    let agreed = trial
+        .votes
+        .iter()
+        .filter(|(_, vote)| *vote != trial.claimed)
+        .count();
+    html! {
+        section #trial {
+            h2 {
+                "The court: " (accused)
+                @if trial.convicted { " was slashed " (format_cai(trial.slashed)) " CAI" } @else { " was not convicted" }
+            }
+            p {
+                "The coordinator's owner put up a bond and opened dispute " (trial.dispute) "; the accused answered with another. "
+                "A jury was drawn by stake from the other miners. Each did the task again, committed to what it got "
+                "before anybody could see it, and then revealed it: " (agreed) " of " (trial.votes.len())
+                " got another output than the accused had signed for."
+            }
+            table {
+                thead { tr { th { "who" } th { "output hash" } th { "" } } }
+                tbody {
+                    tr.suspended { td { (accused) } td { code { (trial.claimed) } } td { "signed in its receipt" } }
+                    @for (juror, vote) in &trial.votes {
+                        tr.juror {
+                            td { (juror) } td { code { (vote) } }
+                            td { @if *vote == trial.claimed { "agrees" } @else { "disagrees" } }
+                        }
+                    }
+                }
+            }
+            p.note {
+                "Half of what was slashed is burnt; the reporter and the wronged coordinator get the rest, at most as much as the "
+                "accused's owner lost itself. The accused's bond paid each juror of the majority "
+                (format_cai(trial.jury_fee)) " CAI; " (accused) "'s owner has " (format_cai(trial.left))
+                " CAI left in its node."
+            }
+        }
+    }
+}
+
+/// Decimal CAI to the hundredth.
+fn cents(amount: Wei) -> String {
+    format!("{:.2}", f64::from(amount) / 1e18)
 }
 
 fn data_url(png: &[u8]) -> String {

@@ -22,10 +22,12 @@ for (const colorScheme of ['light', 'dark']) {
 
       const closing = await page.locator('#closing').textContent();
       const said = closing.match(
-        /^demo: (\d+) tasks, (\d+) images, (\d+) lost, cheater suspended after (\d+) tasks, share error (0\.\d+)$/,
+        /^demo: (\d+) tasks, (\d+) images, (\d+) lost, cheater suspended after (\d+) tasks, share error (0\.\d+), slashed (\d+) CAI, rewards (\d+(?:\.\d+)?) CAI, redeemed (\d+(?:\.\d+)?) CAI$/,
       );
       assert.ok(said, closing);
-      const [, tasks, images, lost] = said.map(Number);
+      const [, tasks, images, lost, , , slashed, rewards, redeemed] = said.map(Number);
+      assert.equal(slashed, 20_000);
+      assert.ok(rewards > 0 && redeemed > 0, 'votes and work are paid');
       assert.equal(lost, 0);
       assert.equal(images, tasks);
 
@@ -47,6 +49,9 @@ for (const colorScheme of ['light', 'dark']) {
       assert.ok(await page.locator('#life .signature code').count() >= 3, 'receipts and vouchers are signed');
       assert.equal(await page.locator('#evidence article').count(), 3);
       assert.equal(await page.locator('#evidence article.convicted').count(), 1);
+      assert.equal(await page.locator('#trial tr.juror').count(), 3);
+      assert.match(await page.locator('#trial h2').textContent(), /was slashed 20000 CAI$/);
+      assert.match(await page.locator('#trial p').first().textContent(), /3 of 3 got another output/);
       assert.deepEqual(complaints, []);
 
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);

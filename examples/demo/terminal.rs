@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cuckoo_core::format_cai;
+use cuckoo_core::{Wei, format_cai};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::ledger::{Entrant, Row};
@@ -60,12 +60,21 @@ impl Bars {
 /// The table of miners.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "\n{:<10} {:>10} {:>7} {:>7} {:>7} {:>6} {:>7} {:>7} {:>9}\n",
-        "miner", "stake CAI", "stake", "fair", "got", "tasks", "audited", "audits", "paid CAI"
+        "\n{:<10} {:>10} {:>7} {:>7} {:>7} {:>6} {:>7} {:>7} {:>9} {:>8}\n",
+        "miner",
+        "stake CAI",
+        "stake",
+        "fair",
+        "got",
+        "tasks",
+        "audited",
+        "audits",
+        "paid CAI",
+        "rewards"
     );
     for row in rows {
         text += &format!(
-            "{:<10} {:>10} {:>6.1}% {:>6.1}% {:>6.1}% {:>6} {:>7} {:>7} {:>9}{}\n",
+            "{:<10} {:>10} {:>6.1}% {:>6.1}% {:>6.1}% {:>6} {:>7} {:>7} {:>9} {:>8.3}{}\n",
             row.name,
             format_cai(row.stake),
             row.stake_share * 100.0,
@@ -75,8 +84,14 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.audited,
             row.audits,
             format_cai(row.paid),
+            in_cai(row.rewards),
             if row.suspended { "  suspended" } else { "" }
         );
     }
     text
+}
+
+/// For columns, where three places are plenty.
+fn in_cai(amount: Wei) -> f64 {
+    f64::from(amount) / 1e18
 }

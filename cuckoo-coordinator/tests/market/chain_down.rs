@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use cuckoo_coordinator::Coordinator;
 use cuckoo_core::{
-    Address, Change, Deployment, Error, ErrorKind, Escrow, Fault, Key, NodeId, NodeKind, Profile,
-    Registration, Result, Signature, SignedVoucher, Slash, Snapshot, StakingContract, TxReceipt,
-    U256, Vote, Wei,
+    Action, Address, Change, Contracts, CourtTerms, Dispute, Done, Earnings, Error, ErrorKind,
+    Escrow, Fault, Juror, Key, NodeId, NodeKind, Quote, Result, RewardBudget, Snapshot,
+    StakingContract, U256, Vote, Wei,
 };
 use futures::stream::BoxStream;
 
@@ -34,8 +34,8 @@ macro_rules! forward {
     ($(fn $name:ident(&self $(, $argument:ident: $kind:ty)*) -> $reply:ty;)*) => {
         #[async_trait]
         impl StakingContract for Line {
-            fn deployment(&self) -> Deployment {
-                self.chain.deployment()
+            fn contracts(&self) -> Contracts {
+                self.chain.contracts()
             }
             $(async fn $name(&self $(, $argument: $kind)*) -> Result<$reply> {
                 self.open()?.$name($($argument),*).await
@@ -51,33 +51,18 @@ forward! {
     fn balance(&self, account: Address) -> Wei;
     fn free_stake(&self, account: Address) -> Wei;
     fn vote_of(&self, node: NodeId, staker: Address) -> Vote;
+    fn claimable(&self, node: NodeId, staker: Address) -> Wei;
+    fn rewards(&self) -> RewardBudget;
     fn consent_nonce(&self, operator: Address) -> U256;
     fn minimum_vote(&self, kind: NodeKind) -> Wei;
     fn escrow(&self, coordinator: NodeId) -> Escrow;
     fn redeemed(&self, coordinator: NodeId, miner: NodeId) -> Wei;
-    fn transfer(&self, from: &Key, to: Address, amount: Wei) -> TxReceipt;
-    fn stake(&self, staker: &Key, amount: Wei) -> TxReceipt;
-    fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> TxReceipt;
-    fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> (U256, TxReceipt);
-    fn release(&self, staker: &Key, ticket: U256) -> TxReceipt;
-    fn withdraw(&self, staker: &Key, amount: Wei) -> TxReceipt;
-    fn register(&self, owner: &Key, registration: Registration) -> (NodeId, TxReceipt);
-    fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> TxReceipt;
-    fn set_verifier(&self, admin: &Key, verifier: Address, allowed: bool) -> TxReceipt;
-    fn slash(&self, verifier: &Key, slash: Slash) -> (Wei, TxReceipt);
-    fn rotate_operator(
-        &self,
-        owner: &Key,
-        node: NodeId,
-        operator: Address,
-        deadline: u64,
-        consent: Signature
-    ) -> TxReceipt;
-    fn exit(&self, owner: &Key, node: NodeId) -> TxReceipt;
-    fn deposit_escrow(&self, from: &Key, coordinator: NodeId, amount: Wei) -> TxReceipt;
-    fn request_escrow(&self, owner: &Key, coordinator: NodeId, amount: Wei) -> TxReceipt;
-    fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> TxReceipt;
-    fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> (Wei, TxReceipt);
+    fn earnings(&self, miner: NodeId) -> Earnings;
+    fn court_terms(&self) -> CourtTerms;
+    fn dispute(&self, dispute: U256) -> Dispute;
+    fn jurors(&self, dispute: U256) -> Vec<Juror>;
+    fn quote(&self, from: Address, action: &Action) -> Quote;
+    fn submit(&self, from: &Key, action: Action) -> Done;
 }
 
 #[tokio::test]

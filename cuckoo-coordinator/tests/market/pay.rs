@@ -118,7 +118,14 @@ async fn vouchers_grow_and_the_chain_pays_the_latest() {
         .await
         .unwrap();
     assert_eq!(paid, price() * Wei::from(3));
+    let (collected, _) = market
+        .chain
+        .collect(&market.me.owner, voucher.value.miner)
+        .await
+        .unwrap();
     let after = market.chain.balance(owner.address()).await.unwrap();
-    assert_eq!(after - before, cai(6));
+    // A tenth is for those who vote for the miner.
+    assert_eq!(collected, cai(6) * Wei::from(9) / Wei::from(10));
+    assert_eq!(after - before, collected);
     settle().await;
 }

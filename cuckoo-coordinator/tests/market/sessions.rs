@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cuckoo_core::{
-    Clock as _, ErrorKind, Key, NodeKind, Profile, Result, Session, SessionOpened, Signed, cai,
-    register_with_consent,
+    Action, Clock as _, ErrorKind, Key, NodeKind, Profile, Result, Session, SessionOpened, Signed,
+    cai, register_with_consent,
 };
 
 use crate::fixture::{Market, Setup, kind, settle};
@@ -192,12 +192,14 @@ async fn a_rotated_operator_needs_a_session_of_its_own() {
     };
     let consent = Signed::sign(consent, &next, &chain.deployment()).signature;
     chain
-        .rotate_operator(
+        .submit(
             &member.owner,
-            member.node,
-            next.address(),
-            deadline,
-            consent,
+            Action::RotateOperator {
+                node: member.node,
+                operator: next.address(),
+                deadline,
+                consent,
+            },
         )
         .await
         .unwrap();

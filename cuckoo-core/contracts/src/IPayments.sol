@@ -15,10 +15,10 @@ interface IPayments {
     event Deposited(uint64 indexed coordinator, address indexed from, uint256 amount);
     event WithdrawalRequested(uint64 indexed coordinator, uint256 amount, uint64 unlocksAt);
     event EscrowWithdrawn(uint64 indexed coordinator, address to, uint256 amount);
-    event Redeemed(uint64 indexed coordinator, uint64 indexed miner, address payee, uint256 paid, uint256 cumulative);
-    /// @notice A payee refused a payment; it can be claimed.
-    event Credited(address indexed payee, uint256 amount);
-    event Claimed(address indexed payee, address to, uint256 amount);
+    event Redeemed(uint64 indexed coordinator, uint64 indexed miner, uint256 paid, uint256 cumulative);
+    /// @notice A verifier had a part of what a voucher owes paid from the coordinator's bond.
+    event PaidFromBond(uint64 indexed coordinator, uint64 indexed miner, uint256 paid);
+    event Collected(uint64 indexed miner, address to, uint256 amount, uint256 toStakers);
 
     error ZeroAmount();
     error ZeroAddress();
@@ -34,7 +34,10 @@ interface IPayments {
     error NothingDue(uint256 cumulative, uint256 redeemed);
     /// @notice The coordinator's escrow is empty; the voucher stays good for later deposits.
     error EscrowEmpty(uint64 coordinator);
-    error NothingToClaim(address payee);
+    error NothingToCollect(uint64 miner);
+    error NotMinerOwner(uint64 miner, address caller);
+    error NotVerifier(address caller);
+
     error TransferFailed(address to, uint256 amount);
     /// @notice A setting is outside its bounds.
     error InvalidConfig(string setting);
@@ -43,17 +46,27 @@ interface IPayments {
     function deposit(uint64 coordinator) external payable;
     /// @notice Announces a withdrawal of escrow; it stays redeemable until withdrawn.
     function requestWithdrawal(uint64 coordinator, uint256 amount) external;
-    /// @notice After the delay, pays the announced amount (or what is left of it) to the coordinator's owner.
-    function withdrawEscrow(uint64 coordinator) external returns (uint256 amount);
-    /// @notice Pays the miner's owner what the voucher adds to the amount redeemed so far, as far as the escrow reaches;
-    /// the rest stays due. Anyone may send it. `signature` is an EIP-712 signature by an operator accountable for the
-    /// coordinator.
+    /// @notice After the delay, pays the announced amount (or what is left of it) out. Only the coordinator's owner.
+    function withdrawEscrow(uint64 coordinator, address payable to) external returns (uint256 amount);
+    /// @notice Moves what the voucher adds to the amount redeemed so far from the coordinator's escrow to the miner's
+    /// earnings, as far as the escrow reaches; the rest stays due. Anyone may send it. `signature` is an EIP-712 signature
+    /// by an operator accountable for the coordinator.
     function redeem(Voucher calldata voucher, bytes calldata signature) external returns (uint256 paid);
-    /// @notice Pays out what the caller refused when it was sent.
-    function claim(address payable to) external returns (uint256 amount);
+    /// @notice Pays a miner's earnings out: the set cut to the stakers who vote for it, the rest to its owner. Anyone.
+    function collect(uint64 miner) external returns (uint256 amount);
+    /// @notice The same to an account of the owner's choice. Only the owner.
+    function collectTo(uint64 miner, address payable to) external returns (uint256 amount);
+    /// @notice Notes that `amount` wei of what a coordinator owes a miner was paid from the coordinator's bond. Only
+    /// verifiers of `Staking`.
+    function noteBondPayment(uint64 coordinator, uint64 miner, uint256 amount) external;
 
+    /// @notice Reverts unless an operator accountable for the coordinator signed the voucher.
+    function checkVoucher(Voucher calldata voucher, bytes calldata signature) external view;
     function escrowOf(uint64 coordinator) external view returns (uint256 amount, uint256 leaving, uint64 unlocksAt);
     function redeemed(uint64 coordinator, uint64 miner) external view returns (uint256);
-    function creditOf(address payee) external view returns (uint256);
+    /// @notice What `collect` would pay now, in wei: to the owner, and to the stakers.
+    function earningsOf(uint64 miner) external view returns (uint256 toOwner, uint256 toStakers);
+    /// @notice Part of redeemed vouchers that goes to the miner's stakers, in hundredths of a percent.
+    function stakersBps() external view returns (uint16);
     function withdrawalDelay() external view returns (uint64);
 }

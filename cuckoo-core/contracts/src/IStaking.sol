@@ -32,7 +32,7 @@ struct NodeView {
 }
 
 /// @notice The settings of a staking contract, fixed when it is deployed.
-/// @param admin who may name verifiers; not a staker's business otherwise
+/// @param admin who may grant roles and set the rate of rewards: the timelock, once a market is set up
 /// @param epochLength seconds; votes count from the epoch after the one they are cast in
 /// @param unbondingPeriod seconds that stake stays slashable after an unvote; at least one epoch
 /// @param minerMinimum least own vote (wei) of a miner's owner
@@ -62,6 +62,7 @@ interface IStaking {
     event OperatorRotated(
         uint64 indexed node, address indexed previous, address indexed operator, uint64 accountableUntil
     );
+    /// @notice By its owner, or by the last of very many slashes.
     event Exited(uint64 indexed node);
     event Voted(uint64 indexed node, address indexed staker, uint256 amount, uint256 shares);
     event Unvoted(
@@ -71,7 +72,11 @@ interface IStaking {
     event Slashed(
         uint64 indexed node, bytes32 indexed evidence, address indexed verifier, uint256 active, uint256 unbonding
     );
-    event VerifierSet(address indexed verifier, bool allowed);
+    event RewardsFunded(address indexed from, uint256 amount, uint256 budget);
+    event RewardRateSet(uint256 perEpoch);
+    /// @notice CAI for a node's stakers, paid out to them over the next epoch after the owner's commission.
+    event Rewarded(uint64 indexed node, uint256 amount, uint256 commission);
+    event Claimed(uint64 indexed node, address indexed staker, address to, uint256 amount);
     /// @notice A part of a slash was added to an account's free stake.
     event Credited(bytes32 indexed evidence, address indexed account, uint256 amount);
 
@@ -99,7 +104,7 @@ interface IStaking {
     error InvalidConsent(address operator, address signer);
     error CommissionTooHigh(uint16 commissionBps);
     error ProfileTooLong(string field, uint256 length, uint256 limit);
-    error NotVerifier(address caller);
+    error TooManyNodes(uint256 count, uint256 limit);
     error EvidenceUsed(bytes32 evidence);
     error TransferFailed(address to, uint256 amount);
 
@@ -138,13 +143,38 @@ interface IStaking {
     /// @notice Retires a node for good; its stakers unvote as usual.
     function exit(uint64 node) external;
 
+    // --- rewards ---
+    /// @notice Adds the sent CAI to the budget that active nodes share by weight, at the set rate.
+    function fund() external payable;
+    /// @notice Adds the sent CAI to what one node's stakers earn: its owner's commission at once, the rest over the time of
+    /// an epoch, to whoever holds votes then.
+    function reward(uint64 node) external payable;
+    /// @notice Sets what all nodes together earn from the budget in an epoch, in wei. Only the admin.
+    function setRewardRate(uint256 perEpoch) external;
+    /// @notice Brings nodes' parts of the budget up to date with their weights. Anyone, whenever a weight has changed: what
+    /// lowers a weight does it itself, what raises one counts from the next time somebody calls this.
+    function sync(uint64[] calldata ids) external;
+    /// @notice Pays out what the caller earned with votes for a node, an owner's commission included.
+    function claim(uint64 node, address payable to) external returns (uint256 amount);
+    /// @notice The same for at most 100 nodes at once.
+    function claimMany(uint64[] calldata ids, address payable to) external returns (uint256 amount);
+
     // --- slashing ---
     /// @notice Takes up to `amount` wei from a node's active and unbonding pools in proportion, once per `evidence`.
-    /// Splits it burn / reporter / wronged party. Only authorised verifiers.
+    /// Splits it burn / reporter / wronged party. Reporter and wronged party together never get more than the node's owner
+    /// loses of its own stake; what is above is burnt. Only verifiers. A node that has lost everything thousands of times is
+    /// retired.
+    /// @return taken wei taken from the pools
+    /// @return toWronged wei credited to the wronged party
     function slash(uint64 node, uint256 amount, bytes32 evidence, address reporter, address wronged)
         external
-        returns (uint256 taken);
-    function setVerifier(address verifier, bool allowed) external;
+        returns (uint256 taken, uint256 toWronged);
+
+    // --- pause ---
+    /// @notice Stops `stake`, `vote` and registration; every way out stays open. Only pausers.
+    function pause() external;
+    /// @notice Ends a pause. Only the admin.
+    function unpause() external;
 
     // --- reads ---
     function epoch() external view returns (uint64);
@@ -158,6 +188,8 @@ interface IStaking {
     function nodeById(uint64 id) external view returns (NodeView memory);
     /// @notice Kind and owner alone, cheap for other contracts; `None` and 0 when there is no such node.
     function ownerOf(uint64 node) external view returns (NodeKind kind, address owner);
+    /// @notice Whether a node is registered and not exited, and its owner's own vote at or above the minimum of its kind.
+    function isActive(uint64 node) external view returns (bool);
     /// @notice Nodes `first .. first+count`, ids start at 1.
     function nodes(uint64 first, uint64 count) external view returns (NodeView[] memory);
     /// @notice The node an operator key answers for now, 0 if none. `accountableUntil` is 0 for the current key,
@@ -165,7 +197,13 @@ interface IStaking {
     function nodeOfOperator(address operator) external view returns (uint64 node, uint64 accountableUntil);
     function weightOf(uint64 node) external view returns (uint256);
     function voteOf(uint64 node, address staker) external view returns (uint256 shares, uint256 amount);
-    function isVerifier(address account) external view returns (bool);
+    /// @notice What `claim` would pay now, in wei.
+    function claimable(uint64 node, address staker) external view returns (uint256);
+    /// @notice CAI for rewards that no node has earned yet, in wei.
+    function rewardBudget() external view returns (uint256);
+    function rewardPerEpoch() external view returns (uint256);
+    /// @notice Part of a slash that the wronged party gets unless the cap bites, in hundredths of a percent.
+    function wrongedBps() external view returns (uint16);
     function evidenceUsed(bytes32 evidence) external view returns (bool);
     function ticketOf(uint256 ticket)
         external

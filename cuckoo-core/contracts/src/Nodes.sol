@@ -10,7 +10,6 @@ abstract contract Nodes is IStaking, EIP712 {
     struct Node {
         address owner;
         NodeKind kind;
-        bool exited;
         uint16 commissionBps;
         address operator;
         Profile profile;
@@ -97,8 +96,10 @@ abstract contract Nodes is IStaking, EIP712 {
 
     /// @inheritdoc IStaking
     function exit(uint64 node) external override onlyNodeOwner(node) {
-        _staying(node).exited = true;
+        _staying(node);
+        _setOpen(node, false);
         emit Exited(node);
+        _weightFell(node);
     }
 
     /// @inheritdoc IStaking
@@ -124,8 +125,16 @@ abstract contract Nodes is IStaking, EIP712 {
     /// @dev The node, or a revert when there is none or it has exited.
     function _staying(uint64 node) internal view returns (Node storage entry) {
         entry = _existing(node);
-        if (entry.exited) revert NodeExited(node);
+        if (!_isOpen(node)) revert NodeExited(node);
     }
+
+    /// @dev Whether a registered node may be voted for: it has not exited. Kept with the votes, which read it each time.
+    function _isOpen(uint64 node) internal view virtual returns (bool);
+    function _setOpen(uint64 node, bool open) internal virtual;
+    /// @dev A node's weight may be lower than before.
+    function _weightFell(uint64 node) internal virtual;
+    /// @dev Reverts while entries are paused.
+    function _requireEntry() internal view virtual;
 
     function _register(
         NodeKind kind,
@@ -135,6 +144,7 @@ abstract contract Nodes is IStaking, EIP712 {
         uint256 deadline,
         bytes calldata consent
     ) private returns (uint64 node) {
+        _requireEntry();
         if (commissionBps > ALL_BPS) revert CommissionTooHigh(commissionBps);
         node = ++nodeCount;
         _bind(node, kind, operator, deadline, consent);
@@ -143,6 +153,7 @@ abstract contract Nodes is IStaking, EIP712 {
         entry.kind = kind;
         entry.commissionBps = commissionBps;
         entry.operator = operator;
+        _setOpen(node, true);
         emit Registered(node, kind, msg.sender, operator, commissionBps);
         _setProfile(node, profile);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
@@ -11,36 +12,46 @@ import {IStaking, NodeKind} from "./IStaking.sol";
 
 /// @title Escrow of coordinators and redemption of cumulative vouchers.
 /// @notice One voucher per pair of coordinator and miner replaces all before it, so its redemption costs one signature
-/// check whatever the number of tasks it pays. There is no pause and no admin.
+/// check whatever the number of tasks it pays. What it pays collects on the miner's side, so that one payout serves many
+/// coordinators. There is no pause and no admin.
 contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
-    /// @dev `leaving` is a part of `amount`.
+    /// @dev `leaving` is a part of `amount`. One slot.
     struct Escrow {
-        uint128 amount;
-        uint128 leaving;
+        uint96 amount;
+        uint96 leaving;
         uint64 unlocksAt;
+    }
+
+    /// @dev Redeemed and not paid out, in wei. One slot.
+    struct Earnings {
+        uint128 toOwner;
+        uint128 toStakers;
     }
 
     bytes32 private constant VOUCHER_TYPEHASH =
         keccak256("Voucher(uint64 coordinator,uint64 miner,uint256 cumulative)");
-    /// @dev Enough for a payee contract to note a payment, too little to burn much of the sender's gas.
-    uint256 private constant PAYEE_GAS = 100_000;
+    bytes32 private constant VERIFIER_ROLE = keccak256("VERIFIER_ROLE");
+    uint16 private constant ALL_BPS = 10_000;
 
     /// @notice Where nodes are registered.
     IStaking public immutable staking;
     /// @inheritdoc IPayments
     uint64 public immutable override withdrawalDelay;
+    /// @inheritdoc IPayments
+    uint16 public immutable override stakersBps;
 
     /// @inheritdoc IPayments
     mapping(uint64 coordinator => mapping(uint64 miner => uint256)) public override redeemed;
-    /// @inheritdoc IPayments
-    mapping(address payee => uint256) public override creditOf;
     mapping(uint64 coordinator => Escrow) private _escrows;
+    mapping(uint64 miner => Earnings) private _earnings;
 
-    constructor(IStaking staking_, uint64 withdrawalDelay_) {
+    constructor(IStaking staking_, uint64 withdrawalDelay_, uint16 stakersBps_) {
         if (address(staking_).code.length == 0) revert InvalidConfig("staking");
+        if (stakersBps_ > ALL_BPS / 2) revert InvalidConfig("stakersBps");
         if (withdrawalDelay_ == 0 || withdrawalDelay_ > 365 days) revert InvalidConfig("withdrawalDelay");
         staking = staking_;
         withdrawalDelay = withdrawalDelay_;
+        stakersBps = stakersBps_;
     }
 
     /// @inheritdoc IPayments
@@ -48,7 +59,7 @@ contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
         if (msg.value == 0) revert ZeroAmount();
         (NodeKind kind,) = staking.ownerOf(coordinator);
         if (kind != NodeKind.Coordinator) revert NotCoordinator(coordinator);
-        _escrows[coordinator].amount += SafeCast.toUint128(msg.value);
+        _escrows[coordinator].amount += SafeCast.toUint96(msg.value);
         emit Deposited(coordinator, msg.sender, msg.value);
     }
 
@@ -61,61 +72,75 @@ contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
         if (amount > escrow.amount) revert InsufficientEscrow(coordinator, escrow.amount, amount);
         // At most `escrow.amount`.
         // forge-lint: disable-next-line(unsafe-typecast)
-        escrow.leaving = uint128(amount);
+        escrow.leaving = uint96(amount);
         escrow.unlocksAt = uint64(block.timestamp) + withdrawalDelay;
         emit WithdrawalRequested(coordinator, amount, escrow.unlocksAt);
     }
 
     /// @inheritdoc IPayments
-    function withdrawEscrow(uint64 coordinator) external override nonReentrant returns (uint256 amount) {
-        address owner = _onlyOwner(coordinator);
+    function withdrawEscrow(uint64 coordinator, address payable to)
+        external
+        override
+        nonReentrant
+        returns (uint256 amount)
+    {
+        _onlyOwner(coordinator);
+        if (to == address(0)) revert ZeroAddress();
         Escrow memory escrow = _escrows[coordinator];
         amount = escrow.leaving;
         if (amount == 0) revert NoWithdrawalRequested(coordinator);
         if (block.timestamp < escrow.unlocksAt) revert WithdrawalLocked(coordinator, escrow.unlocksAt);
         _escrows[coordinator] = Escrow({amount: escrow.amount - escrow.leaving, leaving: 0, unlocksAt: 0});
-        emit EscrowWithdrawn(coordinator, owner, amount);
-        _pay(owner, amount);
+        emit EscrowWithdrawn(coordinator, to, amount);
+        _pay(to, amount);
     }
 
     /// @inheritdoc IPayments
-    function redeem(Voucher calldata voucher, bytes calldata signature)
-        external
-        override
-        nonReentrant
-        returns (uint256 paid)
-    {
-        uint256 before = redeemed[voucher.coordinator][voucher.miner];
+    function redeem(Voucher calldata voucher, bytes calldata signature) external override returns (uint256 paid) {
+        (uint64 coordinator, uint64 miner) = (voucher.coordinator, voucher.miner);
+        mapping(uint64 miner => uint256) storage redeemedBy = redeemed[coordinator];
+        uint256 before = redeemedBy[miner];
         if (voucher.cumulative <= before) revert NothingDue(voucher.cumulative, before);
-        _checkSigner(voucher, signature);
-        (NodeKind kind, address payee) = staking.ownerOf(voucher.miner);
-        if (kind != NodeKind.Miner) revert NotMiner(voucher.miner);
+        checkVoucher(voucher, signature);
+        // Numbers are never given again, so the first payment of a pair answers for all.
+        if (before == 0) _onlyMiner(miner);
 
-        paid = voucher.cumulative - before;
-        Escrow storage escrow = _escrows[voucher.coordinator];
-        (uint256 amount, uint256 leaving) = (escrow.amount, escrow.leaving);
-        if (amount == 0) revert EscrowEmpty(voucher.coordinator);
-        if (paid > amount) paid = amount;
-        amount -= paid;
-        // What stays is used up first; what was announced to leave shrinks only when nothing else is left. So money
-        // deposited later cannot leave on an old announcement.
-        if (leaving > amount) leaving = amount;
-        // Neither grew.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        (escrow.amount, escrow.leaving) = (uint128(amount), uint128(leaving));
-        redeemed[voucher.coordinator][voucher.miner] = before + paid;
-        emit Redeemed(voucher.coordinator, voucher.miner, payee, paid, voucher.cumulative);
-        _pay(payee, paid);
+        paid = _draw(coordinator, voucher.cumulative - before);
+        redeemedBy[miner] = before + paid;
+        _earn(miner, paid);
+        emit Redeemed(coordinator, miner, paid, voucher.cumulative);
     }
 
     /// @inheritdoc IPayments
-    function claim(address payable to) external override nonReentrant returns (uint256 amount) {
+    function collect(uint64 miner) external override nonReentrant returns (uint256) {
+        (, address owner) = staking.ownerOf(miner);
+        return _collect(miner, payable(owner));
+    }
+
+    /// @inheritdoc IPayments
+    function collectTo(uint64 miner, address payable to) external override nonReentrant returns (uint256) {
         if (to == address(0)) revert ZeroAddress();
-        amount = creditOf[msg.sender];
-        if (amount == 0) revert NothingToClaim(msg.sender);
-        creditOf[msg.sender] = 0;
-        emit Claimed(msg.sender, to, amount);
-        if (!SafeTransferLib.trySafeTransferETH(to, amount, gasleft())) revert TransferFailed(to, amount);
+        (, address owner) = staking.ownerOf(miner);
+        if (owner != msg.sender) revert NotMinerOwner(miner, msg.sender);
+        return _collect(miner, to);
+    }
+
+    /// @inheritdoc IPayments
+    function noteBondPayment(uint64 coordinator, uint64 miner, uint256 amount) external override {
+        if (!IAccessControl(address(staking)).hasRole(VERIFIER_ROLE, msg.sender)) revert NotVerifier(msg.sender);
+        _onlyMiner(miner);
+        redeemed[coordinator][miner] += amount;
+        emit PaidFromBond(coordinator, miner, amount);
+    }
+
+    /// @inheritdoc IPayments
+    function checkVoucher(Voucher calldata voucher, bytes calldata signature) public view override {
+        bytes32 digest = _hashTypedData(
+            keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.coordinator, voucher.miner, voucher.cumulative))
+        );
+        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+        (uint64 node,) = staking.nodeOfOperator(signer);
+        if (node == 0 || node != voucher.coordinator) revert InvalidVoucherSigner(signer, node);
     }
 
     /// @inheritdoc IPayments
@@ -129,25 +154,66 @@ contract Payments is IPayments, EIP712, ReentrancyGuardTransient {
         return (escrow.amount, escrow.leaving, escrow.unlocksAt);
     }
 
-    function _onlyOwner(uint64 coordinator) private view returns (address owner) {
-        (, owner) = staking.ownerOf(coordinator);
+    /// @inheritdoc IPayments
+    function earningsOf(uint64 miner) external view override returns (uint256 toOwner, uint256 toStakers) {
+        Earnings memory earnings = _earnings[miner];
+        return (earnings.toOwner, earnings.toStakers);
+    }
+
+    function _onlyOwner(uint64 coordinator) private view {
+        (, address owner) = staking.ownerOf(coordinator);
         if (owner != msg.sender) revert NotCoordinatorOwner(coordinator, msg.sender);
     }
 
-    function _checkSigner(Voucher calldata voucher, bytes calldata signature) private view {
-        bytes32 digest = _hashTypedData(
-            keccak256(abi.encode(VOUCHER_TYPEHASH, voucher.coordinator, voucher.miner, voucher.cumulative))
-        );
-        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-        (uint64 node,) = staking.nodeOfOperator(signer);
-        if (node == 0 || node != voucher.coordinator) revert InvalidVoucherSigner(signer, node);
+    function _onlyMiner(uint64 miner) private view {
+        (NodeKind kind,) = staking.ownerOf(miner);
+        if (kind != NodeKind.Miner) revert NotMiner(miner);
     }
 
-    /// @dev Sends, or notes a credit when the payee refuses, so that no payee can block a payment or lose it.
-    function _pay(address payee, uint256 amount) private {
-        if (SafeTransferLib.trySafeTransferETH(payee, amount, PAYEE_GAS)) return;
-        creditOf[payee] += amount;
-        emit Credited(payee, amount);
+    /// @dev Takes up to `wanted` wei out of a coordinator's escrow.
+    function _draw(uint64 coordinator, uint256 wanted) private returns (uint256 drawn) {
+        Escrow storage escrow = _escrows[coordinator];
+        (uint256 amount, uint256 leaving) = (escrow.amount, escrow.leaving);
+        if (amount == 0) revert EscrowEmpty(coordinator);
+        drawn = wanted < amount ? wanted : amount;
+        unchecked {
+            amount -= drawn;
+        }
+        // What stays is used up first; what was announced to leave shrinks only when nothing else is left. So money
+        // deposited later cannot leave on an old announcement.
+        if (leaving > amount) leaving = amount;
+        // Neither grew.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        (escrow.amount, escrow.leaving) = (uint96(amount), uint96(leaving));
+    }
+
+    /// @dev Adds to a miner's earnings: the set cut for its stakers, the rest for its owner.
+    function _earn(uint64 miner, uint256 amount) private {
+        uint256 toStakers = amount * stakersBps / ALL_BPS;
+        Earnings memory earnings = _earnings[miner];
+        // All that was ever deposited fits, so no sum overflows.
+        unchecked {
+            // forge-lint: disable-next-line(unsafe-typecast)
+            earnings.toOwner += uint128(amount - toStakers);
+            // forge-lint: disable-next-line(unsafe-typecast)
+            earnings.toStakers += uint128(toStakers);
+        }
+        _earnings[miner] = earnings;
+    }
+
+    function _collect(uint64 miner, address payable to) private returns (uint256 amount) {
+        Earnings memory earnings = _earnings[miner];
+        amount = earnings.toOwner;
+        if (amount == 0) revert NothingToCollect(miner);
+        delete _earnings[miner];
+        emit Collected(miner, to, amount, earnings.toStakers);
+        if (earnings.toStakers != 0) staking.reward{value: earnings.toStakers}(miner);
+        _pay(to, amount);
+    }
+
+    /// @dev Whoever refuses money keeps its claim to it: all is undone.
+    function _pay(address payable to, uint256 amount) private {
+        if (!SafeTransferLib.trySafeTransferETH(to, amount, gasleft())) revert TransferFailed(to, amount);
     }
 
     function _domainNameAndVersion() internal pure override returns (string memory name, string memory version) {

@@ -1,68 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {IStaking, StakingConfig} from "./IStaking.sol";
-import {Nodes} from "./Nodes.sol";
+import {Ballot, Position, Tally} from "./Ballots.sol";
+import {IStaking} from "./IStaking.sol";
 import {Pool, Pools} from "./Pools.sol";
+import {Rewards} from "./Rewards.sol";
 
-/// @title Free stake, votes, unbonding, and the weight that votes give.
-/// @notice A node's weight in an epoch is the worth of the shares that were in its active pool when the epoch began and
-/// have not left since. Shares cast in the present epoch are *fresh* and count from the next one. They are noted per
-/// staker as well as per node, because an unvote must say which kind it takes: fresh shares first.
-abstract contract Votes is Nodes {
+/// @title Free stake, votes, and unbonding.
+abstract contract Votes is Rewards {
     using Pools for Pool;
-
-    /// @dev Fresh shares of one node or position; void once `epoch` is over.
-    struct Fresh {
-        uint112 shares;
-        uint32 denomination;
-        uint64 epoch;
-    }
-
-    struct Ballot {
-        Pool active;
-        Pool unbonding;
-        Fresh fresh;
-    }
-
-    /// @dev Shares one staker holds of one node's active pool, its fresh ones included.
-    struct Position {
-        uint112 shares;
-        uint32 denomination;
-        Fresh fresh;
-    }
 
     /// @dev Shares of a node's unbonding pool.
     struct Ticket {
         address staker;
         uint64 node;
-        uint32 denomination;
-        uint112 shares;
+        uint16 denomination;
+        uint104 shares;
         uint64 unlocksAt;
     }
 
     /// @inheritdoc IStaking
-    uint64 public immutable override epochLength;
-    uint64 private immutable _genesis;
-
-    /// @inheritdoc IStaking
     mapping(address staker => uint256) public override freeStake;
 
-    mapping(uint64 node => Ballot) internal _ballots;
-    mapping(uint64 node => mapping(address staker => Position)) private _positions;
     mapping(uint256 id => Ticket) private _tickets;
     uint256 private _lastTicket;
 
-    constructor(StakingConfig memory config) {
-        if (config.epochLength == 0 || config.epochLength > 30 days) revert InvalidConfig("epochLength");
-        epochLength = config.epochLength;
-        _genesis = uint64(block.timestamp);
-    }
-
     /// @inheritdoc IStaking
     function stake() external payable override {
-        if (msg.value == 0) revert ZeroAmount();
-        if (address(this).balance > Pools.MAX_STAKE) revert TooMuchStake(address(this).balance, Pools.MAX_STAKE);
+        _requireEntry();
+        _checkIncoming();
         uint256 free = freeStake[msg.sender] + msg.value;
         freeStake[msg.sender] = free;
         emit Staked(msg.sender, msg.value, free);
@@ -70,17 +36,24 @@ abstract contract Votes is Nodes {
 
     /// @inheritdoc IStaking
     function vote(uint64 node, uint256 amount) external override returns (uint256 shares) {
-        _staying(node);
+        _requireEntry();
+        if (!_isOpen(node)) _staying(node);
         _takeFree(amount);
         Ballot storage ballot = _ballots[node];
-        shares = ballot.active.mint(amount);
+        Position storage stored = _positions[node][msg.sender];
+        (Pool memory pool, Tally memory tally, Position memory position) = _load(node, ballot, stored);
+        shares = pool.mint(amount);
         if (shares == 0) revert VoteTooSmall(node, amount);
 
-        Pool memory pool = ballot.active;
-        Position storage position = _positions[node][msg.sender];
-        _hold(position, pool, _held(position, pool) + shares);
-        _setFresh(position.fresh, pool, _freshOf(position.fresh, pool) + shares);
-        _setFresh(ballot.fresh, pool, _freshOf(ballot.fresh, pool) + shares);
+        // Parts of the pool's shares, whose sum fits.
+        unchecked {
+            // forge-lint: disable-start(unsafe-typecast)
+            position.shares += uint104(shares);
+            position.fresh += uint104(shares);
+            tally.fresh += uint104(shares);
+            // forge-lint: disable-end(unsafe-typecast)
+        }
+        _store(ballot, stored, pool, tally, position);
         emit Voted(node, msg.sender, amount, shares);
     }
 
@@ -88,32 +61,21 @@ abstract contract Votes is Nodes {
     function unvote(uint64 node, uint256 shares) external override returns (uint256 ticket) {
         if (shares == 0) revert ZeroAmount();
         Ballot storage ballot = _ballots[node];
-        Pool memory pool = ballot.active;
-        Position storage position = _positions[node][msg.sender];
-        uint256 held = _held(position, pool);
-        if (shares > held) revert InsufficientShares(node, msg.sender, held, shares);
-        _hold(position, pool, held - shares);
+        Position storage stored = _positions[node][msg.sender];
+        (Pool memory pool, Tally memory tally, Position memory position) = _load(node, ballot, stored);
+        if (shares > position.shares) revert InsufficientShares(node, msg.sender, position.shares, shares);
+        uint256 amount = pool.burn(shares);
+        // At most the position's shares.
+        // forge-lint: disable-start(unsafe-typecast)
+        position.shares -= uint104(shares);
+        uint104 fresh = position.fresh < shares ? position.fresh : uint104(shares);
+        // forge-lint: disable-end(unsafe-typecast)
+        position.fresh -= fresh;
+        tally.fresh -= fresh;
+        _store(ballot, stored, pool, tally, position);
 
-        uint256 fresh = _freshOf(position.fresh, pool);
-        if (fresh != 0) {
-            uint256 leaving = fresh < shares ? fresh : shares;
-            _setFresh(position.fresh, pool, fresh - leaving);
-            _setFresh(ballot.fresh, pool, _freshOf(ballot.fresh, pool) - leaving);
-        }
-
-        uint256 amount = ballot.active.burn(shares);
-        uint256 unbondingShares = ballot.unbonding.mint(amount);
-        uint64 unlocksAt = uint64(block.timestamp) + unbondingPeriod;
-        ticket = ++_lastTicket;
-        _tickets[ticket] = Ticket({
-            staker: msg.sender,
-            node: node,
-            denomination: ballot.unbonding.denomination,
-            // forge-lint: disable-next-line(unsafe-typecast)
-            shares: uint112(unbondingShares),
-            unlocksAt: unlocksAt
-        });
-        emit Unvoted(node, msg.sender, shares, amount, ticket, unlocksAt);
+        ticket = _unbond(node, amount, shares);
+        _weightFell(node);
     }
 
     /// @inheritdoc IStaking
@@ -123,29 +85,16 @@ abstract contract Votes is Nodes {
         if (entry.staker != msg.sender) revert NotTicketStaker(ticket, msg.sender);
         if (block.timestamp < entry.unlocksAt) revert StillUnbonding(ticket, entry.unlocksAt);
         delete _tickets[ticket];
-        Pool storage pool = _ballots[entry.node].unbonding;
-        amount = pool.burn(Pools.convert(pool, entry.shares, entry.denomination));
+        Ballot storage ballot = _ballots[entry.node];
+        Pool memory pool = ballot.unbonding;
+        uint256 shares = pool.convert(entry.shares, entry.denomination);
+        amount = pool.burn(shares);
+        ballot.unbonding = pool;
+        if (entry.staker == _nodes[entry.node].owner) {
+            _setOwners(ballot, pool, pool.convert(ballot.ownersUnbonding, ballot.ownersDenomination) - shares);
+        }
         freeStake[msg.sender] += amount;
         emit Released(ticket, msg.sender, amount);
-    }
-
-    /// @inheritdoc IStaking
-    function epoch() public view override returns (uint64) {
-        return (uint64(block.timestamp) - _genesis) / epochLength;
-    }
-
-    /// @inheritdoc IStaking
-    function weightOf(uint64 node) public view override returns (uint256) {
-        Ballot storage ballot = _ballots[node];
-        Pool memory pool = ballot.active;
-        return Pools.worth(pool, pool.shares - _freshOf(ballot.fresh, pool));
-    }
-
-    /// @inheritdoc IStaking
-    function voteOf(uint64 node, address staker) public view override returns (uint256 shares, uint256 amount) {
-        Pool memory pool = _ballots[node].active;
-        shares = _held(_positions[node][staker], pool);
-        amount = Pools.worth(pool, shares);
     }
 
     /// @inheritdoc IStaking
@@ -157,7 +106,7 @@ abstract contract Votes is Nodes {
     {
         Ticket memory entry = _tickets[ticket];
         Pool memory pool = _ballots[entry.node].unbonding;
-        amount = Pools.worth(pool, Pools.convert(pool, entry.shares, entry.denomination));
+        amount = pool.worth(pool.convert(entry.shares, entry.denomination));
         return (entry.node, entry.staker, amount, entry.unlocksAt);
     }
 
@@ -169,24 +118,60 @@ abstract contract Votes is Nodes {
         freeStake[msg.sender] = free - amount;
     }
 
-    function _held(Position storage position, Pool memory pool) private view returns (uint256) {
-        return Pools.convert(pool, position.shares, position.denomination);
+    /// @dev A node's active pool and tally and the caller's position, with all rewards up to now.
+    function _load(uint64 node, Ballot storage ballot, Position storage stored)
+        private
+        returns (Pool memory pool, Tally memory tally, Position memory position)
+    {
+        (pool, tally, position) = (ballot.active, ballot.tally, stored);
+        _refund(_advance(ballot, pool, tally));
+        uint32 present = uint32(epoch());
+        if (tally.freshEpoch != present) (tally.fresh, tally.freshEpoch) = (0, present);
+        _present(position, node, pool, tally, present);
     }
 
-    function _hold(Position storage position, Pool memory pool, uint256 shares) private {
+    function _store(
+        Ballot storage ballot,
+        Position storage stored,
+        Pool memory pool,
+        Tally memory tally,
+        Position memory position
+    ) private {
+        ballot.active = pool;
+        ballot.tally = tally;
+        stored.shares = position.shares;
+        stored.fresh = position.fresh;
+        stored.denomination = position.denomination;
+        stored.freshEpoch = position.freshEpoch;
+        stored.owed = position.owed;
+        stored.earned = position.earned;
+    }
+
+    function _unbond(uint64 node, uint256 amount, uint256 shares) private returns (uint256 ticket) {
+        Ballot storage ballot = _ballots[node];
+        Pool memory pool = ballot.unbonding;
+        uint256 unbondingShares = pool.mint(amount);
+        ballot.unbonding = pool;
+        if (msg.sender == _nodes[node].owner) {
+            _setOwners(ballot, pool, pool.convert(ballot.ownersUnbonding, ballot.ownersDenomination) + unbondingShares);
+        }
+        uint64 unlocksAt = uint64(block.timestamp) + unbondingPeriod;
+        ticket = ++_lastTicket;
+        _tickets[ticket] = Ticket({
+            staker: msg.sender,
+            node: node,
+            denomination: pool.denomination,
+            // forge-lint: disable-next-line(unsafe-typecast)
+            shares: uint104(unbondingShares),
+            unlocksAt: unlocksAt
+        });
+        emit Unvoted(node, msg.sender, shares, amount, ticket, unlocksAt);
+    }
+
+    /// @dev Converting rounds down, so what an owner's tickets convert to is never more than their sum does.
+    function _setOwners(Ballot storage ballot, Pool memory pool, uint256 shares) private {
         // A part of the pool's shares, which fit.
         // forge-lint: disable-next-line(unsafe-typecast)
-        (position.shares, position.denomination) = (uint112(shares), pool.denomination);
-    }
-
-    /// @dev Converting rounds down, and the sum of rounded parts is at most the rounded sum: a node's fresh shares are
-    /// never fewer than its stakers' together.
-    function _freshOf(Fresh storage fresh, Pool memory pool) private view returns (uint256) {
-        return fresh.epoch == epoch() ? Pools.convert(pool, fresh.shares, fresh.denomination) : 0;
-    }
-
-    function _setFresh(Fresh storage fresh, Pool memory pool, uint256 shares) private {
-        // forge-lint: disable-next-line(unsafe-typecast)
-        (fresh.shares, fresh.denomination, fresh.epoch) = (uint112(shares), pool.denomination, epoch());
+        (ballot.ownersUnbonding, ballot.ownersDenomination) = (uint104(shares), pool.denomination);
     }
 }

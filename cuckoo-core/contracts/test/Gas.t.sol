@@ -3,7 +3,9 @@ pragma solidity ^0.8.30;
 
 import {Voucher} from "../src/IPayments.sol";
 import {NodeKind} from "../src/IStaking.sol";
+import {Staking} from "../src/Staking.sol";
 import {MarketTest} from "./support/MarketTest.sol";
+import {OpenStaking} from "./support/OpenStaking.sol";
 
 /// @notice What each action costs as a transaction of its own, intrinsic gas and call data included. The figures are
 /// committed under `snapshots/`; a change fails the test run until they are written anew.
@@ -12,6 +14,11 @@ contract GasTest is MarketTest {
     uint256 private key;
     uint64 private coordinator;
     uint64 private miner;
+
+    /// @dev With the contract as it is deployed: what tests add to it moves its dispatch.
+    function deployStaking() internal override returns (OpenStaking) {
+        return OpenStaking(address(new Staking(config())));
+    }
 
     function setUp() public override {
         super.setUp();
@@ -42,6 +49,22 @@ contract GasTest is MarketTest {
         vm.prank(carol);
         staking.vote(miner, 4 ether);
         measured("vote, again in a later epoch");
+        // From here on rewards are being paid out, and the staker has some already.
+        vm.deal(alice, 10 ether);
+        vm.prank(alice);
+        staking.reward{value: 10 ether}(miner);
+        measured("reward");
+        vm.warp(block.timestamp + EPOCH / 4);
+        vm.prank(carol);
+        staking.claim(miner, payable(carol));
+        measured("claim, first");
+        vm.warp(block.timestamp + EPOCH / 4);
+        vm.prank(carol);
+        staking.vote(miner, 1 ether);
+        measured("vote, again while rewards are paid out");
+        vm.prank(carol);
+        staking.claim(miner, payable(carol));
+        measured("claim, again");
         vm.prank(carol);
         staking.unvote(miner, 4 ether);
         measured("unvote, fresh, first of a node");
@@ -90,12 +113,14 @@ contract GasTest is MarketTest {
         voucher.cumulative = 20 ether;
         payments.redeem(voucher, signVoucher(key, voucher));
         measured("redeem, steady");
+        payments.collect(miner);
+        measured("collect");
         vm.prank(alice);
         payments.requestWithdrawal(coordinator, 10 ether);
         measured("requestWithdrawal");
         vm.warp(block.timestamp + WITHDRAWAL_DELAY);
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
         measured("withdrawEscrow");
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {IStaking, NodeKind, NodeView, Profile, StakingConfig} from "../src/IStaking.sol";
 import {Staking} from "../src/Staking.sol";
 import {MarketTest} from "./support/MarketTest.sol";
@@ -283,15 +284,22 @@ contract NodesTest is MarketTest {
         vm.assertEq(new Staking(small).unbondingPeriod(), 1);
     }
 
-    function test_only_the_admin_names_verifiers() public {
-        vm.expectRevert(abi.encodeWithSignature("OwnableUnauthorizedAccount(address)", alice));
+    function test_only_the_admin_grants_roles_and_sets_the_rate() public {
+        bytes32 role = staking.VERIFIER_ROLE();
+        bytes memory refusal =
+            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, alice, bytes32(0));
+        vm.expectRevert(refusal);
         vm.prank(alice);
-        staking.setVerifier(alice, true);
-        vm.expectEmit(address(staking));
-        emit IStaking.VerifierSet(verifier, false);
+        staking.grantRole(role, alice);
+        vm.expectRevert(refusal);
+        vm.prank(alice);
+        staking.setRewardRate(1);
+        vm.expectRevert(refusal);
+        vm.prank(alice);
+        staking.unpause();
         vm.prank(admin);
-        staking.setVerifier(verifier, false);
-        vm.assertFalse(staking.isVerifier(verifier));
+        staking.revokeRole(role, verifier);
+        vm.assertFalse(staking.hasRole(role, verifier));
     }
 
     function refusedConsent(address operator, uint256 deadline, bytes memory consent) private {

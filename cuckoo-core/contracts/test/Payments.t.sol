@@ -33,6 +33,12 @@ contract PaymentsTest is MarketTest {
         return payments.redeem(v, signVoucher(key, v));
     }
 
+    /// @dev What was redeemed for a miner and not paid out.
+    function earned(uint64 node) private view returns (uint256) {
+        (uint256 toOwner, uint256 toStakers) = payments.earningsOf(node);
+        return toOwner + toStakers;
+    }
+
     function refused(Voucher memory v, bytes memory signature) private {
         vm.expectPartialRevert(IPayments.InvalidVoucherSigner.selector);
         payments.redeem(v, signature);
@@ -43,11 +49,11 @@ contract PaymentsTest is MarketTest {
     function test_each_voucher_pays_what_it_adds() public {
         fund(10 ether);
         vm.expectEmit(address(payments));
-        emit IPayments.Redeemed(coordinator, miner, bob, 3 ether, 3 ether);
+        emit IPayments.Redeemed(coordinator, miner, 3 ether, 3 ether);
         vm.assertEq(redeem(voucher(3 ether)), 3 ether);
-        vm.assertEq(bob.balance, 3 ether);
+        vm.assertEq(earned(miner), 3 ether);
         vm.assertEq(redeem(voucher(5 ether)), 2 ether);
-        vm.assertEq(bob.balance, 5 ether);
+        vm.assertEq(earned(miner), 5 ether);
         vm.assertEq(payments.redeemed(coordinator, miner), 5 ether);
         (uint256 amount,,) = payments.escrowOf(coordinator);
         vm.assertEq(amount, 5 ether);
@@ -76,7 +82,7 @@ contract PaymentsTest is MarketTest {
         payments.redeem(voucher(type(uint256).max), signature);
         fund(1 ether);
         vm.assertEq(payments.redeem(voucher(type(uint256).max), signature), 1 ether);
-        vm.assertEq(bob.balance, 5 ether);
+        vm.assertEq(earned(miner), 5 ether);
     }
 
     function testFuzz_vouchers_in_any_order_pay_the_highest(uint96[8] calldata cumulatives, uint96 escrow) public {
@@ -88,9 +94,11 @@ contract PaymentsTest is MarketTest {
             if (cumulatives[i] > highest) highest = cumulatives[i];
         }
         uint256 owed = highest < escrow ? highest : escrow;
-        vm.assertEq(bob.balance, owed);
+        vm.assertEq(earned(miner), owed);
         vm.assertEq(payments.redeemed(coordinator, miner), owed);
-        vm.assertEq(address(payments).balance, escrow - owed);
+        vm.assertEq(address(payments).balance, escrow);
+        (uint256 left,,) = payments.escrowOf(coordinator);
+        vm.assertEq(left, escrow - owed);
     }
 
     function test_miners_and_coordinators_are_kept_apart() public {
@@ -99,9 +107,8 @@ contract PaymentsTest is MarketTest {
         uint256 otherKey = newKey();
         uint64 other = register(NodeKind.Coordinator, carol, otherKey);
         redeem(voucher(3 ether));
-        uint256 before = carol.balance;
         redeem(Voucher(coordinator, second, 3 ether));
-        vm.assertEq(carol.balance - before, 3 ether);
+        vm.assertEq(earned(second), 3 ether);
         // Another coordinator's key is good for its own escrow alone, which is empty.
         refused(voucher(9 ether), signVoucher(otherKey, voucher(9 ether)));
         Voucher memory v = Voucher(other, miner, 1 ether);
@@ -129,7 +136,7 @@ contract PaymentsTest is MarketTest {
         vm.prank(bob);
         staking.exit(miner);
         redeem(voucher(2 ether));
-        vm.assertEq(bob.balance, 2 ether);
+        vm.assertEq(earned(miner), 2 ether);
     }
 
     // --- signatures ---
@@ -148,7 +155,7 @@ contract PaymentsTest is MarketTest {
     function test_signature_binds_chain_and_contract() public {
         fund(1 ether);
         bytes memory signature = signVoucher(key, voucher(1 ether));
-        Payments other = new Payments(staking, WITHDRAWAL_DELAY);
+        Payments other = new Payments(staking, WITHDRAWAL_DELAY, STAKERS_BPS);
         vm.deal(carol, 1 ether);
         vm.prank(carol);
         other.deposit{value: 1 ether}(coordinator);
@@ -188,7 +195,7 @@ contract PaymentsTest is MarketTest {
         vm.warp(block.timestamp + 1);
         refused(voucher(4 ether), signVoucher(key, voucher(4 ether)));
         payments.redeem(voucher(4 ether), signVoucher(successor, voucher(4 ether)));
-        vm.assertEq(bob.balance, 4 ether);
+        vm.assertEq(earned(miner), 4 ether);
     }
 
     // --- escrow ---
@@ -216,7 +223,7 @@ contract PaymentsTest is MarketTest {
         vm.warp(unlocksAt - 1);
         vm.expectRevert(abi.encodeWithSelector(IPayments.WithdrawalLocked.selector, coordinator, unlocksAt));
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
 
         // What stays pays first, then what was announced to leave.
         redeem(voucher(4 ether));
@@ -232,11 +239,11 @@ contract PaymentsTest is MarketTest {
         vm.expectEmit(address(payments));
         emit IPayments.EscrowWithdrawn(coordinator, alice, 5 ether);
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
         vm.assertEq(alice.balance, 5 ether);
         vm.expectRevert(abi.encodeWithSelector(IPayments.NoWithdrawalRequested.selector, coordinator));
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
     }
 
     function test_an_old_announcement_does_not_free_new_money() public {
@@ -248,7 +255,7 @@ contract PaymentsTest is MarketTest {
         vm.warp(block.timestamp + WITHDRAWAL_DELAY);
         vm.expectRevert(abi.encodeWithSelector(IPayments.NoWithdrawalRequested.selector, coordinator));
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
     }
 
     function test_a_new_request_starts_the_delay_again() public {
@@ -260,7 +267,7 @@ contract PaymentsTest is MarketTest {
         payments.requestWithdrawal(coordinator, 10 ether);
         vm.expectPartialRevert(IPayments.WithdrawalLocked.selector);
         vm.prank(alice);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
     }
 
     function test_only_the_owner_withdraws() public {
@@ -271,7 +278,7 @@ contract PaymentsTest is MarketTest {
         payments.requestWithdrawal(coordinator, 1);
         vm.expectRevert(notOwner);
         vm.prank(carol);
-        payments.withdrawEscrow(coordinator);
+        payments.withdrawEscrow(coordinator, payable(alice));
         vm.expectRevert(IPayments.ZeroAmount.selector);
         vm.prank(alice);
         payments.requestWithdrawal(coordinator, 0);
@@ -284,71 +291,112 @@ contract PaymentsTest is MarketTest {
 
     function test_config_bounds() public {
         vm.expectRevert(abi.encodeWithSelector(IPayments.InvalidConfig.selector, "staking"));
-        new Payments(IStaking(carol), 1);
+        new Payments(IStaking(carol), 1, 0);
         vm.expectRevert(abi.encodeWithSelector(IPayments.InvalidConfig.selector, "withdrawalDelay"));
-        new Payments(staking, 0);
+        new Payments(staking, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(IPayments.InvalidConfig.selector, "withdrawalDelay"));
-        new Payments(staking, 365 days + 1);
+        new Payments(staking, 365 days + 1, 0);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.InvalidConfig.selector, "stakersBps"));
+        new Payments(staking, 1, 5001);
     }
 
-    // --- payees that are contracts ---
+    // --- payouts ---
 
-    function test_a_refused_payment_can_be_claimed() public {
+    function test_earnings_are_split_between_owner_and_stakers() public {
+        fund(10 ether);
+        redeem(voucher(4 ether));
+        (uint256 toOwner, uint256 toStakers) = payments.earningsOf(miner);
+        vm.assertEq(toStakers, 4 ether * uint256(STAKERS_BPS) / 10_000);
+        vm.assertEq(toOwner, 4 ether - toStakers);
+
+        vm.expectEmit(address(payments));
+        emit IPayments.Collected(miner, bob, toOwner, toStakers);
+        // Anybody may send it; the owner gets it.
+        vm.prank(carol);
+        vm.assertEq(payments.collect(miner), toOwner);
+        vm.assertEq(bob.balance, toOwner);
+        vm.assertEq(address(staking).balance, toStakers);
+        vm.assertEq(earned(miner), 0);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NothingToCollect.selector, miner));
+        payments.collect(miner);
+    }
+
+    function test_earnings_of_many_coordinators_are_one_payout() public {
+        fund(10 ether);
+        redeem(voucher(4 ether));
+        uint256 otherKey = newKey();
+        coordinator = register(NodeKind.Coordinator, carol, otherKey);
+        fund(1 ether);
+        payments.redeem(voucher(1 ether), signVoucher(otherKey, voucher(1 ether)));
+        vm.assertEq(earned(miner), 5 ether);
+        (uint256 toOwner,) = payments.earningsOf(miner);
+        vm.assertEq(payments.collect(miner), toOwner);
+    }
+
+    function test_only_the_owner_sends_earnings_elsewhere() public {
+        fund(1 ether);
+        redeem(voucher(1 ether));
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotMinerOwner.selector, miner, carol));
+        vm.prank(carol);
+        payments.collectTo(miner, payable(carol));
+        vm.expectRevert(IPayments.ZeroAddress.selector);
+        vm.prank(bob);
+        payments.collectTo(miner, payable(0));
+        vm.prank(bob);
+        uint256 amount = payments.collectTo(miner, payable(wronged));
+        vm.assertEq(wronged.balance, amount);
+    }
+
+    function test_an_owner_who_refuses_money_keeps_its_claim() public {
         fund(10 ether);
         Wallet wallet = new Wallet();
         wallet.setAccepts(false);
-        Voucher memory v = Voucher(coordinator, register(NodeKind.Miner, address(wallet), newKey()), 2 ether);
-        vm.expectEmit(address(payments));
-        emit IPayments.Credited(address(wallet), 2 ether);
-        vm.assertEq(redeem(v), 2 ether);
-        vm.assertEq(payments.creditOf(address(wallet)), 2 ether);
-
-        vm.expectRevert(abi.encodeWithSelector(IPayments.TransferFailed.selector, address(wallet), 2 ether));
-        wallet.run(address(payments), 0, abi.encodeCall(IPayments.claim, (payable(address(wallet)))));
-        vm.expectRevert(IPayments.ZeroAddress.selector);
-        wallet.run(address(payments), 0, abi.encodeCall(IPayments.claim, (payable(0))));
-        wallet.run(address(payments), 0, abi.encodeCall(IPayments.claim, (payable(wronged))));
-        vm.assertEq(wronged.balance, 2 ether);
-        vm.expectRevert(abi.encodeWithSelector(IPayments.NothingToClaim.selector, address(wallet)));
-        wallet.run(address(payments), 0, abi.encodeCall(IPayments.claim, (payable(wronged))));
+        miner = register(NodeKind.Miner, address(wallet), newKey());
+        redeem(voucher(2 ether));
+        (uint256 toOwner,) = payments.earningsOf(miner);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.TransferFailed.selector, address(wallet), toOwner));
+        payments.collect(miner);
+        vm.assertEq(earned(miner), 2 ether);
+        wallet.run(address(payments), 0, abi.encodeCall(IPayments.collectTo, (miner, payable(wronged))));
+        vm.assertEq(wronged.balance, toOwner);
     }
 
-    function test_an_owner_who_refuses_gets_the_escrow_as_a_credit() public {
+    function test_an_owner_who_refuses_takes_its_escrow_elsewhere() public {
         Wallet wallet = new Wallet();
         coordinator = register(NodeKind.Coordinator, address(wallet), newKey());
         fund(3 ether);
         wallet.setAccepts(false);
         wallet.run(address(payments), 0, abi.encodeCall(IPayments.requestWithdrawal, (coordinator, 3 ether)));
         vm.warp(block.timestamp + WITHDRAWAL_DELAY);
-        wallet.run(address(payments), 0, abi.encodeCall(IPayments.withdrawEscrow, (coordinator)));
-        vm.assertEq(payments.creditOf(address(wallet)), 3 ether);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.TransferFailed.selector, address(wallet), 3 ether));
+        wallet.run(
+            address(payments), 0, abi.encodeCall(IPayments.withdrawEscrow, (coordinator, payable(address(wallet))))
+        );
+        wallet.run(address(payments), 0, abi.encodeCall(IPayments.withdrawEscrow, (coordinator, payable(wronged))));
+        vm.assertEq(wronged.balance, 3 ether);
     }
 
-    function test_hostile_payees_cost_bounded_gas() public {
+    function test_hostile_owners_stop_nobody_elses_redemption() public {
         fund(10 ether);
         for (uint256 i = 0; i < 2; ++i) {
             Hostile hostile = new Hostile(i == 0);
             Voucher memory v = Voucher(coordinator, register(NodeKind.Miner, address(hostile), newKey()), 1 ether);
-            bytes memory signature = signVoucher(key, v);
-            uint256 before = gasleft();
-            payments.redeem(v, signature);
-            vm.assertLe(before - gasleft(), 300_000, "gas");
-            vm.assertEq(payments.creditOf(address(hostile)), 1 ether);
+            vm.assertEq(redeem(v), 1 ether);
+            vm.expectPartialRevert(IPayments.TransferFailed.selector);
+            payments.collect{gas: 1_000_000}(v.miner);
+            vm.assertEq(earned(v.miner), 1 ether);
         }
     }
 
-    function test_redeem_cannot_be_reentered() public {
+    function test_collect_cannot_be_reentered() public {
         fund(10 ether);
         Reenterer thief = new Reenterer();
-        Voucher memory first = Voucher(coordinator, register(NodeKind.Miner, address(thief), newKey()), 1 ether);
-        Voucher memory second = Voucher(coordinator, first.miner, 2 ether);
-        thief.onReceive(address(payments), abi.encodeCall(IPayments.redeem, (second, signVoucher(key, second))));
-        redeem(first);
-        checkReentered(thief, 1 ether);
-        // The voucher that was refused inside is good outside.
-        thief.onReceive(address(payments), abi.encodeCall(IPayments.claim, (payable(address(thief)))));
-        redeem(second);
-        vm.assertEq(address(thief).balance, 2 ether);
+        miner = register(NodeKind.Miner, address(thief), newKey());
+        redeem(voucher(1 ether));
+        (uint256 toOwner,) = payments.earningsOf(miner);
+        thief.onReceive(address(payments), abi.encodeCall(IPayments.collect, (miner)));
+        payments.collect(miner);
+        checkReentered(thief, toOwner);
     }
 
     function test_escrow_withdrawal_cannot_be_reentered() public {
@@ -358,10 +406,34 @@ contract PaymentsTest is MarketTest {
         fund(1 ether);
         thief.run(address(payments), 0, abi.encodeCall(IPayments.requestWithdrawal, (coordinator, 1 ether)));
         vm.warp(block.timestamp + WITHDRAWAL_DELAY);
-        bytes memory withdraw = abi.encodeCall(IPayments.withdrawEscrow, (coordinator));
+        bytes memory withdraw = abi.encodeCall(IPayments.withdrawEscrow, (coordinator, payable(address(thief))));
         thief.onReceive(address(payments), withdraw);
         thief.run(address(payments), 0, withdraw);
         checkReentered(thief, 1 ether);
+    }
+
+    // --- payment from the bond ---
+
+    function test_a_verifier_notes_what_the_bond_paid() public {
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotVerifier.selector, carol));
+        vm.prank(carol);
+        payments.noteBondPayment(coordinator, miner, 1 ether);
+        vm.expectEmit(address(payments));
+        emit IPayments.PaidFromBond(coordinator, miner, 2 ether);
+        vm.prank(verifier);
+        payments.noteBondPayment(coordinator, miner, 2 ether);
+        fund(10 ether);
+        vm.assertEq(redeem(voucher(3 ether)), 1 ether);
+    }
+
+    /// @dev Else the redemption after it would take the pair for one that was checked.
+    function test_a_bond_pays_only_miners() public {
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotMiner.selector, coordinator));
+        vm.prank(verifier);
+        payments.noteBondPayment(coordinator, coordinator, 1 ether);
+        vm.expectRevert(abi.encodeWithSelector(IPayments.NotMiner.selector, 99));
+        vm.prank(verifier);
+        payments.noteBondPayment(coordinator, 99, 1 ether);
     }
 
     function checkReentered(Reenterer thief, uint256 balance) private view {

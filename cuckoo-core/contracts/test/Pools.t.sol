@@ -5,8 +5,6 @@ import {Pool, Pools} from "../src/Pools.sol";
 import {MarketTest} from "./support/MarketTest.sol";
 
 contract PoolsTest is MarketTest {
-    using Pools for Pool;
-
     Pool private pool;
 
     function setUp() public override {}
@@ -14,10 +12,10 @@ contract PoolsTest is MarketTest {
     function testFuzz_par_is_exact(uint256 first, uint256 second, uint256 out) public {
         first = bound(first, 1, Pools.MAX_STAKE / 2);
         second = bound(second, 1, Pools.MAX_STAKE / 2);
-        vm.assertEq(pool.mint(first), first);
-        vm.assertEq(pool.mint(second), second);
+        vm.assertEq(mint(first), first);
+        vm.assertEq(mint(second), second);
         out = bound(out, 0, first + second);
-        vm.assertEq(pool.burn(out), out);
+        vm.assertEq(burn(out), out);
         vm.assertEq(pool.amount, first + second - out);
     }
 
@@ -25,19 +23,19 @@ contract PoolsTest is MarketTest {
     function testFuzz_round_trip_gains_nothing(uint256 start, uint256 lost, uint256 amount) public {
         start = bound(start, 0, Pools.MAX_STAKE / 2);
         amount = bound(amount, 0, Pools.MAX_STAKE / 2);
-        pool.mint(start);
-        pool.cut(bound(lost, 0, start));
-        vm.assertLe(pool.burn(pool.mint(amount)), amount);
+        mint(start);
+        cut(bound(lost, 0, start));
+        vm.assertLe(burn(mint(amount)), amount);
     }
 
     function testFuzz_a_cut_is_shared_by_all(uint256 mine, uint256 theirs, uint256 lost) public {
         mine = bound(mine, 1, Pools.MAX_STAKE / 2);
         theirs = bound(theirs, 1, Pools.MAX_STAKE / 2);
-        uint256 myShares = pool.mint(mine);
-        uint256 theirShares = pool.mint(theirs);
+        uint256 myShares = mint(mine);
+        uint256 theirShares = mint(theirs);
         lost = bound(lost, 0, mine + theirs);
-        uint32 denomination = pool.denomination;
-        pool.cut(lost);
+        uint16 denomination = pool.denomination;
+        cut(lost);
         uint256 left = mine + theirs - lost;
         uint256 myWorth = Pools.worth(pool, Pools.convert(pool, myShares, denomination));
         uint256 theirWorth = Pools.worth(pool, Pools.convert(pool, theirShares, denomination));
@@ -50,20 +48,20 @@ contract PoolsTest is MarketTest {
     /// @dev The pool pays its last share and is never asked for more than it has, through any number of total losses.
     function testFuzz_never_overflows(uint256[24] calldata seeds) public {
         uint256 held;
-        uint32 denomination;
+        uint16 denomination;
         for (uint256 i = 0; i < seeds.length; ++i) {
             uint256 seed = seeds[i];
             held = Pools.convert(pool, held, denomination);
             denomination = pool.denomination;
             if (seed % 3 == 0) {
-                held += pool.mint(Pools.MAX_STAKE - pool.amount);
+                held += mint(Pools.MAX_STAKE - pool.amount);
             } else if (seed % 3 == 1) {
                 uint256 out = bound(seed >> 2, 0, held);
                 uint256 before = pool.amount;
-                vm.assertLe(pool.burn(out), before);
+                vm.assertLe(burn(out), before);
                 held -= out;
             } else {
-                pool.cut(seed % 2 == 0 ? pool.amount : pool.amount - pool.amount / 1e12);
+                cut(seed % 2 == 0 ? pool.amount : pool.amount - pool.amount / 1e12);
                 vm.assertLe(pool.shares, Pools.CONSOLIDATION * (uint256(pool.amount) + 1));
             }
         }
@@ -71,19 +69,19 @@ contract PoolsTest is MarketTest {
     }
 
     function test_consolidation_keeps_the_worth() public {
-        uint256 shares = pool.mint(1e24);
-        pool.cut(1e24 - 1e18);
+        uint256 shares = mint(1e24);
+        cut(1e24 - 1e18);
         vm.assertEq(pool.denomination, 1);
         vm.assertEq(pool.shares, 1e21);
         vm.assertEq(Pools.worth(pool, Pools.convert(pool, shares, 0)), 1e18);
     }
 
     function test_total_loss_leaves_nothing_and_the_pool_usable() public {
-        uint256 old = pool.mint(1e24);
-        pool.cut(1e24);
-        uint32 denomination = pool.denomination;
+        uint256 old = mint(1e24);
+        cut(1e24);
+        uint16 denomination = pool.denomination;
         vm.assertEq(Pools.worth(pool, Pools.convert(pool, old, 0)), 0);
-        uint256 fresh = pool.mint(1e24);
+        uint256 fresh = mint(1e24);
         vm.assertApproxEqAbs(
             Pools.worth(pool, Pools.convert(pool, fresh, denomination)), 1e24, 1000, "the next staker keeps it all"
         );
@@ -94,28 +92,46 @@ contract PoolsTest is MarketTest {
     function testFuzz_inflating_the_price_does_not_pay(uint256 tiny, uint256 victim, uint8 rounds) public {
         tiny = bound(tiny, 1, 1000);
         uint256 spent = tiny;
-        uint256 shares = pool.mint(tiny);
+        uint256 shares = mint(tiny);
         for (uint256 i = 0; i < rounds % 40; ++i) {
             uint256 price = (uint256(pool.amount) + 1) / (uint256(pool.shares) + 1);
             uint256 amount = 2 * price + 1;
-            uint256 minted = pool.mint(amount);
+            uint256 minted = mint(amount);
             spent += amount;
-            spent -= pool.burn(minted);
+            spent -= burn(minted);
         }
         victim = bound(victim, 1, 1e24);
-        uint256 victimShares = pool.mint(victim);
+        uint256 victimShares = mint(victim);
         vm.assertLe(Pools.worth(pool, shares), spent);
         vm.assertLe(victimShares == 0 ? 0 : victim - Pools.worth(pool, victimShares), spent);
     }
 
     function test_old_denominations_fade_to_nothing() public {
-        pool.mint(1);
+        mint(1);
         for (uint256 i = 0; i < 4; ++i) {
-            pool.mint(Pools.MAX_STAKE - pool.amount);
-            pool.cut(pool.amount);
+            mint(Pools.MAX_STAKE - pool.amount);
+            cut(pool.amount);
         }
         vm.assertTrue(pool.denomination > 12);
-        vm.assertEq(Pools.convert(pool, type(uint112).max, 0), 0);
+        vm.assertEq(Pools.convert(pool, type(uint104).max, 0), 0);
         vm.assertEq(Pools.convert(pool, 5000, pool.denomination - 1), 5);
+    }
+
+    function mint(uint256 amount) private returns (uint256 shares) {
+        Pool memory changed = pool;
+        shares = Pools.mint(changed, amount);
+        pool = changed;
+    }
+
+    function burn(uint256 shares) private returns (uint256 amount) {
+        Pool memory changed = pool;
+        amount = Pools.burn(changed, shares);
+        pool = changed;
+    }
+
+    function cut(uint256 amount) private {
+        Pool memory changed = pool;
+        Pools.cut(changed, amount);
+        pool = changed;
     }
 }

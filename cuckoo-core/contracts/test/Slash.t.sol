@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
 import {IStaking, NodeKind} from "../src/IStaking.sol";
 import {MarketTest} from "./support/MarketTest.sol";
 import {Wallet} from "./support/Receivers.sol";
@@ -16,12 +17,15 @@ contract SlashTest is MarketTest {
     }
 
     function test_only_verifiers() public {
-        vm.expectRevert(abi.encodeWithSelector(IStaking.NotVerifier.selector, admin));
+        bytes32 role = staking.VERIFIER_ROLE();
+        vm.expectRevert(abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, admin, role));
         vm.prank(admin);
         staking.slash(node, 1, "e", reporter, wronged);
         vm.prank(admin);
-        staking.setVerifier(verifier, false);
-        vm.expectRevert(abi.encodeWithSelector(IStaking.NotVerifier.selector, verifier));
+        staking.revokeRole(role, verifier);
+        vm.expectRevert(
+            abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, verifier, role)
+        );
         vm.prank(verifier);
         staking.slash(node, 1, "e", reporter, wronged);
     }
@@ -34,8 +38,7 @@ contract SlashTest is MarketTest {
         vm.prank(verifier);
         staking.slash(node, 1 ether, "e", reporter, wronged);
         // Not by another verifier either.
-        vm.prank(admin);
-        staking.setVerifier(bob, true);
+        authorise(bob);
         vm.expectRevert(abi.encodeWithSelector(IStaking.EvidenceUsed.selector, bytes32("e")));
         vm.prank(bob);
         staking.slash(node, 1 ether, "e", reporter, wronged);
@@ -139,6 +142,67 @@ contract SlashTest is MarketTest {
         vm.assertTrue(staking.evidenceUsed("f"));
     }
 
+    // --- the cap: what the owner loses itself ---
+
+    function test_others_votes_are_burnt_and_not_paid_out() public {
+        vote(alice, node, 1 ether);
+        vote(bob, node, 9 ether);
+        slash(node, 5 ether, "e");
+        vm.assertEq(staking.freeStake(reporter) + staking.freeStake(wronged), 0.5 ether);
+        vm.assertEq(staking.freeStake(reporter), 0.2 ether);
+        vm.assertEq(staking.freeStake(burnt), 4.5 ether);
+    }
+
+    function test_what_the_owner_has_unbonding_is_its_loss_too() public {
+        unvote(alice, node, vote(alice, node, 10 ether));
+        slash(node, 4 ether, "e");
+        vm.assertEq(staking.freeStake(reporter), 0.8 ether);
+        vm.assertEq(staking.freeStake(wronged), 1.2 ether);
+    }
+
+    function test_what_the_owner_released_is_not() public {
+        uint256 ticket = unvote(alice, node, vote(alice, node, 10 ether));
+        unvote(bob, node, vote(bob, node, 10 ether));
+        vm.warp(block.timestamp + UNBONDING);
+        vm.prank(alice);
+        staking.release(ticket);
+        slash(node, 4 ether, "e");
+        vm.assertEq(staking.freeStake(reporter) + staking.freeStake(wronged), 0);
+        vm.assertEq(staking.freeStake(burnt), 4 ether);
+    }
+
+    /// @dev Whatever is in which pool, and however often it was slashed: friends of the owner get no wei of others.
+    function testFuzz_nobody_profits_from_a_slash_of_its_own_node(uint256[8] calldata seeds, bool last) public {
+        uint256[] memory tickets = new uint256[](2 * seeds.length);
+        for (uint256 i = 0; i < seeds.length; ++i) {
+            for (uint256 j = 0; j < 2; ++j) {
+                address staker = j == 0 ? alice : bob;
+                uint256 shares = vote(staker, node, bound(seeds[i] >> (64 * j), 1 ether, 1e24));
+                tickets[2 * i + j] = unvote(staker, node, bound(seeds[i] >> 128, 1, shares));
+            }
+            if (i + 1 < seeds.length && seeds[i] % 3 == 0) slash(node, bound(seeds[i], 1 ether, 1e25), bytes32(i + 1));
+        }
+        if (last) {
+            vm.warp(block.timestamp + UNBONDING);
+            vm.prank(alice);
+            staking.release(tickets[0]);
+        }
+        uint256 paid = staking.freeStake(reporter) + staking.freeStake(wronged);
+        uint256 before = ownersStake(tickets);
+        slash(node, bound(seeds[0], 1, 1e25), "last");
+        paid = staking.freeStake(reporter) + staking.freeStake(wronged) - paid;
+        vm.assertLe(paid, before - ownersStake(tickets) + 2 * tickets.length, "more than the owner lost");
+    }
+
+    /// @dev What Alice has in both pools, in wei.
+    function ownersStake(uint256[] memory tickets) private view returns (uint256 sum) {
+        (, sum) = staking.voteOf(node, alice);
+        for (uint256 i = 0; i < tickets.length; ++i) {
+            (, address staker, uint256 amount,) = staking.ticketOf(tickets[i]);
+            if (staker == alice) sum += amount;
+        }
+    }
+
     function test_other_nodes_lose_nothing() public {
         uint64 other = register(NodeKind.Miner, bob, newKey());
         vote(alice, node, 10 ether);
@@ -190,9 +254,26 @@ contract SlashTest is MarketTest {
         vm.assertLe(released, before);
     }
 
+    /// @dev Whoever has its own node slashed again and again, of next to nothing, never makes it immune: before the number of
+    /// consolidations could run out, the node is retired.
+    function test_no_number_of_slashes_makes_a_node_immune() public {
+        uint256 count;
+        while (staking.activePool(node).denomination <= 1 << 15) {
+            vote(alice, node, 1 ether);
+            vm.assertEq(slash(node, 1 ether, bytes32(++count)), 1 ether);
+        }
+        (uint256 shares,) = staking.voteOf(node, alice);
+        stake(alice, 1 ether);
+        vm.expectRevert(abi.encodeWithSelector(IStaking.NodeExited.selector, node));
+        vm.prank(alice);
+        staking.vote(node, 1 ether);
+        // What is there leaves as ever.
+        unvote(alice, node, shares);
+    }
+
     function testFuzz_a_slash_takes_from_each_alike(uint96 hers, uint96 his, uint96 leaving, uint256 amount) public {
-        uint256 herVote = bound(hers, 1e6, type(uint96).max);
-        uint256 hisVote = bound(his, 1e6, type(uint96).max);
+        uint256 herVote = bound(hers, 1e6, 4e27);
+        uint256 hisVote = bound(his, 1e6, 4e27);
         vote(alice, node, herVote);
         vote(bob, node, hisVote);
         uint256 outgoing = bound(leaving, 1, hisVote);

@@ -22,3 +22,43 @@ pub(crate) mod payments {
         "contracts/artifacts/Payments.json"
     );
 }
+
+pub(crate) mod court {
+    alloy::sol!(
+        #![sol(all_derives)]
+        DisputeCourt,
+        "contracts/artifacts/DisputeCourt.json"
+    );
+}
+
+pub(crate) mod equivocation {
+    alloy::sol!(
+        #![sol(all_derives)]
+        EquivocationVerifier,
+        "contracts/artifacts/EquivocationVerifier.json"
+    );
+}
+
+pub(crate) mod unpaid_voucher {
+    alloy::sol!(
+        #![sol(all_derives)]
+        UnpaidVoucherVerifier,
+        "contracts/artifacts/UnpaidVoucherVerifier.json"
+    );
+}
+
+pub(crate) mod faucet {
+    alloy::sol!(
+        #![sol(all_derives)]
+        Faucet,
+        "contracts/artifacts/Faucet.json"
+    );
+}
+
+pub(crate) mod timelock {
+    alloy::sol!(
+        #![sol(all_derives)]
+        TimelockController,
+        "contracts/artifacts/TimelockController.json"
+    );
+}

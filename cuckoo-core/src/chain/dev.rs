@@ -18,8 +18,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
-use super::{DeployConfig, StakingContract, TxReceipt, deploy};
-use crate::{Clock, Deployment, Error, Key, Result, format_cai};
+use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
+use crate::{Clock, Error, Key, Result, format_cai};
 
 type Db = CacheDB<EmptyDB>;
 
@@ -121,8 +121,8 @@ impl DevChain {
         admin: &Key,
         config: &DeployConfig,
     ) -> Result<Arc<dyn StakingContract>> {
-        let deployment = deploy::deploy(self, admin, config).await?;
-        self.contracts(deployment).await
+        let contracts = deploy::deploy(self, admin, config).await?;
+        self.contracts(contracts).await
     }
 
     /// Access to contracts that are already on this chain.
@@ -130,9 +130,12 @@ impl DevChain {
     /// # Errors
     /// [`ErrorKind::Chain`](crate::ErrorKind::Chain) when they are not,
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the deployment names another chain or mixes two markets.
-    pub async fn contracts(&self, deployment: Deployment) -> Result<Arc<dyn StakingContract>> {
+    pub async fn contracts(
+        &self,
+        contracts: impl Into<Contracts>,
+    ) -> Result<Arc<dyn StakingContract>> {
         Ok(Arc::new(
-            EvmStaking::attach(self.clone(), deployment).await?,
+            EvmStaking::attach(self.clone(), contracts.into()).await?,
         ))
     }
 
@@ -160,11 +163,47 @@ impl DevChain {
         now.max(state.head.time)
     }
 
+    /// The block and the transaction that come next from `sender`.
+    fn next(
+        &self,
+        state: &State,
+        sender: Address,
+        to: TxKind,
+        value: U256,
+        data: Bytes,
+    ) -> (Head, TxEnv) {
+        let head = Head {
+            number: state.head.number + 1,
+            time: self.time(state),
+        };
+        let account = state
+            .db
+            .basic_ref(sender)
+            .unwrap_or_else(|never| match never {});
+        let tx = TxEnv {
+            caller: sender,
+            gas_limit: GAS_LIMIT,
+            gas_price: GAS_PRICE.into(),
+            kind: to,
+            value,
+            data: EvmBytes(data),
+            nonce: account.map_or(0, |info| info.nonce),
+            chain_id: Some(self.shared.chain_id),
+            ..TxEnv::default()
+        };
+        (head, tx)
+    }
+
     fn config(&self) -> CfgEnv {
         CfgEnv::new()
             .with_spec_and_mainnet_gas_params(SpecId::OSAKA)
             .with_chain_id(self.shared.chain_id)
     }
+}
+
+/// What gas costs here, in wei.
+fn fee(gas: u64) -> U256 {
+    U256::from(gas).saturating_mul(U256::from(GAS_PRICE))
 }
 
 /// Executes one transaction on a state that it does not change.
@@ -179,6 +218,7 @@ fn execute(
         number: U256::from(head.number),
         timestamp: U256::from(head.time),
         basefee: base_fee,
+        prevrandao: Some(beacon(&config, head)),
         ..BlockEnv::default()
     };
     let mut evm = Context::mainnet()
@@ -201,6 +241,12 @@ fn execute(
             .with_source(refused.to_string())
             .into()),
     }
+}
+
+/// The randomness of a block: no secret, and the same in every run that makes the same blocks.
+fn beacon(config: &CfgEnv, head: Head) -> B256 {
+    let block = [config.chain_id, head.number, head.time].map(u64::to_be_bytes);
+    keccak256(block.concat())
 }
 
 /// What a successful execution gave, or how it failed.
@@ -268,6 +314,20 @@ impl Evm for DevChain {
         Ok(output.into_data().0)
     }
 
+    async fn estimate(
+        &self,
+        from: Address,
+        to: Address,
+        value: U256,
+        data: Bytes,
+    ) -> Result<Quote, Failure> {
+        let state = self.locked();
+        let (head, tx) = self.next(&state, from, TxKind::Call(to), value, data);
+        let (result, _) = execute(&state.db, self.config(), head, GAS_PRICE, tx)?;
+        let (_, _, gas) = succeeded(result)?;
+        Ok(Quote { gas, fee: fee(gas) })
+    }
+
     async fn call_many(
         &self,
         at: &View,
@@ -294,26 +354,8 @@ impl Evm for DevChain {
     ) -> Result<Mined, Failure> {
         let sender = from.address();
         let mut state = self.locked();
-        let head = Head {
-            number: state.head.number + 1,
-            time: self.time(&state),
-        };
-        let nonce = state
-            .db
-            .basic_ref(sender)
-            .unwrap_or_else(|never| match never {})
-            .map_or(0, |info| info.nonce);
-        let tx = TxEnv {
-            caller: sender,
-            gas_limit: GAS_LIMIT,
-            gas_price: GAS_PRICE.into(),
-            kind: to,
-            value,
-            data: EvmBytes(data),
-            nonce,
-            chain_id: Some(self.shared.chain_id),
-            ..TxEnv::default()
-        };
+        let (head, tx) = self.next(&state, sender, to, value, data);
+        let nonce = tx.nonce;
         let (result, changes) = execute(&state.db, self.config(), head, GAS_PRICE, tx)?;
         // A transaction that would fail is not sent, as with a node that estimates gas first: no block, no fee.
         let (output, logs, gas_used) = succeeded(result)?;
@@ -331,6 +373,7 @@ impl Evm for DevChain {
                 hash: transaction_hash(self.shared.chain_id, sender, nonce),
                 block: head.number,
                 gas_used,
+                fee: fee(gas_used),
             },
             contract: output.address().copied(),
             logs,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::TxReceipt;
+use super::{Quote, TxReceipt};
 use crate::{Error, ErrorKind, Key, Result};
 
 /// A block, as far as the market looks at it.
@@ -75,6 +75,15 @@ pub(crate) trait Evm: fmt::Debug + Send + Sync + 'static {
     /// Executes a call without a transaction, at a pinned block or at the latest.
     async fn call(&self, at: Option<&Self::At>, to: Address, data: Bytes)
     -> Result<Bytes, Failure>;
+
+    /// What a transaction would cost now; one that would revert fails.
+    async fn estimate(
+        &self,
+        from: Address,
+        to: Address,
+        value: U256,
+        data: Bytes,
+    ) -> Result<Quote, Failure>;
 
     /// Executes calls at one block and gives what each answered, in their order. At most `together` of them share a
     /// request. An error is a chain that cannot be reached.

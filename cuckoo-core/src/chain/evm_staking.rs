@@ -5,33 +5,34 @@ mod registry;
 use std::collections::BTreeSet;
 
 use alloy::primitives::{Address, TxKind, U256};
-use alloy::sol_types::{SolCall, SolEvent};
+use alloy::sol_types::SolCall;
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt as _};
 
+use super::abi::court::DisputeCourt;
 use super::abi::payments::Payments;
 use super::abi::staking::Staking;
-use super::evm::{Evm, Failure, Mined};
+use super::evm::{Evm, Failure};
 use super::learned::Learned;
 use super::{
-    Change, Escrow, NodeKind, Profile, Registration, Slash, Snapshot, StakingContract, TxReceipt,
-    Vote, events,
+    Action, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done, Earnings,
+    Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Vote, calls, events,
 };
 use crate::amount::Wei;
-use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher, format_cai};
+use crate::{Error, Key, NodeId, Result, format_cai};
 
-/// The contracts of one deployment on the chain `E`.
+/// The contracts of one market on the chain `E`.
 #[derive(Debug)]
 pub(crate) struct EvmStaking<E> {
     evm: E,
-    deployment: Deployment,
+    contracts: Contracts,
     page_size: Learned,
 }
 
 impl<E: Evm> EvmStaking<E> {
     /// Access to contracts that exist already; checks that they do and belong together.
-    pub(crate) async fn attach(evm: E, deployment: Deployment) -> Result<Self> {
+    pub(crate) async fn attach(evm: E, contracts: Contracts) -> Result<Self> {
+        let deployment = contracts.market;
         if evm.chain_id() != deployment.chain_id {
             return Err(Error::invalid(format!(
                 "wrong chain: the endpoint says {}, the deployment says {}; correct one of them",
@@ -41,7 +42,7 @@ impl<E: Evm> EvmStaking<E> {
         }
         let contracts = Self {
             evm,
-            deployment,
+            contracts,
             page_size: Learned::new(registry::PAGE),
         };
         contracts
@@ -84,73 +85,22 @@ impl<E: Evm> EvmStaking<E> {
     }
 
     async fn staking<C: SolCall>(&self, call: C) -> Result<C::Return> {
-        self.read(None, self.deployment.staking, call).await
+        self.read(None, self.contracts.market.staking, call).await
     }
 
     async fn payments<C: SolCall>(&self, call: C) -> Result<C::Return> {
-        self.read(None, self.deployment.payments, call).await
+        self.read(None, self.contracts.market.payments, call).await
     }
 
-    async fn write<C: SolCall>(
-        &self,
-        from: &Key,
-        contract: Address,
-        value: Wei,
-        call: C,
-    ) -> Result<Mined> {
-        self.send(from, contract, value, call.abi_encode().into())
-            .await
-    }
-
-    async fn send(&self, from: &Key, to: Address, value: Wei, data: Bytes) -> Result<Mined> {
-        let failure = match self.evm.send(from, TxKind::Call(to), value, data).await {
-            Ok(mined) => return Ok(mined),
-            Err(failure) => failure,
-        };
-        // Nodes word this differently; the balance says it best.
-        if let Failure::Other(_) = failure
-            && let Ok(balance) = self.evm.balance(from.address()).await
-            && balance <= value
-        {
-            return Err(Error::chain(format!(
-                "{} holds {} CAI and would send {} CAI plus the fee; send it more CAI",
-                from.address(),
-                format_cai(balance),
-                format_cai(value)
-            )));
-        }
-        Err(failure.into_error())
-    }
-
-    /// The event of this kind that a transaction left in `contract`.
-    fn event<V: SolEvent>(mined: &Mined, contract: Address) -> Result<V> {
-        mined
-            .logs
-            .iter()
-            .filter(|log| log.address == contract)
-            .find_map(|log| V::decode_log_data(&log.data).ok())
-            .ok_or_else(|| {
-                Error::chain(format!(
-                    "transaction {} succeeded without the event `{}`; check the deployment's addresses",
-                    mined.receipt.hash,
-                    V::SIGNATURE
-                ))
-            })
-    }
-}
-
-fn solidity(profile: Profile) -> Staking::Profile {
-    Staking::Profile {
-        name: profile.name,
-        description: profile.description,
-        endpoint: profile.endpoint,
+    async fn court<C: SolCall>(&self, call: C) -> Result<C::Return> {
+        self.read(None, self.contracts.court()?, call).await
     }
 }
 
 #[async_trait]
 impl<E: Evm> StakingContract for EvmStaking<E> {
-    fn deployment(&self) -> Deployment {
-        self.deployment
+    fn contracts(&self) -> Contracts {
+        self.contracts
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {
@@ -163,7 +113,7 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
     }
 
     async fn changes(&self) -> Result<BoxStream<'static, Result<Change>>> {
-        let deployment = self.deployment;
+        let deployment = self.contracts.market;
         let logs = self
             .evm
             .logs(vec![deployment.staking, deployment.payments])
@@ -237,190 +187,133 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
         .await
     }
 
-    async fn transfer(&self, from: &Key, to: Address, amount: Wei) -> Result<TxReceipt> {
-        Ok(self.send(from, to, amount, Bytes::new()).await?.receipt)
+    async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei> {
+        let node = node.0;
+        self.staking(Staking::claimableCall { node, staker }).await
     }
 
-    async fn stake(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
-        let call = Staking::stakeCall {};
-        let mined = self.write(staker, self.deployment.staking, amount, call);
-        Ok(mined.await?.receipt)
+    async fn rewards(&self) -> Result<RewardBudget> {
+        Ok(RewardBudget {
+            amount: self.staking(Staking::rewardBudgetCall {}).await?,
+            per_epoch: self.staking(Staking::rewardPerEpochCall {}).await?,
+        })
     }
 
-    async fn vote(&self, staker: &Key, node: NodeId, amount: Wei) -> Result<TxReceipt> {
-        let call = Staking::voteCall {
-            node: node.0,
-            amount,
+    async fn earnings(&self, miner: NodeId) -> Result<Earnings> {
+        let earnings = self
+            .payments(Payments::earningsOfCall { miner: miner.0 })
+            .await?;
+        Ok(Earnings {
+            to_owner: earnings.toOwner,
+            to_stakers: earnings.toStakers,
+        })
+    }
+
+    async fn court_terms(&self) -> Result<CourtTerms> {
+        let config = self.court(DisputeCourt::configCall {}).await?;
+        Ok(CourtTerms {
+            bond: config.bond,
+            penalty: config.penalty,
+            jury_fee: config.juryFee,
+        })
+    }
+
+    async fn dispute(&self, dispute: U256) -> Result<Dispute> {
+        let view = self.court(DisputeCourt::disputeOfCall { dispute }).await?;
+        let phase = dispute_phase(view.phase)?
+            .ok_or_else(|| Error::not_found(format!("there is no dispute {dispute}")))?;
+        Ok(Dispute {
+            phase,
+            outcome: dispute_outcome(view.outcome)?,
+            receipt: view.receipt,
+            output_hash: view.outputHash,
+            accused: NodeId(view.accused),
+            coordinator: NodeId(view.coordinator),
+            challenger: view.challenger,
+            deadline: view.deadline,
+            draw_block: view.drawBlock,
+        })
+    }
+
+    async fn jurors(&self, dispute: U256) -> Result<Vec<Juror>> {
+        let jurors = self.court(DisputeCourt::jurorsOfCall { dispute }).await?;
+        let juror = |view: DisputeCourt::JurorView| Juror {
+            node: NodeId(view.node),
+            committed: view.committed,
+            vote: view.revealed.then_some(view.vote),
         };
-        let mined = self.write(staker, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
+        Ok(jurors.into_iter().map(juror).collect())
     }
 
-    async fn unvote(&self, staker: &Key, node: NodeId, shares: U256) -> Result<(U256, TxReceipt)> {
-        let staking = self.deployment.staking;
-        let call = Staking::unvoteCall {
-            node: node.0,
-            shares,
-        };
-        let mined = self.write(staker, staking, U256::ZERO, call).await?;
-        let event: Staking::Unvoted = Self::event(&mined, staking)?;
-        Ok((event.ticket, mined.receipt))
+    async fn quote(&self, from: Address, action: &Action) -> Result<Quote> {
+        let call = calls::call(&self.contracts, from, action)?;
+        match self
+            .evm
+            .estimate(from, call.to, call.value, call.data)
+            .await
+        {
+            Ok(quote) => Ok(quote),
+            Err(failure) => Err(self.explained(failure, from, call.value).await),
+        }
     }
 
-    async fn release(&self, staker: &Key, ticket: U256) -> Result<TxReceipt> {
-        let call = Staking::releaseCall { ticket };
-        let mined = self.write(staker, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
+    async fn submit(&self, from: &Key, action: Action) -> Result<Done> {
+        let call = calls::call(&self.contracts, from.address(), &action)?;
+        let value = call.value;
+        let sent = self.evm.send(from, TxKind::Call(call.to), value, call.data);
+        match sent.await {
+            Ok(mined) => Ok(Done {
+                value: calls::value(&self.contracts, &action, &mined)?,
+                receipt: mined.receipt,
+            }),
+            Err(failure) => Err(self.explained(failure, from.address(), value).await),
+        }
     }
+}
 
-    async fn withdraw(&self, staker: &Key, amount: Wei) -> Result<TxReceipt> {
-        let call = Staking::withdrawCall {
-            amount,
-            to: staker.address(),
-        };
-        let mined = self.write(staker, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
+impl<E: Evm> EvmStaking<E> {
+    /// The error for a failed write. Nodes word a lack of money differently; the balance says it best.
+    async fn explained(&self, failure: Failure, from: Address, value: Wei) -> Error {
+        if let Failure::Other(_) = failure
+            && let Ok(balance) = self.evm.balance(from).await
+            && balance <= value
+        {
+            return Error::chain(format!(
+                "{from} holds {} CAI and would send {} CAI plus the fee; send it more CAI",
+                format_cai(balance),
+                format_cai(value)
+            ));
+        }
+        failure.into_error()
     }
+}
 
-    async fn register(
-        &self,
-        owner: &Key,
-        registration: Registration,
-    ) -> Result<(NodeId, TxReceipt)> {
-        let staking = self.deployment.staking;
-        let operator = registration.operator;
-        let profile = solidity(registration.profile);
-        let commission = registration.commission_bps;
-        let deadline = U256::from(registration.deadline);
-        let consent = registration.consent.as_bytes().to_vec().into();
-        let data = match registration.kind {
-            NodeKind::Miner => Staking::registerMinerCall {
-                operator,
-                profile,
-                commissionBps: commission,
-                deadline,
-                consent,
-            }
-            .abi_encode(),
-            NodeKind::Coordinator => Staking::registerCoordinatorCall {
-                operator,
-                profile,
-                commissionBps: commission,
-                deadline,
-                consent,
-            }
-            .abi_encode(),
-        };
-        let mined = self.send(owner, staking, U256::ZERO, data.into()).await?;
-        let event: Staking::Registered = Self::event(&mined, staking)?;
-        Ok((NodeId(event.node), mined.receipt))
-    }
+fn dispute_phase(phase: u8) -> Result<Option<DisputePhase>> {
+    Ok(match phase {
+        0 => None,
+        1 => Some(DisputePhase::Answer),
+        2 => Some(DisputePhase::Draw),
+        3 => Some(DisputePhase::Commit),
+        4 => Some(DisputePhase::Reveal),
+        5 => Some(DisputePhase::Due),
+        6 => Some(DisputePhase::Closed),
+        other => return Err(unknown("phase of a dispute", other)),
+    })
+}
 
-    async fn set_profile(&self, owner: &Key, node: NodeId, profile: Profile) -> Result<TxReceipt> {
-        let call = Staking::setProfileCall {
-            node: node.0,
-            profile: solidity(profile),
-        };
-        let mined = self.write(owner, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
+fn dispute_outcome(outcome: u8) -> Result<Option<DisputeOutcome>> {
+    Ok(match outcome {
+        0 => None,
+        1 => Some(DisputeOutcome::Acquitted),
+        2 => Some(DisputeOutcome::Convicted),
+        3 => Some(DisputeOutcome::Unproven),
+        4 => Some(DisputeOutcome::Undecided),
+        other => return Err(unknown("outcome of a dispute", other)),
+    })
+}
 
-    async fn rotate_operator(
-        &self,
-        owner: &Key,
-        node: NodeId,
-        operator: Address,
-        deadline: u64,
-        consent: Signature,
-    ) -> Result<TxReceipt> {
-        let call = Staking::rotateOperatorCall {
-            node: node.0,
-            operator,
-            deadline: U256::from(deadline),
-            consent: consent.as_bytes().to_vec().into(),
-        };
-        let mined = self.write(owner, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn exit(&self, owner: &Key, node: NodeId) -> Result<TxReceipt> {
-        let call = Staking::exitCall { node: node.0 };
-        let mined = self.write(owner, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn set_verifier(
-        &self,
-        admin: &Key,
-        verifier: Address,
-        allowed: bool,
-    ) -> Result<TxReceipt> {
-        let call = Staking::setVerifierCall { verifier, allowed };
-        let mined = self.write(admin, self.deployment.staking, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn slash(&self, verifier: &Key, slash: Slash) -> Result<(Wei, TxReceipt)> {
-        let staking = self.deployment.staking;
-        let call = Staking::slashCall {
-            node: slash.node.0,
-            amount: slash.amount,
-            evidence: slash.evidence,
-            reporter: slash.reporter,
-            wronged: slash.wronged,
-        };
-        let mined = self.write(verifier, staking, U256::ZERO, call).await?;
-        let event: Staking::Slashed = Self::event(&mined, staking)?;
-        Ok((event.active.saturating_add(event.unbonding), mined.receipt))
-    }
-
-    async fn deposit_escrow(
-        &self,
-        from: &Key,
-        coordinator: NodeId,
-        amount: Wei,
-    ) -> Result<TxReceipt> {
-        let call = Payments::depositCall {
-            coordinator: coordinator.0,
-        };
-        let mined = self.write(from, self.deployment.payments, amount, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn request_escrow(
-        &self,
-        owner: &Key,
-        coordinator: NodeId,
-        amount: Wei,
-    ) -> Result<TxReceipt> {
-        let call = Payments::requestWithdrawalCall {
-            coordinator: coordinator.0,
-            amount,
-        };
-        let mined = self.write(owner, self.deployment.payments, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn withdraw_escrow(&self, owner: &Key, coordinator: NodeId) -> Result<TxReceipt> {
-        let call = Payments::withdrawEscrowCall {
-            coordinator: coordinator.0,
-        };
-        let mined = self.write(owner, self.deployment.payments, U256::ZERO, call);
-        Ok(mined.await?.receipt)
-    }
-
-    async fn redeem(&self, sender: &Key, voucher: &SignedVoucher) -> Result<(Wei, TxReceipt)> {
-        let payments = self.deployment.payments;
-        let call = Payments::redeemCall {
-            voucher: Payments::Voucher {
-                coordinator: voucher.value.coordinator.0,
-                miner: voucher.value.miner.0,
-                cumulative: voucher.value.cumulative,
-            },
-            signature: voucher.signature.as_bytes().to_vec().into(),
-        };
-        let mined = self.write(sender, payments, U256::ZERO, call).await?;
-        let event: Payments::Redeemed = Self::event(&mined, payments)?;
-        Ok((event.paid, mined.receipt))
-    }
+fn unknown(what: &str, number: u8) -> Error {
+    Error::chain(format!(
+        "the contract names a {what} ({number}) that this version does not know; update Cuckoo"
+    ))
 }

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use self::survey::Survey;
 use super::evm::{Evm as _, kept, reorganised};
-use super::{Change, Node, NodeKind, Profile, RpcSettings, RpcStaking, Snapshot, StakingContract};
+use super::{
+    Change, Contracts, Node, NodeKind, Profile, RpcSettings, RpcStaking, Snapshot, StakingContract,
+};
 use crate::amount::{Wei, cai};
 use crate::{Clock, Deployment, Error, NodeId, Result};
 
@@ -263,12 +265,12 @@ impl Nodes {
 #[async_trait]
 impl StakingContract for LegacyStaking {
     /// `payments` is the zero address: there is no such contract.
-    fn deployment(&self) -> Deployment {
-        Deployment {
+    fn contracts(&self) -> Contracts {
+        Contracts::from(Deployment {
             chain_id: self.settings.network.chain_id,
             staking: self.settings.network.staking,
             payments: Address::ZERO,
-        }
+        })
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {

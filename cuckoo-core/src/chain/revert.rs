@@ -1,10 +1,13 @@
 //! What a contract's refusal means to a person: its custom errors, each as a sentence that says what to do.
 
-use alloy::primitives::{U256, hex};
-use alloy::sol_types::{PanicKind, Revert, SolError as _, SolInterface as _};
+mod court;
+mod payments;
+mod staking;
+mod verifiers;
 
-use super::abi::payments::Payments::PaymentsErrors;
-use super::abi::staking::Staking::StakingErrors;
+use alloy::primitives::{Address, B256, U256, hex, keccak256};
+use alloy::sol_types::{PanicKind, Revert, SolError as _, SolInterface};
+
 use super::evm::Failure;
 use crate::{Error, format_cai};
 
@@ -20,12 +23,8 @@ impl Failure {
 
 /// The sentence for a contract's revert data, with the name of the contract's error for those who look it up.
 fn explain(data: &[u8]) -> String {
-    // Errors that both contracts have mean the same in both.
-    if let Ok(error) = StakingErrors::abi_decode(data) {
-        return staking(error);
-    }
-    if let Ok(error) = PaymentsErrors::abi_decode(data) {
-        return payments(error);
+    if let Some(text) = custom(data) {
+        return text;
     }
     if let Ok(revert) = Revert::abi_decode(data) {
         return format!("the contract refused: {}", revert.reason);
@@ -44,164 +43,22 @@ fn explain(data: &[u8]) -> String {
     )
 }
 
+/// Errors that several contracts have mean the same in all of them.
+fn custom(data: &[u8]) -> Option<String> {
+    fn decoded<E: SolInterface>(data: &[u8], explain: fn(E) -> String) -> Option<String> {
+        E::abi_decode(data).ok().map(explain)
+    }
+    decoded(data, staking::explain)
+        .or_else(|| decoded(data, payments::explain))
+        .or_else(|| decoded(data, court::explain))
+        .or_else(|| decoded(data, verifiers::equivocation))
+        .or_else(|| decoded(data, verifiers::unpaid_voucher))
+        .or_else(|| decoded(data, verifiers::faucet))
+        .or_else(|| decoded(data, verifiers::timelock))
+}
+
 fn cai(amount: U256) -> String {
     format!("{} CAI", format_cai(amount))
-}
-
-fn staking(error: StakingErrors) -> String {
-    use StakingErrors as E;
-    match error {
-        E::CommissionTooHigh(e) => format!(
-            "CommissionTooHigh: a commission of {} hundredths of a percent is more than all; ask for at most 10000",
-            e.commissionBps
-        ),
-        E::ConsentExpired(e) => format!(
-            "ConsentExpired: the operator's consent held until {} (seconds since 1970); have the operator sign a new one",
-            e.deadline
-        ),
-        E::EvidenceUsed(e) => format!(
-            "EvidenceUsed: the fault {} was punished already",
-            e.evidence
-        ),
-        E::InsufficientFreeStake(e) => format!(
-            "InsufficientFreeStake: {} has {} of free stake and needs {}; stake more, or release what was voted off",
-            e.staker,
-            cai(e.free),
-            cai(e.wanted)
-        ),
-        E::InsufficientShares(e) => format!(
-            "InsufficientShares: {} holds {} shares of node {}, fewer than {}; take at most those",
-            e.staker, e.shares, e.node, e.wanted
-        ),
-        E::InvalidConfig(e) => setting(&e.setting),
-        E::InvalidConsent(e) => format!(
-            "InvalidConsent: the consent was not signed by the operator {}{}; sign it with the operator's key, for this owner, chain and contract, with the operator's latest nonce",
-            e.operator,
-            if e.signer.is_zero() {
-                String::new()
-            } else {
-                format!(" (as written it is {}'s)", e.signer)
-            }
-        ),
-        E::NodeExited(e) => format!(
-            "NodeExited: node {} left for good; register a new one",
-            e.node
-        ),
-        E::NotNodeOwner(e) => format!(
-            "NotNodeOwner: {} does not own node {}; send this with the owner's key",
-            e.caller, e.node
-        ),
-        E::NotTicketStaker(e) => format!(
-            "NotTicketStaker: ticket {} is not {}'s; send this with the staker's key",
-            e.ticket, e.caller
-        ),
-        E::NotVerifier(e) => format!(
-            "NotVerifier: {} may not slash; the market's admin must allow it first",
-            e.caller
-        ),
-        E::OperatorTaken(e) => format!(
-            "OperatorTaken: the key {} serves or served node {}; use a fresh operator key",
-            e.operator, e.node
-        ),
-        E::OwnableInvalidOwner(e) => format!(
-            "OwnableInvalidOwner: {} cannot be the admin; name an account that somebody holds the key of",
-            e.owner
-        ),
-        E::OwnableUnauthorizedAccount(e) => format!(
-            "OwnableUnauthorizedAccount: {} is not the market's admin; send this with the admin's key",
-            e.account
-        ),
-        E::ProfileTooLong(e) => format!(
-            "ProfileTooLong: the profile's {} has {} bytes and may have {}; shorten it",
-            e.field, e.length, e.limit
-        ),
-        E::ReentrancyGuardReentrantCall(_) => REENTRANT.into(),
-        E::StillUnbonding(e) => format!(
-            "StillUnbonding: ticket {} can be released from {} on (seconds since 1970); try again then",
-            e.ticket, e.unlocksAt
-        ),
-        E::TooMuchStake(e) => format!(
-            "TooMuchStake: the contract would hold {}, more than {}; stake less",
-            cai(e.balance),
-            cai(e.limit)
-        ),
-        E::TransferFailed(e) => transfer_failed(e.to, e.amount),
-        E::UnknownNode(e) => format!(
-            "UnknownNode: there is no node {}; look its number up in the list of nodes",
-            e.node
-        ),
-        E::UnknownTicket(e) => format!(
-            "UnknownTicket: there is no ticket {}, or it was released already",
-            e.ticket
-        ),
-        E::VoteTooSmall(e) => format!(
-            "VoteTooSmall: {} buy no share of node {}; vote more",
-            cai(e.amount),
-            e.node
-        ),
-        E::ZeroAddress(_) => ZERO_ADDRESS.into(),
-        E::ZeroAmount(_) => ZERO_AMOUNT.into(),
-    }
-}
-
-fn payments(error: PaymentsErrors) -> String {
-    use PaymentsErrors as E;
-    match error {
-        E::EscrowEmpty(e) => format!(
-            "EscrowEmpty: coordinator node {} has no escrow left; keep the voucher and redeem it after its next deposit",
-            e.coordinator
-        ),
-        E::InsufficientEscrow(e) => format!(
-            "InsufficientEscrow: coordinator node {} has {} in escrow and {} were asked for; ask for less",
-            e.coordinator,
-            cai(e.escrow),
-            cai(e.wanted)
-        ),
-        E::InvalidConfig(e) => setting(&e.setting),
-        E::InvalidVoucherSigner(e) => format!(
-            "InvalidVoucherSigner: the voucher's signature is {}'s, who {}; ask the coordinator for a voucher signed by its operator",
-            e.signer,
-            if e.node == 0 {
-                "answers for no node".to_owned()
-            } else {
-                format!("answers for node {}", e.node)
-            }
-        ),
-        E::NoWithdrawalRequested(e) => format!(
-            "NoWithdrawalRequested: no withdrawal of coordinator node {}'s escrow was announced; request it first",
-            e.coordinator
-        ),
-        E::NotCoordinator(e) => format!(
-            "NotCoordinator: node {} is no coordinator; name one that is",
-            e.node
-        ),
-        E::NotCoordinatorOwner(e) => format!(
-            "NotCoordinatorOwner: {} does not own coordinator node {}; send this with the owner's key",
-            e.caller, e.coordinator
-        ),
-        E::NotMiner(e) => format!(
-            "NotMiner: the voucher names node {}, which is no miner; ask the coordinator for a correct one",
-            e.node
-        ),
-        E::NothingDue(e) => format!(
-            "NothingDue: the voucher is for {} in all and {} were paid already; wait for a higher one",
-            cai(e.cumulative),
-            cai(e.redeemed)
-        ),
-        E::NothingToClaim(e) => format!("NothingToClaim: no payment waits for {}", e.payee),
-        E::ReentrancyGuardReentrantCall(_) => REENTRANT.into(),
-        E::SafeCastOverflowedUintDowncast(e) => format!(
-            "SafeCastOverflowedUintDowncast: the amount {} does not fit into {} bits; send less",
-            e.value, e.bits
-        ),
-        E::TransferFailed(e) => transfer_failed(e.to, e.amount),
-        E::WithdrawalLocked(e) => format!(
-            "WithdrawalLocked: coordinator node {}'s escrow may leave from {} on (seconds since 1970); try again then",
-            e.coordinator, e.unlocksAt
-        ),
-        E::ZeroAddress(_) => ZERO_ADDRESS.into(),
-        E::ZeroAmount(_) => ZERO_AMOUNT.into(),
-    }
 }
 
 const REENTRANT: &str =
@@ -213,7 +70,44 @@ fn setting(name: &str) -> String {
     format!("InvalidConfig: the setting {name} is out of range; see contracts/src for its bounds")
 }
 
-fn transfer_failed(to: alloy::primitives::Address, amount: U256) -> String {
+fn not_a(error: &str, node: u64, kind: &str) -> String {
+    format!("{error}: node {node} is no {kind}; name one that is")
+}
+
+fn nothing_due(cumulative: U256, redeemed: U256) -> String {
+    format!(
+        "NothingDue: the voucher is for {} in all and {} were paid already; wait for a higher one",
+        cai(cumulative),
+        cai(redeemed)
+    )
+}
+
+fn receipt_signer(signer: Address, node: u64) -> String {
+    let who = if node == 0 {
+        "answers for no node".to_owned()
+    } else {
+        format!("answers for node {node}")
+    };
+    format!(
+        "InvalidReceiptSigner: the receipt's signature is {signer}'s, who {who}; it is no evidence against the miner it names"
+    )
+}
+
+fn unauthorised(account: Address, role: B256) -> String {
+    let name = [
+        ("admin", B256::ZERO),
+        ("verifier", keccak256("VERIFIER_ROLE")),
+        ("pauser", keccak256("PAUSER_ROLE")),
+    ]
+    .into_iter()
+    .find(|(_, id)| *id == role);
+    let name = name.map_or_else(|| role.to_string(), |(name, _)| name.to_owned());
+    format!(
+        "AccessControlUnauthorizedAccount: {account} does not have the role `{name}`; send this with a key that has it, or through the timelock"
+    )
+}
+
+fn transfer_failed(to: Address, amount: U256) -> String {
     format!(
         "TransferFailed: {to} did not accept {}; pay to an account that does",
         cai(amount)

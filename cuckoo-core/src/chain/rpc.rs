@@ -29,8 +29,8 @@ use self::logs::LogReader;
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::learned::Learned;
-use super::{DeployConfig, StakingContract, TxReceipt, deploy};
-use crate::{Clock, Deployment, Error, Key, Result, Retry, http_client};
+use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
+use crate::{Clock, Error, Key, Result, Retry, http_client};
 
 /// How to reach a chain's node, and how patient to be.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,11 +128,11 @@ impl RpcStaking {
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the node does not answer.
     pub async fn connect(
         settings: &RpcSettings,
-        deployment: Deployment,
+        contracts: impl Into<Contracts>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn StakingContract>> {
         let chain = Self::open(settings, clock).await?;
-        Ok(Arc::new(EvmStaking::attach(chain, deployment).await?))
+        Ok(Arc::new(EvmStaking::attach(chain, contracts.into()).await?))
     }
 
     /// Deploys the contracts; `admin` pays and may name verifiers.
@@ -147,8 +147,8 @@ impl RpcStaking {
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn StakingContract>> {
         let chain = Self::open(settings, clock).await?;
-        let deployment = deploy::deploy(&chain, admin, config).await?;
-        Ok(Arc::new(EvmStaking::attach(chain, deployment).await?))
+        let contracts = deploy::deploy(&chain, admin, config).await?;
+        Ok(Arc::new(EvmStaking::attach(chain, contracts).await?))
     }
 
     pub(crate) async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
@@ -444,6 +444,34 @@ impl Evm for RpcStaking {
         Ok(answer.map_err(|error| self.failed(error))?.0)
     }
 
+    async fn estimate(
+        &self,
+        from: Address,
+        to: Address,
+        value: U256,
+        data: Bytes,
+    ) -> Result<Quote, Failure> {
+        let request = TransactionRequest::default()
+            .with_from(from)
+            .with_to(to)
+            .with_value(value)
+            .with_input(EvmBytes(data));
+        let gas = self
+            .provider()
+            .estimate_gas(request)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let fees = self
+            .provider()
+            .estimate_eip1559_fees()
+            .await
+            .map_err(|error| self.failed(error))?;
+        Ok(Quote {
+            gas,
+            fee: U256::from(gas).saturating_mul(U256::from(fees.max_fee_per_gas)),
+        })
+    }
+
     async fn call_many(
         &self,
         at: &Pin,
@@ -496,6 +524,8 @@ impl Evm for RpcStaking {
                 hash,
                 block,
                 gas_used: receipt.gas_used,
+                fee: U256::from(receipt.gas_used)
+                    .saturating_mul(U256::from(receipt.effective_gas_price)),
             },
             contract: receipt.contract_address,
             logs: receipt.logs().iter().map(|log| log.inner.clone()).collect(),

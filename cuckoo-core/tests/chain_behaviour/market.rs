@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    B256, DeployConfig, DevChain, Key, Node, NodeId, NodeKind, Profile, RpcSettings, RpcStaking,
-    StakingContract, SystemClock, U256, Wei, cai, register_with_consent,
+    B256, CourtConfig, DeployConfig, DevChain, Key, Node, NodeId, NodeKind, Profile, RpcSettings,
+    RpcStaking, StakingContract, SystemClock, U256, Wei, cai, register_with_consent,
 };
 
 /// The chain under test.
@@ -44,6 +44,19 @@ fn config() -> DeployConfig {
         epoch_seconds: 3_600,
         unbonding_seconds: 7_200,
         withdrawal_delay_seconds: 3_600,
+        notice_seconds: 600,
+        reward_per_epoch: cai(100),
+        court: CourtConfig {
+            answer_seconds: 600,
+            draw_seconds: 600,
+            commit_seconds: 600,
+            reveal_seconds: 600,
+            draw_blocks: 1,
+            jury_size: 3,
+            quorum: 2,
+            ..CourtConfig::default()
+        },
+        timelock_seconds: None,
         ..DeployConfig::default()
     }
 }
@@ -85,6 +98,11 @@ impl Market {
             Chain::InProcess(chain) => chain.advance(duration),
             Chain::Anvil(anvil) => anvil.advance(duration).await.unwrap(),
         }
+    }
+
+    /// Adds a block.
+    pub(crate) async fn next_block(&self) {
+        self.advance(1).await;
     }
 
     /// Moves the chain's time by an epoch.

@@ -1,25 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {IStaking, NodeKind, Profile, StakingConfig} from "../../src/IStaking.sol";
+import {NodeKind, Profile, StakingConfig} from "../../src/IStaking.sol";
 import {Voucher} from "../../src/IPayments.sol";
 import {Payments} from "../../src/Payments.sol";
-import {Pool} from "../../src/Pools.sol";
-import {Staking} from "../../src/Staking.sol";
+import {Receipt} from "../../src/Receipts.sol";
+import {OpenStaking} from "./OpenStaking.sol";
+import {receiptHash} from "./ReceiptHash.sol";
 import {Vm} from "./Vm.sol";
-
-/// @notice The staking contract with its pools laid open.
-contract OpenStaking is Staking {
-    constructor(StakingConfig memory config) Staking(config) {}
-
-    function activePool(uint64 node) external view returns (Pool memory) {
-        return _ballots[node].active;
-    }
-
-    function unbondingPool(uint64 node) external view returns (Pool memory) {
-        return _ballots[node].unbonding;
-    }
-}
 
 /// @notice A deployed market, its people, and their signatures, hashed here and not by the contracts under test.
 abstract contract MarketTest {
@@ -32,6 +20,8 @@ abstract contract MarketTest {
     uint256 internal constant COORDINATOR_MINIMUM = 2_000_000 ether;
     uint16 internal constant BURN_BPS = 5000;
     uint16 internal constant REPORTER_BPS = 2000;
+    uint16 internal constant STAKERS_BPS = 1000;
+    uint16 internal constant COMMISSION_BPS = 500;
 
     address internal immutable admin = vm.addr(0xad);
     address internal immutable verifier = vm.addr(0x7e);
@@ -47,10 +37,13 @@ abstract contract MarketTest {
 
     function setUp() public virtual {
         vm.warp(1_800_000_000);
-        staking = new OpenStaking(config());
-        payments = new Payments(staking, WITHDRAWAL_DELAY);
-        vm.prank(admin);
-        staking.setVerifier(verifier, true);
+        staking = deployStaking();
+        payments = new Payments(staking, WITHDRAWAL_DELAY, STAKERS_BPS);
+        authorise(verifier);
+    }
+
+    function deployStaking() internal virtual returns (OpenStaking) {
+        return new OpenStaking(config());
     }
 
     function config() internal view returns (StakingConfig memory) {
@@ -63,6 +56,13 @@ abstract contract MarketTest {
             burnBps: BURN_BPS,
             reporterBps: REPORTER_BPS
         });
+    }
+
+    /// @dev Lets an account or contract slash.
+    function authorise(address account) internal {
+        bytes32 role = staking.VERIFIER_ROLE();
+        vm.prank(admin);
+        staking.grantRole(role, account);
     }
 
     function newKey() internal returns (uint256) {
@@ -95,12 +95,16 @@ abstract contract MarketTest {
     }
 
     function register(NodeKind kind, address owner, uint256 key) internal returns (uint64) {
+        return register(kind, owner, key, COMMISSION_BPS);
+    }
+
+    function register(NodeKind kind, address owner, uint256 key, uint16 commissionBps) internal returns (uint64) {
         bytes memory consent = signConsent(key, owner, kind, 0, block.timestamp);
         vm.prank(owner);
         if (kind == NodeKind.Miner) {
-            return staking.registerMiner(vm.addr(key), profile(), 500, block.timestamp, consent);
+            return staking.registerMiner(vm.addr(key), profile(), commissionBps, block.timestamp, consent);
         }
-        return staking.registerCoordinator(vm.addr(key), profile(), 500, block.timestamp, consent);
+        return staking.registerCoordinator(vm.addr(key), profile(), commissionBps, block.timestamp, consent);
     }
 
     /// @dev A miner of `owner` with the least vote, counting from now.
@@ -110,9 +114,36 @@ abstract contract MarketTest {
         nextEpoch();
     }
 
-    function slash(uint64 node, uint256 amount, bytes32 evidence) internal returns (uint256) {
+    function slash(uint64 node, uint256 amount, bytes32 evidence) internal returns (uint256 taken) {
         vm.prank(verifier);
-        return staking.slash(node, amount, evidence, reporter, wronged);
+        (taken,) = staking.slash(node, amount, evidence, reporter, wronged);
+    }
+
+    /// @dev Adds to the budget that all active nodes share.
+    function fundRewards(uint256 amount) internal {
+        vm.deal(address(this), amount);
+        staking.fund{value: amount}();
+    }
+
+    function setRewardRate(uint256 perEpoch) internal {
+        vm.prank(admin);
+        staking.setRewardRate(perEpoch);
+    }
+
+    function reward(uint64 node, uint256 amount) internal {
+        vm.deal(address(this), amount);
+        staking.reward{value: amount}(node);
+    }
+
+    function sync(uint64 node) internal {
+        uint64[] memory one = new uint64[](1);
+        one[0] = node;
+        staking.sync(one);
+    }
+
+    function claim(address staker, uint64 node) internal returns (uint256) {
+        vm.prank(staker);
+        return staking.claim(node, payable(staker));
     }
 
     function signConsent(uint256 key, address owner, NodeKind kind, uint256 nonce, uint256 deadline)
@@ -147,6 +178,14 @@ abstract contract MarketTest {
         bytes32 typehash = keccak256("Voucher(uint64 coordinator,uint64 miner,uint256 cumulative)");
         bytes32 hash = keccak256(abi.encode(typehash, voucher.coordinator, voucher.miner, voucher.cumulative));
         return typedDigest("Cuckoo Payments", chain, verifyingContract, hash);
+    }
+
+    function receiptDigest(Receipt memory receipt, uint256 chain, address verifyingContract)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return typedDigest("Cuckoo", chain, verifyingContract, receiptHash(receipt));
     }
 
     function typedDigest(string memory name, uint256 chain, address verifyingContract, bytes32 hash)

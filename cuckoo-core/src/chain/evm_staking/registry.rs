@@ -166,7 +166,7 @@ impl<E: Evm> EvmStaking<E> {
 
     fn staking_call(&self, call: impl SolCall) -> Call {
         Call {
-            to: self.deployment.staking,
+            to: self.contracts.market.staking,
             data: call.abi_encode().into(),
         }
     }
@@ -178,7 +178,7 @@ impl<E: Evm> EvmStaking<E> {
     ) -> Result<C::Return> {
         let answer = answer.ok_or_else(|| Error::internal("a call was left unanswered"))?;
         Self::decoded::<C>(
-            self.deployment.staking,
+            self.contracts.market.staking,
             &answer.map_err(Failure::into_error)?,
         )
     }

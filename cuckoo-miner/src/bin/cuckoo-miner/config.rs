@@ -6,10 +6,10 @@ use std::sync::Arc;
 use config::{Environment, File, FileFormat};
 use cuckoo_core::{
     Address, Deployment, Error, Key, ModelId, Result, RpcSettings, RpcStaking, StakingContract,
-    SystemClock, Wei, load_key, parse_cai,
+    SystemClock, Wei, load_key,
 };
 use cuckoo_miner::Settings;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::secret::password;
 
@@ -57,7 +57,7 @@ pub(crate) struct OperatorConfig {
 pub(crate) struct ModelConfig {
     pub(crate) name: ModelId,
     pub(crate) folder: PathBuf,
-    #[serde(default, deserialize_with = "amount")]
+    #[serde(default, with = "cuckoo_core::cai_text")]
     pub(crate) min_price: Wei,
     pub(crate) max_pixels: Option<usize>,
     pub(crate) max_steps: Option<usize>,
@@ -69,11 +69,6 @@ fn default_drain_seconds() -> u64 {
 
 fn default_vouchers() -> PathBuf {
     "vouchers.json".into()
-}
-
-/// Decimal CAI, as text: a TOML number would lose wei.
-fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wei, D::Error> {
-    parse_cai(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 impl Config {
