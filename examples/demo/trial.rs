@@ -51,7 +51,7 @@ pub(crate) async fn hold(market: &Market, case: &Evidence, entropy: &dyn Entropy
     }
 
     let opening = Action::OpenDispute {
-        receipt,
+        receipt: Box::new(receipt),
         // Jurors of this market have the task's input from its coordinator; elsewhere this is an address.
         evidence: format!("cuckoo:task/{}", case.task.id),
         bond: terms.bond,

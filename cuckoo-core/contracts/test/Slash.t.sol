@@ -213,6 +213,28 @@ contract SlashTest is MarketTest {
         vm.assertEq(amount, 10 ether);
     }
 
+    /// @dev To the gas: no staker's entry is read or written.
+    function test_a_slash_costs_the_same_for_any_number_of_stakers() public {
+        uint64 crowded = register(NodeKind.Miner, bob, newKey());
+        vote(alice, node, 20_000 ether);
+        vote(bob, crowded, 1 ether);
+        for (uint160 i = 1; i < 10_000; ++i) {
+            vote(address(0x5a0000 + i), crowded, 2 ether);
+        }
+        nextEpoch();
+        // Whose entries are new costs more, so all are made before.
+        slash(node, 1 ether, "a");
+        slash(crowded, 1 ether, "b");
+        vm.assertEq(gasOfSlash(crowded, "c"), gasOfSlash(node, "d"));
+    }
+
+    function gasOfSlash(uint64 slashed, bytes32 evidence) private returns (uint256) {
+        vm.prank(verifier);
+        uint256 before = gasleft();
+        staking.slash(slashed, 1 ether, evidence, reporter, wronged);
+        return before - gasleft();
+    }
+
     // --- after a total loss ---
 
     function test_a_node_lives_on_after_a_total_loss() public {

@@ -156,9 +156,9 @@ pub enum Action {
     /// Has a miner slashed that signed two outputs for one lease; gives what was taken, in wei.
     ReportEquivocation {
         /// One of them.
-        first: SignedReceipt,
+        first: Box<SignedReceipt>,
         /// The other.
-        second: SignedReceipt,
+        second: Box<SignedReceipt>,
     },
     /// Demands what a voucher owes and the escrow lacks; the coordinator has the notice period to pay.
     DemandUnpaid(SignedVoucher),
@@ -183,7 +183,7 @@ pub enum Action {
     /// Disputes the output of a receipt; gives the dispute's number.
     OpenDispute {
         /// The receipt.
-        receipt: SignedReceipt,
+        receipt: Box<SignedReceipt>,
         /// Where jurors find the task's input: an URI of 1 to 256 bytes.
         evidence: String,
         /// The court's bond, in wei.

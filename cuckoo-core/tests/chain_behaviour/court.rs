@@ -42,8 +42,8 @@ pub(crate) async fn equivocation_is_slashed_once(market: Market) {
     let first = receipt(&market, coordinator, miner, 1, "one");
     let second = receipt(&market, coordinator, miner, 1, "other");
     let report = |first: &SignedReceipt, second: &SignedReceipt| Action::ReportEquivocation {
-        first: first.clone(),
-        second: second.clone(),
+        first: Box::new(first.clone()),
+        second: Box::new(second.clone()),
     };
     let error = chain
         .submit(&reporter, report(&first, &first))
@@ -135,7 +135,7 @@ pub(crate) async fn the_court_convicts_by_majority(market: Market) {
         .submit(
             &challenger,
             Action::OpenDispute {
-                receipt: receipt.clone(),
+                receipt: Box::new(receipt.clone()),
                 evidence: "https://example.org/input".into(),
                 bond,
             },
