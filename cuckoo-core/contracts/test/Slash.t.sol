@@ -213,10 +213,12 @@ contract SlashTest is MarketTest {
         vm.assertEq(amount, 10 ether);
     }
 
-    /// @dev To the gas: no staker's entry is read or written.
+    /// @dev No staker's entry is read or written.
     function test_a_slash_costs_the_same_for_any_number_of_stakers() public {
         uint64 crowded = register(NodeKind.Miner, bob, newKey());
-        vote(alice, node, 20_000 ether);
+        // The owners' parts are equal, and so is what the slash pays out.
+        vote(alice, node, 1 ether);
+        vote(carol, node, 2 ether * 9_999);
         vote(bob, crowded, 1 ether);
         for (uint160 i = 1; i < 10_000; ++i) {
             vote(address(0x5a0000 + i), crowded, 2 ether);
@@ -225,7 +227,7 @@ contract SlashTest is MarketTest {
         // Whose entries are new costs more, so all are made before.
         slash(node, 1 ether, "a");
         slash(crowded, 1 ether, "b");
-        vm.assertEq(gasOfSlash(crowded, "c"), gasOfSlash(node, "d"));
+        vm.assertApproxEqAbs(gasOfSlash(crowded, "c"), gasOfSlash(node, "d"), 10, "the test's own memory may cost one");
     }
 
     function gasOfSlash(uint64 slashed, bytes32 evidence) private returns (uint256) {
