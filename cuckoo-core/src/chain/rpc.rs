@@ -24,6 +24,8 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use self::logs::LogReader;
+#[cfg(feature = "dev-chain")]
+use super::DeployQuote;
 use super::evm::{Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
@@ -142,6 +144,20 @@ impl RpcStaking {
         let chain = Self::open(settings, clock).await?;
         let contracts = deploy::deploy(&chain, admin, config).await?;
         Ok(Arc::new(EvmStaking::attach(chain, contracts).await?))
+    }
+
+    /// What [`deploy`](Self::deploy) would cost now; settings that it would refuse are refused here.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy), but for a lack of money, which the quote shows.
+    #[cfg(feature = "dev-chain")]
+    pub async fn quote_deployment(
+        settings: &RpcSettings,
+        admin: &Key,
+        config: &DeployConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<DeployQuote> {
+        deploy::quote(&Self::open(settings, clock).await?, admin, config).await
     }
 
     async fn open(settings: &RpcSettings, clock: Arc<dyn Clock>) -> Result<Self> {
