@@ -11,6 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "operator/command.rs"]
+mod command;
 #[path = "operator/process.rs"]
 mod process;
 
@@ -19,9 +21,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use command::{fails, run, run_with_input};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{Clock as _, Key, SystemClock, cai};
-use process::{Running, fails, run, run_with_input};
+use process::Running;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -84,6 +87,7 @@ impl Desk {
             "--keystore",
             "owner.json",
             "--demo",
+            "--yes",
             "--rpc",
             self.anvil.url(),
         ];
@@ -270,14 +274,19 @@ async fn two_terminals_from_keys_to_a_picture() {
         "redeem",
         "--config",
         "miner.toml",
-        "--payer",
+        "--keystore",
         "owner.json",
         "--yes",
     ];
     let paid =
         eventually(|| Some(run(desk.miner().args(redeem))).filter(|said| said.contains("owes")))
             .await;
-    assert!(paid.contains("0.01 CAI"), "{paid}");
+    assert!(paid.contains("owes node 2 0.01 CAI"), "{paid}");
+    // A tenth of what is redeemed is the stakers'.
+    assert!(
+        paid.contains("0.009 CAI paid to the owner of node 2, 0.001 CAI to its stakers"),
+        "{paid}"
+    );
 
     // The chain goes away; work goes on with the last weights.
     desk.anvil.kill();

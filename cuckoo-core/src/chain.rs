@@ -41,6 +41,8 @@ use crate::{Deployment, Error, Key, NodeId, Result, Signature, SignedVoucher};
 pub use action::Action;
 pub use contracts::Contracts;
 pub use court::{CourtTerms, Dispute, DisputeOutcome, DisputePhase, Juror, vote_commitment};
+#[cfg(all(feature = "dev-chain", feature = "rpc"))]
+pub use deploy::DeployQuote;
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 pub use deploy::{CourtConfig, DeployConfig, FaucetConfig};
 #[cfg(feature = "dev-chain")]
@@ -256,6 +258,19 @@ pub struct Vote {
     pub amount: Wei,
 }
 
+/// Stake that was voted off a node and was not released yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The node it was voted for.
+    pub node: NodeId,
+    /// Whose it is.
+    pub staker: Address,
+    /// What it is worth now, in wei; a slash of the node lowers it.
+    pub amount: Wei,
+    /// When it can be released, in seconds since the Unix epoch.
+    pub unlocks_at: u64,
+}
+
 /// A transaction that is in a block and succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TxReceipt {
@@ -329,6 +344,14 @@ pub trait StakingContract: fmt::Debug + Send + Sync + 'static {
     /// A staker's vote for a node.
     async fn vote_of(&self, node: NodeId, staker: Address) -> Result<Vote> {
         read_only("vote_of")
+    }
+    /// A ticket that an unvote gave. [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) once it is released.
+    async fn ticket(&self, ticket: U256) -> Result<Ticket> {
+        read_only("ticket")
+    }
+    /// How long stake stays slashable after an unvote, in seconds.
+    async fn unbonding_seconds(&self) -> Result<u64> {
+        read_only("unbonding_seconds")
     }
     /// What a vote for a node has earned and was not claimed, in wei.
     async fn claimable(&self, node: NodeId, staker: Address) -> Result<Wei> {
@@ -474,22 +497,12 @@ pub async fn register_with_consent(
     profile: Profile,
     commission_bps: u16,
 ) -> Result<(NodeId, TxReceipt)> {
-    // Long enough for a slow block, short enough that a leaked consent is soon worthless.
-    const VALID_SECONDS: u64 = 3_600;
     if commission_bps > 10_000 {
         return Err(Error::invalid(
             "a commission is at most 10000 hundredths of a percent",
         ));
     }
-    let deadline = chain.block_time().await?.saturating_add(VALID_SECONDS);
-    let consent = OperatorConsent {
-        owner: owner.address(),
-        operator: operator.address(),
-        kind,
-        nonce: chain.consent_nonce(operator.address()).await?,
-        deadline,
-    };
-    let consent = crate::Signed::sign(consent, operator, &chain.deployment()).signature;
+    let (deadline, consent) = sign_consent(chain, owner.address(), operator, kind).await?;
     let registration = Registration {
         kind,
         operator: operator.address(),
@@ -499,4 +512,28 @@ pub async fn register_with_consent(
         consent,
     };
     chain.register(owner, registration).await
+}
+
+/// An operator's consent to sign for a node of `owner`'s, and until when it holds, in seconds since the Unix epoch.
+///
+/// # Errors
+/// As reading from [`StakingContract`].
+pub async fn sign_consent(
+    chain: &dyn StakingContract,
+    owner: Address,
+    operator: &Key,
+    kind: NodeKind,
+) -> Result<(u64, Signature)> {
+    // Long enough for a slow block, short enough that a leaked consent is soon worthless.
+    const VALID_SECONDS: u64 = 3_600;
+    let deadline = chain.block_time().await?.saturating_add(VALID_SECONDS);
+    let consent = OperatorConsent {
+        owner,
+        operator: operator.address(),
+        kind,
+        nonce: chain.consent_nonce(operator.address()).await?,
+        deadline,
+    };
+    let signed = crate::Signed::sign(consent, operator, &chain.deployment());
+    Ok((deadline, signed.signature))
 }

@@ -119,6 +119,19 @@ impl EnrolmentPlan {
         self.node.is_some() && self.vote.is_zero() && self.escrow.is_zero()
     }
 
+    /// About how much gas its transactions need: they build on each other, so that only the first could be estimated. The
+    /// numbers are those of first uses in `contracts/snapshots/gas.json`, rounded up.
+    pub fn gas(&self) -> u64 {
+        let steps = [
+            (!self.stake.is_zero(), 50_000),
+            (self.node.is_none(), 300_000),
+            (!self.vote.is_zero(), 110_000),
+            (!self.escrow.is_zero(), 55_000),
+        ];
+        let missing = steps.into_iter().filter(|(missing, _)| *missing);
+        missing.map(|(_, gas)| gas).sum()
+    }
+
     /// Sends the transactions that are missing, one after the other, and gives the node's number.
     ///
     /// # Errors

@@ -7,6 +7,8 @@
 mod amount;
 mod capability;
 mod chain;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod clock;
 mod enrolment;
 mod entropy;
@@ -30,13 +32,15 @@ pub use bytes::Bytes;
 
 pub use amount::{Wei, cai, cai_text, format_cai, parse_cai};
 pub use capability::Capability;
+#[cfg(all(feature = "dev-chain", feature = "rpc"))]
+pub use chain::DeployQuote;
 #[cfg(feature = "dev-chain")]
 pub use chain::DevChain;
 pub use chain::{
     Action, ChainEvent, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done,
     Earnings, Escrow, Juror, Mirror, MirrorView, Node, NodeKind, OperatorConsent, Profile, Quote,
-    Registration, RewardBudget, Slash, Snapshot, StakingContract, TxReceipt, Vote,
-    register_with_consent, vote_commitment,
+    Registration, RewardBudget, Slash, Snapshot, StakingContract, Ticket, TxReceipt, Vote,
+    register_with_consent, sign_consent, vote_commitment,
 };
 #[cfg(any(feature = "dev-chain", feature = "rpc"))]
 pub use chain::{CourtConfig, DeployConfig, FaucetConfig};

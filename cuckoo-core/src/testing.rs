@@ -114,6 +114,17 @@ impl Anvil {
         .await
     }
 
+    /// How many transactions an account has sent.
+    ///
+    /// # Errors
+    /// `Unavailable` when the process has ended.
+    pub async fn nonce(&self, account: Address) -> Result<u64> {
+        let nonce: U64 = self
+            .request("eth_getTransactionCount", (account, "latest"))
+            .await?;
+        Ok(nonce.saturating_to())
+    }
+
     /// Moves the chain's time forward and adds an empty block.
     ///
     /// # Errors

@@ -130,6 +130,22 @@ fn help_teaches_with_examples() {
         vec!["run"],
         vec!["register"],
         vec!["redeem"],
+        vec!["collect"],
+        vec!["unpaid", "demand"],
+        vec!["unpaid", "collect"],
+        vec!["juror", "enlist"],
+        vec!["juror", "leave"],
+        vec!["juror", "refresh"],
+        vec!["dispute", "open"],
+        vec!["dispute", "answer"],
+        vec!["dispute", "draw"],
+        vec!["dispute", "finish"],
+        vec!["dispute", "withdraw"],
+        vec!["dispute", "show"],
+        vec!["stake"],
+        vec!["claim"],
+        vec!["rotate"],
+        vec!["account"],
         vec!["key", "new"],
         vec!["key", "import"],
         vec!["key", "show"],
@@ -137,6 +153,10 @@ fn help_teaches_with_examples() {
     ] {
         let help = prints(folder.path(), &[command.as_slice(), &["--help"]].concat());
         assert!(help.contains("Example"), "{command:?}: {help}");
+        assert!(
+            help.contains(&format!("cuckoo-miner {}", command.join(" "))),
+            "{command:?}: {help}"
+        );
         assert!(
             !help.contains("--password "),
             "no password on the command line"

@@ -8,7 +8,7 @@ use cuckoo_coordinator::Coordinator;
 use cuckoo_core::{
     Action, Address, Change, Contracts, CourtTerms, Dispute, Done, Earnings, Error, ErrorKind,
     Escrow, Fault, Juror, Key, NodeId, NodeKind, Quote, Result, RewardBudget, Snapshot,
-    StakingContract, U256, Vote, Wei,
+    StakingContract, Ticket, U256, Vote, Wei,
 };
 use futures::stream::BoxStream;
 
@@ -51,6 +51,8 @@ forward! {
     fn balance(&self, account: Address) -> Wei;
     fn free_stake(&self, account: Address) -> Wei;
     fn vote_of(&self, node: NodeId, staker: Address) -> Vote;
+    fn ticket(&self, ticket: U256) -> Ticket;
+    fn unbonding_seconds(&self) -> u64;
     fn claimable(&self, node: NodeId, staker: Address) -> Wei;
     fn rewards(&self) -> RewardBudget;
     fn consent_nonce(&self, operator: Address) -> U256;

@@ -1,49 +1,15 @@
 //! Child processes that end with the test, and what they write.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::command::run;
+
 /// Longest silence of a process that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs a command that must succeed and gives its standard output.
-pub(crate) fn run(command: &mut Command) -> String {
-    run_with_input(command, "")
-}
-
-/// The same with something on standard input.
-pub(crate) fn run_with_input(command: &mut Command, input: &str) -> String {
-    let output = finish(command, input);
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs a command that must fail and gives its standard error.
-pub(crate) fn fails(command: &mut Command) -> String {
-    let output = finish(command, "");
-    assert!(!output.status.success(), "{command:?} succeeded");
-    String::from_utf8(output.stderr).unwrap()
-}
-
-fn finish(command: &mut Command, input: &str) -> Output {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // A command that fails early never reads it.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
 
 /// A process in the background. Dropping it kills it.
 pub(crate) struct Running {

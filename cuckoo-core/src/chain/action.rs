@@ -13,6 +13,10 @@ use crate::{NodeId, Signature, SignedReceipt, SignedVoucher};
 /// Where a variant gives something, [`Done::value`](super::Done::value) has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one of them for each write to a chain"
+)]
 pub enum Action {
     /// Sends CAI to an account.
     Transfer {
@@ -160,7 +164,8 @@ pub enum Action {
         /// The other.
         second: Box<SignedReceipt>,
     },
-    /// Demands what a voucher owes and the escrow lacks; the coordinator has the notice period to pay.
+    /// Demands what a voucher owes and the escrow lacks; gives when the coordinator's time to pay is over, in seconds since
+    /// the Unix epoch.
     DemandUnpaid(SignedVoucher),
     /// After the notice, has it paid from the coordinator's bond; gives what was paid from there, in wei.
     CollectUnpaid(SignedVoucher),

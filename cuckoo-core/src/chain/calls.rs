@@ -289,6 +289,11 @@ pub(crate) fn value(contracts: &Contracts, action: &Action, mined: &Mined) -> Re
         }
         Action::Redeem(_) => event::<Payments::Redeemed>(mined, payments)?.paid,
         Action::Collect { .. } => event::<Payments::Collected>(mined, payments)?.amount,
+        Action::DemandUnpaid(_) => {
+            let demanded: UnpaidVoucherVerifier::Demanded =
+                event(mined, contracts.unpaid_voucher()?)?;
+            U256::from(demanded.collectableAt)
+        }
         // None when the escrow sufficed after all.
         Action::CollectUnpaid(_) => events::<Payments::PaidFromBond>(mined, payments)
             .fold(U256::ZERO, |sum, noted| sum.saturating_add(noted.paid)),

@@ -1,5 +1,7 @@
 //! Putting the contracts on a chain.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use alloy::primitives::{Address, TxKind, U256};
 use alloy::sol_types::SolConstructor as _;
 use bytes::Bytes;
@@ -232,28 +234,120 @@ impl DeployConfig {
     }
 }
 
+/// What a deployment would cost.
+#[cfg(all(feature = "dev-chain", feature = "rpc"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployQuote {
+    /// The chain's EIP-155 id.
+    pub chain_id: u64,
+    /// What the deployer holds, in wei.
+    pub balance: Wei,
+    /// Gas of all its transactions.
+    pub gas: u64,
+    /// The most that the gas costs at the present price, in wei.
+    pub fee: Wei,
+}
+
 /// Deploys every contract, lets the verifiers slash, and hands the market to its admin.
+///
+/// When it fails on the way, the error names what is on the chain already.
 pub(crate) async fn deploy<E: Evm>(
     evm: &E,
     deployer: &Key,
     config: &DeployConfig,
 ) -> Result<Contracts> {
-    let deploying = Deploying { evm, deployer };
-    let market = deploying.market(config).await?;
-    let mut contracts = Contracts::from(market);
-    deploying.verifiers(config, &mut contracts).await?;
-    deploying.faucet(config, &mut contracts).await?;
-    deploying.hand_over(config, &mut contracts).await?;
-    contracts.since_block = Some(evm.head().await?.0.number);
-    Ok(contracts)
+    let deploying = Deploying::new(evm, deployer);
+    let contracts = deploying.everything(config).await;
+    contracts.map_err(|error| deploying.stopped(error))
+}
+
+/// What [`deploy`] would cost now, by a rehearsal on a chain in this process: settings that a contract would refuse are
+/// refused here, before anything is paid.
+#[cfg(all(feature = "dev-chain", feature = "rpc"))]
+pub(crate) async fn quote<E: Evm>(
+    evm: &E,
+    deployer: &Key,
+    config: &DeployConfig,
+) -> Result<DeployQuote> {
+    let stage = super::DevChain::new(std::sync::Arc::new(crate::SystemClock));
+    // Enough for any fee: what it costs there is not what it costs on a real chain.
+    stage.fund(
+        deployer.address(),
+        config.funds().saturating_add(cai(1_000)),
+    );
+    let rehearsal = Deploying::new(&stage, deployer);
+    rehearsal.everything(config).await?;
+    let gas = rehearsal.progress().gas;
+    let account = deployer.address();
+    let transfer = evm
+        .estimate(account, account, U256::ZERO, Bytes::new())
+        .await
+        .map_err(Failure::into_error)?;
+    let price = transfer.fee / U256::from(transfer.gas.max(1));
+    Ok(DeployQuote {
+        chain_id: evm.chain_id(),
+        balance: evm.balance(account).await?,
+        gas,
+        fee: price.saturating_mul(U256::from(gas)),
+    })
 }
 
 struct Deploying<'a, E> {
     evm: &'a E,
     deployer: &'a Key,
+    progress: Mutex<Progress>,
 }
 
-impl<E: Evm> Deploying<'_, E> {
+/// What was done so far.
+#[derive(Debug, Default, Clone)]
+struct Progress {
+    gas: u64,
+    contracts: Vec<(&'static str, Address)>,
+}
+
+impl<'a, E: Evm> Deploying<'a, E> {
+    fn new(evm: &'a E, deployer: &'a Key) -> Self {
+        Self {
+            evm,
+            deployer,
+            progress: Mutex::default(),
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn everything(&self, config: &DeployConfig) -> Result<Contracts> {
+        let market = self.market(config).await?;
+        let mut contracts = Contracts::from(market);
+        self.verifiers(config, &mut contracts).await?;
+        self.faucet(config, &mut contracts).await?;
+        self.hand_over(config, &mut contracts).await?;
+        contracts.since_block = Some(self.evm.head().await?.0.number);
+        Ok(contracts)
+    }
+
+    fn stopped(&self, error: Error) -> Error {
+        let done = self.progress().contracts.clone();
+        if done.is_empty() {
+            return error;
+        }
+        let names: Vec<_> = done
+            .iter()
+            .map(|(name, address)| format!("{name} {address}"))
+            .collect();
+        Error::new(
+            error.kind(),
+            format!(
+                "the deployment stopped halfway. On the chain, and of no use without the rest: {}. Put right what follows and deploy again",
+                names.join(", ")
+            ),
+        )
+        .with_retry(error.retry())
+        .with_source(error)
+    }
+
     async fn market(&self, config: &DeployConfig) -> Result<Deployment> {
         let constructor = Staking::constructorCall {
             config: Staking::StakingConfig {
@@ -267,7 +361,7 @@ impl<E: Evm> Deploying<'_, E> {
             },
         };
         let staking = self
-            .create(&Staking::BYTECODE, constructor.abi_encode())
+            .create("Staking", &Staking::BYTECODE, constructor.abi_encode())
             .await?;
         let constructor = Payments::constructorCall {
             staking_: staking,
@@ -275,7 +369,7 @@ impl<E: Evm> Deploying<'_, E> {
             stakersBps_: config.stakers_bps,
         };
         let payments = self
-            .create(&Payments::BYTECODE, constructor.abi_encode())
+            .create("Payments", &Payments::BYTECODE, constructor.abi_encode())
             .await?;
         Ok(Deployment {
             chain_id: self.evm.chain_id(),
@@ -293,14 +387,22 @@ impl<E: Evm> Deploying<'_, E> {
             penalty_: config.equivocation_penalty,
         };
         let equivocation = self
-            .create(&EquivocationVerifier::BYTECODE, constructor.abi_encode())
+            .create(
+                "EquivocationVerifier",
+                &EquivocationVerifier::BYTECODE,
+                constructor.abi_encode(),
+            )
             .await?;
         let constructor = UnpaidVoucherVerifier::constructorCall {
             payments_: payments,
             noticePeriod_: config.notice_seconds,
         };
         let unpaid_voucher = self
-            .create(&UnpaidVoucherVerifier::BYTECODE, constructor.abi_encode())
+            .create(
+                "UnpaidVoucherVerifier",
+                &UnpaidVoucherVerifier::BYTECODE,
+                constructor.abi_encode(),
+            )
             .await?;
         let court = &config.court;
         let constructor = DisputeCourt::constructorCall {
@@ -320,7 +422,11 @@ impl<E: Evm> Deploying<'_, E> {
             },
         };
         let court = self
-            .create(&DisputeCourt::BYTECODE, constructor.abi_encode())
+            .create(
+                "DisputeCourt",
+                &DisputeCourt::BYTECODE,
+                constructor.abi_encode(),
+            )
             .await?;
         for verifier in [equivocation, unpaid_voucher, court] {
             self.send(calls::role(staking, Role::Verifier, verifier, true))
@@ -346,7 +452,7 @@ impl<E: Evm> Deploying<'_, E> {
             },
         };
         let address = self
-            .create(&Faucet::BYTECODE, constructor.abi_encode())
+            .create("Faucet", &Faucet::BYTECODE, constructor.abi_encode())
             .await?;
         if !faucet.funds.is_zero() {
             self.act(
@@ -392,7 +498,11 @@ impl<E: Evm> Deploying<'_, E> {
                     admin: Address::ZERO,
                 };
                 let timelock = self
-                    .create(&TimelockController::BYTECODE, constructor.abi_encode())
+                    .create(
+                        "TimelockController",
+                        &TimelockController::BYTECODE,
+                        constructor.abi_encode(),
+                    )
                     .await?;
                 contracts.timelock = Some(timelock);
                 timelock
@@ -413,24 +523,75 @@ impl<E: Evm> Deploying<'_, E> {
     }
 
     async fn send(&self, call: Transaction) -> Result<()> {
-        self.evm
+        let mined = self
+            .evm
             .send(self.deployer, TxKind::Call(call.to), call.value, call.data)
             .await
             .map_err(Failure::into_error)?;
+        self.progress().gas += mined.receipt.gas_used;
         Ok(())
     }
 
-    async fn create(&self, bytecode: &[u8], arguments: Vec<u8>) -> Result<Address> {
+    async fn create(
+        &self,
+        name: &'static str,
+        bytecode: &[u8],
+        arguments: Vec<u8>,
+    ) -> Result<Address> {
         let code = Bytes::from([bytecode, &arguments].concat());
         let mined = self
             .evm
             .send(self.deployer, TxKind::Create, U256::ZERO, code)
             .await
             .map_err(Failure::into_error)?;
-        mined.contract.ok_or_else(|| {
+        let address = mined.contract.ok_or_else(|| {
             Error::chain(
                 "the chain accepted the deployment but named no contract; check the endpoint",
             )
-        })
+        })?;
+        let mut progress = self.progress();
+        progress.gas += mined.receipt.gas_used;
+        progress.contracts.push((name, address));
+        Ok(address)
+    }
+}
+
+#[cfg(all(test, feature = "dev-chain"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{DevChain, ErrorKind, SeededEntropy, SystemClock};
+
+    #[tokio::test]
+    async fn a_deployment_that_stops_says_what_is_there() {
+        let deployer = Key::random(&SeededEntropy::from_number(1));
+        let chain = DevChain::new(Arc::new(SystemClock));
+        chain.fund(deployer.address(), cai(1_000));
+        let first = DeployConfig {
+            epoch_seconds: 0,
+            ..DeployConfig::demo()
+        };
+        let error = deploy(&chain, &deployer, &first).await.unwrap_err();
+        assert!(error.message().contains("epochLength"), "{error}");
+        assert!(!error.to_string().contains("halfway"), "{error}");
+
+        let fourth = DeployConfig {
+            notice_seconds: 0,
+            ..DeployConfig::demo()
+        };
+        let error = deploy(&chain, &deployer, &fourth).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Chain);
+        let text = error.to_string();
+        for part in [
+            "halfway",
+            "Staking 0x",
+            "Payments 0x",
+            "EquivocationVerifier 0x",
+            "noticePeriod",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("UnpaidVoucherVerifier 0x"), "{text}");
     }
 }

@@ -16,7 +16,8 @@ use super::evm::{Evm, Failure};
 use super::learned::Learned;
 use super::{
     Action, Change, Contracts, CourtTerms, Dispute, DisputeOutcome, DisputePhase, Done, Earnings,
-    Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Vote, calls, events,
+    Escrow, Juror, NodeKind, Quote, RewardBudget, Snapshot, StakingContract, Ticket, Vote, calls,
+    events,
 };
 use crate::amount::Wei;
 use crate::{Error, ErrorKind, Key, NodeId, Result, format_cai};
@@ -163,6 +164,25 @@ impl<E: Evm> StakingContract for EvmStaking<E> {
             shares: vote.shares,
             amount: vote.amount,
         })
+    }
+
+    async fn ticket(&self, ticket: U256) -> Result<Ticket> {
+        let found = self.staking(Staking::ticketOfCall { ticket }).await?;
+        if found.staker.is_zero() {
+            return Err(Error::not_found(format!(
+                "there is no ticket {ticket} that could be released; each unvote prints its own"
+            )));
+        }
+        Ok(Ticket {
+            node: NodeId(found.node),
+            staker: found.staker,
+            amount: found.amount,
+            unlocks_at: found.unlocksAt,
+        })
+    }
+
+    async fn unbonding_seconds(&self) -> Result<u64> {
+        self.staking(Staking::unbondingPeriodCall {}).await
     }
 
     async fn consent_nonce(&self, operator: Address) -> Result<U256> {

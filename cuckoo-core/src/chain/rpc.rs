@@ -32,6 +32,8 @@ use self::endpoints::Endpoints;
 use self::journal::Journal;
 use self::logs::LogReader;
 use self::transactor::{Book, Transactor};
+#[cfg(feature = "dev-chain")]
+use super::DeployQuote;
 use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::learned::Learned;
@@ -139,6 +141,20 @@ impl RpcStaking {
         let chain = Self::start(settings, None, clock).await?;
         let contracts = deploy::deploy(&chain, admin, config).await?;
         chain.contracts(contracts).await
+    }
+
+    /// What [`deploy`](Self::deploy) would cost now; settings that it would refuse are refused here.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy), but for a lack of money, which the quote shows.
+    #[cfg(feature = "dev-chain")]
+    pub async fn quote_deployment(
+        settings: &RpcSettings,
+        admin: &Key,
+        config: &DeployConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<DeployQuote> {
+        deploy::quote(&Self::start(settings, None, clock).await?, admin, config).await
     }
 
     /// Access to a chain; [`contracts`](Self::contracts) then gives those of a market. With a journal, transactions that

@@ -1,88 +1,86 @@
 //! The contracts: put on a chain, looked at.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use clap::{Args, Subcommand};
+use cuckoo_core::cli::{MarketArgs, span_text};
+use cuckoo_core::{NodeKind, Result, StakingContract, format_cai};
 
-use clap::Subcommand;
-use cuckoo_core::{
-    DeployConfig, Error, NodeKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock,
-    format_cai, load_key,
-};
-
-use crate::config::{Config, write_deployment};
-use crate::secret::{Keystore, password};
+use crate::PROGRAM;
+use crate::deploy;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Deploys Staking and Payments, paid for and administered by the key, and writes where they are.
-    #[command(after_help = "\
-Example, on a local anvil:
-  cuckoo-coordinator chain deploy --rpc http://127.0.0.1:8545 --keystore owner.json --out deployment.toml --demo")]
-    Deploy {
-        /// The chain's JSON-RPC endpoint.
-        #[arg(long, value_name = "URL")]
-        rpc: String,
-        #[command(flatten)]
-        keystore: Keystore,
-        /// Where to write the chain id and the contracts' addresses; never overwritten.
-        #[arg(long, value_name = "FILE", default_value = "deployment.toml")]
-        out: PathBuf,
-        /// Epochs of a second and a minute of unbonding, instead of a day and a week: to try things out.
-        #[arg(long)]
-        demo: bool,
-    },
-    /// Prints the nodes, their weights and the coordinators' escrows.
-    Status {
-        /// The coordinator's settings; its [chain] is looked at.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
+    /// Deploys a market's contracts, paid for by the key, and writes where they are.
+    Deploy(deploy::Arguments),
+    /// Prints the contracts, what they hold, the nodes and the coordinators' escrows.
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  PROGRAM chain status --config SETTINGS
+  PROGRAM chain status --rpc http://127.0.0.1:8545 --deployment deployment.toml")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    market: MarketArgs,
 }
 
 pub(crate) async fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Deploy {
-            rpc,
-            keystore,
-            out,
-            demo,
-        } => deploy(&rpc, &keystore, out, demo).await,
-        Command::Status { config } => {
-            let chain = Config::load(&config)?.chain.connect().await?;
-            status(chain.as_ref()).await
+        Command::Deploy(arguments) => deploy::deploy(arguments).await,
+        Command::Status(arguments) => {
+            let chain = arguments.market.connect(&PROGRAM).await?;
+            contracts(chain.as_ref()).await?;
+            nodes(chain.as_ref()).await
         }
     }
 }
 
-async fn deploy(rpc: &str, keystore: &Keystore, out: PathBuf, demo: bool) -> Result<()> {
-    if out.exists() {
-        return Err(Error::conflict(format!(
-            "{} exists already; a market is deployed once. Name another file with --out to deploy a second one",
-            out.display()
-        )));
-    }
-    let admin = load_key(
-        &keystore.path,
-        &password(keystore.password_file.as_deref())?,
-    )?;
-    let config = if demo {
-        DeployConfig::demo()
-    } else {
-        DeployConfig::default()
-    };
-    let rpc = RpcSettings::new(rpc);
-    let chain = RpcStaking::deploy(&rpc, &admin, &config, Arc::new(SystemClock)).await?;
-    let deployment = chain.deployment();
-    write_deployment(&out, &deployment)?;
+async fn contracts(chain: &dyn StakingContract) -> Result<()> {
+    let contracts = chain.contracts();
+    let market = contracts.market;
     println!(
         "chain {}: Staking {}, Payments {}",
-        deployment.chain_id, deployment.staking, deployment.payments
+        market.chain_id, market.staking, market.payments
     );
-    println!("written to {}", out.display());
+    println!(
+        "least vote of an owner: {} CAI for a miner, {} CAI for a coordinator; unbonding takes {}",
+        format_cai(chain.minimum_vote(NodeKind::Miner).await?),
+        format_cai(chain.minimum_vote(NodeKind::Coordinator).await?),
+        span_text(chain.unbonding_seconds().await?)
+    );
+    let rewards = chain.rewards().await?;
+    println!(
+        "rewards: {} CAI an epoch, from a budget of {} CAI",
+        format_cai(rewards.per_epoch),
+        format_cai(rewards.amount)
+    );
+    if let Some(court) = contracts.court {
+        let terms = chain.court_terms().await?;
+        println!(
+            "court {court}: bond {} CAI, a convicted miner loses {} CAI, a juror earns {} CAI",
+            format_cai(terms.bond),
+            format_cai(terms.penalty),
+            format_cai(terms.jury_fee)
+        );
+    }
+    for (name, address) in [
+        ("equivocation verifier", contracts.equivocation),
+        ("unpaid voucher verifier", contracts.unpaid_voucher),
+        ("timelock", contracts.timelock),
+    ] {
+        if let Some(address) = address {
+            println!("{name} {address}");
+        }
+    }
+    if let Some(faucet) = contracts.faucet {
+        let balance = chain.balance(faucet).await?;
+        println!("faucet {faucet} holds {} CAI", format_cai(balance));
+    }
     Ok(())
 }
 
-async fn status(chain: &dyn StakingContract) -> Result<()> {
+async fn nodes(chain: &dyn StakingContract) -> Result<()> {
     let snapshot = chain.snapshot().await?;
     println!(
         "block {}, epoch {}, {} nodes",

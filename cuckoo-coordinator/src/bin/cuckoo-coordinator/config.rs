@@ -2,19 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use config::{Environment, File, FileFormat};
 use cuckoo_coordinator::{ModelSettings, Settings};
-use cuckoo_core::{
-    Address, Deployment, Error, Key, Result, RpcSettings, RpcStaking, StakingContract, SystemClock,
-    load_key,
-};
-use serde::{Deserialize, Deserializer};
+use cuckoo_core::cli::{ChainConfig, OperatorConfig};
+use cuckoo_core::{Error, Result};
+use serde::Deserialize;
 
-use crate::secret::password;
-
-const PREFIX: &str = "CUCKOO_COORDINATOR";
+use crate::PROGRAM;
 
 /// What `coordinator.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -35,31 +29,6 @@ pub(crate) struct Config {
     settings: Settings,
 }
 
-/// Which contracts, and the node they are reached through.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ChainConfig {
-    // Its `Debug` hides the part of the address that may be a provider's key.
-    #[serde(deserialize_with = "rpc_at")]
-    pub(crate) rpc: RpcSettings,
-    deployment: Option<PathBuf>,
-    chain_id: Option<u64>,
-    staking: Option<Address>,
-    payments: Option<Address>,
-}
-
-/// The key it signs with.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OperatorConfig {
-    keystore: PathBuf,
-    password_file: Option<PathBuf>,
-}
-
-fn rpc_at<'de, D: Deserializer<'de>>(from: D) -> Result<RpcSettings, D::Error> {
-    String::deserialize(from).map(RpcSettings::new)
-}
-
 fn default_listen() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 8480).into()
 }
@@ -74,31 +43,19 @@ impl Config {
     /// # Errors
     /// `NotFound` when there is no such file, `Invalid` that names the key which is unknown, missing or of a wrong type.
     pub(crate) fn load(path: &Path) -> Result<Self> {
-        let environment = Environment::with_prefix(PREFIX)
-            .prefix_separator("__")
-            .separator("__");
-        Self::load_with(path, environment)
+        PROGRAM.load(path).and_then(|config: Self| config.at(path))
     }
 
-    fn load_with(path: &Path, environment: Environment) -> Result<Self> {
-        if !path.is_file() {
-            return Err(Error::not_found(format!(
-                "no configuration at {}; copy coordinator.example.toml there",
-                path.display()
-            )));
+    /// The settings as they hold for a file at `path`.
+    fn at(mut self, path: &Path) -> Result<Self> {
+        self.check()?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.chain.resolve_paths(folder);
+        self.operator.resolve_paths(folder);
+        if let Some(file) = &mut self.requester_token_file {
+            *file = folder.join(&*file);
         }
-        let mut config: Self = config::Config::builder()
-            .add_source(File::from(path).format(FileFormat::Toml))
-            .add_source(environment)
-            .build()
-            .and_then(config::Config::try_deserialize)
-            .map_err(|source| {
-                Error::invalid(format!("{} or a {PREFIX}__ variable", path.display()))
-                    .with_source(source)
-            })?;
-        config.check()?;
-        config.resolve_paths(path.parent().unwrap_or(Path::new("")));
-        Ok(config)
+        Ok(self)
     }
 
     /// How the coordinator itself is to behave.
@@ -124,80 +81,6 @@ impl Config {
         }
         self.settings().validate()
     }
-
-    fn resolve_paths(&mut self, folder: &Path) {
-        let files = [
-            self.requester_token_file.as_mut(),
-            self.chain.deployment.as_mut(),
-            Some(&mut self.operator.keystore),
-            self.operator.password_file.as_mut(),
-        ];
-        for file in files.into_iter().flatten() {
-            *file = folder.join(&*file);
-        }
-    }
-}
-
-impl ChainConfig {
-    /// The contracts, reached through the node.
-    pub(crate) async fn connect(&self) -> Result<Arc<dyn StakingContract>> {
-        RpcStaking::connect(&self.rpc, self.deployment()?, Arc::new(SystemClock)).await
-    }
-
-    /// The contracts, from the deployment file or the three values.
-    pub(crate) fn deployment(&self) -> Result<Deployment> {
-        match (&self.deployment, self.chain_id, self.staking, self.payments) {
-            (Some(path), None, None, None) => read_deployment(path),
-            (None, Some(chain_id), Some(staking), Some(payments)) => Ok(Deployment {
-                chain_id,
-                staking,
-                payments,
-            }),
-            _ => Err(Error::invalid(
-                "[chain] takes either deployment = \"deployment.toml\" or chain_id, staking and payments",
-            )),
-        }
-    }
-}
-
-impl OperatorConfig {
-    pub(crate) fn load_key(&self) -> Result<Key> {
-        load_key(&self.keystore, &password(self.password_file.as_deref())?)
-    }
-}
-
-/// Reads the file that `chain deploy` writes.
-pub(crate) fn read_deployment(path: &Path) -> Result<Deployment> {
-    if !path.is_file() {
-        return Err(Error::not_found(format!(
-            "no deployment at {}; `chain deploy` writes one, or ask the market's operator for it",
-            path.display()
-        )));
-    }
-    config::Config::builder()
-        .add_source(File::from(path).format(FileFormat::Toml))
-        .build()
-        .and_then(config::Config::try_deserialize)
-        .map_err(|source| {
-            Error::invalid(format!("{} is not a deployment file", path.display()))
-                .with_source(source)
-        })
-}
-
-/// Writes the file that [`read_deployment`] reads.
-pub(crate) fn write_deployment(path: &Path, deployment: &Deployment) -> Result<()> {
-    let Deployment {
-        chain_id,
-        staking,
-        payments,
-    } = deployment;
-    let text = format!(
-        "# The contracts of one Cuckoo market.\n\
-         chain_id = {chain_id}\nstaking = \"{staking}\"\npayments = \"{payments}\"\n"
-    );
-    std::fs::write(path, text).map_err(|source| {
-        Error::unavailable(format!("cannot write {}", path.display())).with_source(source)
-    })
 }
 
 #[cfg(test)]

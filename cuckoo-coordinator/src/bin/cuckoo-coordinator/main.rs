@@ -1,19 +1,30 @@
-//! The coordinator for operators: makes keys, deploys contracts, registers, serves.
+//! The coordinator for operators: makes keys, deploys contracts, registers, serves; and for stakers and owners.
 
 mod chain;
 mod config;
-mod key;
+mod deploy;
+mod escrow;
 mod register;
 mod run;
-mod secret;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cuckoo_core::cli::{
+    AccountArgs, FaucetCommand, KeyCommand, OwnerCommand, Program, StakerCommand,
+};
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
+
+/// What the shared commands need to know of this program.
+const PROGRAM: Program = Program {
+    name: "cuckoo-coordinator",
+    prefix: "CUCKOO_COORDINATOR",
+    settings: "coordinator.toml",
+    lists: &[],
+};
 
 /// Hands out tasks to miners by stake, audits what comes back and pays for it.
 #[derive(Debug, Parser)]
@@ -29,10 +40,11 @@ struct Cli {
 const EXAMPLES: &str = "\
 From nothing to a running coordinator (docs/operator.md walks through it):
   cuckoo-coordinator key new --keystore operator.json
-  cuckoo-coordinator chain deploy --rpc http://127.0.0.1:8545 --keystore owner.json --out deployment.toml --demo
+  cuckoo-coordinator chain deploy --rpc http://127.0.0.1:8545 --keystore owner.json --preset demo
   cuckoo-coordinator register --config coordinator.toml --owner owner.json --name demo --escrow 1000
   cuckoo-coordinator run --config coordinator.toml
 
+Commands that move CAI say what they do and cost before they ask; --dry-run stops there, --yes does not ask.
 Passwords are read from --password-file, else from the environment variable CUCKOO_PASSWORD, never from the command line.
 Each setting of coordinator.toml can be overridden, as in CUCKOO_COORDINATOR__CHAIN__RPC=http://10.0.0.7:8545.";
 
@@ -51,12 +63,22 @@ Example:
     },
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
-    Key(key::Command),
+    Key(KeyCommand),
     /// Deploys contracts and looks at them.
     #[command(subcommand)]
     Chain(chain::Command),
     /// Registers this coordinator on chain: stakes, votes for it, deposits its escrow.
     Register(register::Arguments),
+    #[command(flatten)]
+    Owner(OwnerCommand),
+    /// Fills and empties a coordinator's escrow.
+    #[command(subcommand)]
+    Escrow(escrow::Command),
+    #[command(flatten)]
+    Staker(StakerCommand),
+    Account(AccountArgs),
+    #[command(subcommand)]
+    Faucet(FaucetCommand),
     /// Writes the OpenAPI document of the HTTP interface.
     Openapi {
         /// Where to; standard output when absent.
@@ -66,7 +88,7 @@ Example:
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = PROGRAM.parse();
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -92,9 +114,14 @@ fn start(cli: Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
-            Command::Key(command) => key::execute(command),
+            Command::Key(command) => command.run(),
             Command::Chain(command) => chain::execute(command).await,
             Command::Register(arguments) => register::register(arguments).await,
+            Command::Owner(command) => command.run(&PROGRAM).await,
+            Command::Escrow(command) => escrow::execute(command).await,
+            Command::Staker(command) => command.run(&PROGRAM).await,
+            Command::Account(arguments) => arguments.run(&PROGRAM).await,
+            Command::Faucet(command) => command.run(&PROGRAM).await,
             Command::Openapi { out } => write_openapi(out),
         }
     });

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
+use cuckoo_core::cli::read_secret;
 use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::secret::read_line;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let token = config
         .requester_token_file
         .as_deref()
-        .map(read_line)
+        .map(read_secret)
         .transpose()?;
     if config.allow_public && token.is_none() {
         tracing::warn!(

@@ -1,13 +1,13 @@
-//! The miner for operators: makes keys, checks models, registers, runs, redeems.
+//! The miner for operators: makes keys, checks models, registers, runs, redeems, judges; and for stakers and owners.
 
 mod config;
-mod confirm;
-mod key;
+mod dispute;
+mod juror;
 mod models;
 mod redeem;
 mod register;
 mod run;
-mod secret;
+mod unpaid;
 mod vouchers;
 
 use std::io::IsTerminal as _;
@@ -15,8 +15,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cuckoo_core::cli::{
+    AccountArgs, FaucetCommand, KeyCommand, OwnerCommand, Program, StakerCommand,
+};
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
+
+/// What the shared commands need to know of this program.
+const PROGRAM: Program = Program {
+    name: "cuckoo-miner",
+    prefix: "CUCKOO_MINER",
+    settings: "miner.toml",
+    lists: &["coordinators"],
+};
 
 /// Runs AI tasks for Cuckoo coordinators and is paid for it.
 #[derive(Debug, Parser)]
@@ -35,8 +46,9 @@ From nothing to a running miner (docs/operator.md walks through it):
   cuckoo-miner models check examples/models/shapes
   cuckoo-miner register --config miner.toml --owner owner.json --name gpu-1
   cuckoo-miner run --config miner.toml
-  cuckoo-miner redeem --config miner.toml --payer owner.json
+  cuckoo-miner redeem --config miner.toml --keystore owner.json
 
+Commands that move CAI say what they do and cost before they ask; --dry-run stops there, --yes does not ask.
 Passwords are read from --password-file, else from the environment variable CUCKOO_PASSWORD, never from the command line.
 Each setting of miner.toml can be overridden, as in CUCKOO_MINER__CHAIN__RPC=http://10.0.0.7:8545.";
 
@@ -57,18 +69,34 @@ Examples:
     },
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
-    Key(key::Command),
+    Key(KeyCommand),
     /// Looks at model folders.
     #[command(subcommand)]
     Models(models::Command),
     /// Registers this miner on chain: stakes and votes for it, with the operator's consent.
     Register(register::Arguments),
-    /// Turns what coordinators owe into CAI.
-    Redeem(redeem::Arguments),
+    #[command(flatten)]
+    Owner(OwnerCommand),
+    Redeem(redeem::RedeemArgs),
+    Collect(redeem::CollectArgs),
+    /// Makes coordinators answer for vouchers that their escrow does not cover.
+    #[command(subcommand)]
+    Unpaid(unpaid::Command),
+    /// Puts miners on the list that juries are drawn from, and takes them off.
+    #[command(subcommand)]
+    Juror(juror::Command),
+    /// Brings wrong outputs before the court.
+    #[command(subcommand)]
+    Dispute(dispute::Command),
+    #[command(flatten)]
+    Staker(StakerCommand),
+    Account(AccountArgs),
+    #[command(subcommand)]
+    Faucet(FaucetCommand),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = PROGRAM.parse();
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -94,10 +122,18 @@ fn start(cli: Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
-            Command::Key(command) => key::execute(command),
+            Command::Key(command) => command.run(),
             Command::Models(command) => models::execute(command),
             Command::Register(arguments) => register::register(arguments).await,
+            Command::Owner(command) => command.run(&PROGRAM).await,
             Command::Redeem(arguments) => redeem::redeem(arguments).await,
+            Command::Collect(arguments) => redeem::collect(arguments).await,
+            Command::Unpaid(command) => unpaid::execute(command).await,
+            Command::Juror(command) => juror::execute(command).await,
+            Command::Dispute(command) => dispute::execute(command).await,
+            Command::Staker(command) => command.run(&PROGRAM).await,
+            Command::Account(arguments) => arguments.run(&PROGRAM).await,
+            Command::Faucet(command) => command.run(&PROGRAM).await,
         }
     });
     // Nothing that still runs matters once the command is done.

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuckoo_core::cli::ChainConfig;
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
 use cuckoo_miner::{Executor as _, HttpCoordinator, ImageExecutor, Miner};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ChainConfig, Config, ModelConfig};
+use crate::config::{Config, ModelConfig};
 use crate::vouchers;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
             "no model to offer; add a [[models]] section with name and folder",
         ));
     }
-    config.chain.deployment()?;
+    config.chain.contracts()?;
     let operator = config.operator.load_key()?;
     let kept = vouchers::read(&config.vouchers)?;
     let mut builder = Miner::builder()

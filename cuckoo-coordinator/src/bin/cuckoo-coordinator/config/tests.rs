@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 
+use config::Environment;
 use cuckoo_core::{ErrorKind, cai};
 
 use super::*;
@@ -14,11 +15,10 @@ fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    let environment = Environment::with_prefix(PREFIX)
-        .prefix_separator("__")
-        .separator("__")
-        .source(Some(variables));
-    Config::load_with(&path, environment)
+    let environment = Environment::with_prefix(PROGRAM.prefix).source(Some(variables));
+    PROGRAM
+        .load_with(&path, environment)
+        .and_then(|config: Config| config.at(&path))
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn every_line_that_is_commented_out_can_be_used() {
     let config = load(&all, &[]).unwrap();
     assert!(config.requester_token_file.is_some());
     assert!(config.settings().models[0].model_hash.is_some());
-    assert_eq!(config.chain.deployment().unwrap().chain_id, 31_337);
+    assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
 
 #[test]
@@ -81,7 +81,8 @@ fn the_environment_overrides_the_file() {
     )
     .unwrap();
     assert_eq!(config.listen.port(), 9000);
-    assert_eq!(config.chain.rpc.urls, ["http://127.0.0.1:9545"]);
+    let rpc = format!("{:?}", config.chain.rpc());
+    assert!(rpc.contains("http://127.0.0.1:9545"), "{rpc}");
     assert_eq!(config.settings().audit_probability, 0.5);
     assert_eq!(config.settings().lease_millis, 20_000);
 }
@@ -158,26 +159,8 @@ fn a_public_address_is_fine_when_said_so() {
 }
 
 #[test]
-fn no_file_and_half_a_deployment_are_told_apart() {
+fn no_file_is_said_with_the_example_to_copy() {
     let error = Config::load(Path::new("/nowhere/coordinator.toml")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    let both = EXAMPLE.replace(
-        "deployment = \"deployment.toml\"",
-        "deployment = \"deployment.toml\"\nchain_id = 1",
-    );
-    let error = load(&both, &[]).unwrap().chain.deployment().unwrap_err();
-    assert!(error.message().contains("either"), "{error}");
-}
-
-#[test]
-fn a_deployment_survives_its_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("deployment.toml");
-    let deployment = Deployment {
-        chain_id: 31_337,
-        staking: Address::repeat_byte(0x5a),
-        payments: Address::repeat_byte(0x9b),
-    };
-    write_deployment(&path, &deployment).unwrap();
-    assert_eq!(read_deployment(&path).unwrap(), deployment);
+    assert!(error.message().contains("coordinator.example.toml"));
 }
