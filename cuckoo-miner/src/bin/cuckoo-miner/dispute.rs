@@ -132,7 +132,7 @@ async fn open(arguments: OpenArgs) -> Result<()> {
         format_cai(terms.penalty)
     );
     let open = Action::OpenDispute {
-        receipt,
+        receipt: Box::new(receipt),
         evidence: arguments.evidence,
         bond: terms.bond,
     };
