@@ -34,13 +34,6 @@ export const mutants = [
   },
   {
     file: 'Votes',
-    bug: 'an amount worth less than a share is taken for nothing',
-    from: 'if (shares == 0) revert VoteTooSmall(node, amount);',
-    to: '',
-    tests: ['Votes'],
-  },
-  {
-    file: 'Votes',
     bug: 'a node counts stake in its first epoch',
     from: 'tally.fresh += uint104(shares);',
     to: 'tally.fresh += 0;',
@@ -298,7 +291,7 @@ export const mutants = [
     file: 'Rewards',
     bug: "the owner is not shown the commission of a part that is not given yet",
     from: 'return position.owed + (staker == entry.owner ? part * entry.commissionBps / ALL_BPS : 0);',
-    to: 'return position.owed + (staker == entry.owner ? part * 0 / entry.commissionBps : 0);',
+    to: 'return position.owed + (staker == entry.owner ? part * 0 / ALL_BPS : 0);',
     tests: ['Streams'],
   },
   {

@@ -24,6 +24,8 @@ const settings = {
   FOUNDRY_GAS_SNAPSHOT_CHECK: 'false',
   FOUNDRY_GAS_SNAPSHOT_EMIT: 'false',
   FOUNDRY_OPTIMIZER: 'false',
+  // What a bug leaves unused is no matter.
+  FOUNDRY_DENY: 'never',
 };
 
 function source({ file }) {
@@ -50,7 +52,7 @@ function workplace() {
   return { root, copy };
 }
 
-/** Runs forge's tests in a workplace; gives whether they passed and which failed. Throws when nothing compiled. */
+/** Runs forge's tests in a workplace; gives whether they passed and which failed. Throws when they could not run. */
 function test({ copy }, suites) {
   const path = suites ? ['--match-path', `${inRepository}/test/{${suites.join(',')}}.t.sol`] : [];
   const { stdout, stderr, status, error } = spawnSync(
@@ -74,6 +76,18 @@ function test({ copy }, suites) {
   return { passed: status === 0, failed: [...failed] };
 }
 
+/** The first test that fails, looking where it is likely to be first. Nothing when all pass, or the bug is no program. */
+function firstToNotice(place, { bug, tests }) {
+  try {
+    const likely = test(place, tests);
+    const { failed } = likely.passed ? test(place) : likely;
+    return failed[0];
+  } catch (error) {
+    console.error(`"${bug}": ${error.message}`);
+    return undefined;
+  }
+}
+
 function run(chosen) {
   const place = workplace();
   const rows = [];
@@ -84,12 +98,10 @@ function run(chosen) {
     for (const [index, mutant] of chosen.entries()) {
       const path = join(place.copy, source(mutant));
       writeFileSync(path, seeded(mutant));
-      let outcome = test(place, mutant.tests);
-      if (outcome.passed) outcome = test(place);
+      const killer = firstToNotice(place, mutant);
       cpSync(join(contracts, source(mutant)), path);
-      if (outcome.passed) ++survivors;
-      const killer = outcome.passed ? '**survived**' : `\`${outcome.failed[0]}\``;
-      rows.push(`| ${index + 1} | \`${mutant.file}\` | ${mutant.bug} | ${killer} |`);
+      if (!killer) ++survivors;
+      rows.push(`| ${index + 1} | \`${mutant.file}\` | ${mutant.bug} | ${killer ? `\`${killer}\`` : '**nobody**'} |`);
       console.log(rows.at(-1));
     }
   } finally {

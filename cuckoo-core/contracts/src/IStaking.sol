@@ -89,8 +89,6 @@ interface IStaking {
     error TooMuchStake(uint256 balance, uint256 limit);
     error InsufficientFreeStake(address staker, uint256 free, uint256 wanted);
     error InsufficientShares(uint64 node, address staker, uint256 shares, uint256 wanted);
-    /// @notice The amount is worth less than one share.
-    error VoteTooSmall(uint64 node, uint256 amount);
     error UnknownNode(uint64 node);
     error NodeExited(uint64 node);
     error NotNodeOwner(uint64 node, address caller);

@@ -12,9 +12,10 @@ struct Pool {
 }
 
 /// @title Arithmetic of share-priced pools.
-/// @notice A share's price is (amount + 1) / (shares + 1): the virtual wei and share (as in OpenZeppelin's ERC4626) make
-/// raising the price of a small pool cost more than it can take from the next staker. Every division rounds down, in
-/// favour of the pool. While nobody was slashed the price is exactly 1 and nothing is lost to rounding.
+/// @notice A share's price is (amount + 1) / (shares + 1), the virtual wei and share as in OpenZeppelin's ERC4626. Every
+/// division rounds down, in favour of the pool. While nobody was slashed the price is exactly 1 and nothing is lost to
+/// rounding. No rounding ever raises it above 1: shares are never fewer than wei. So a wei always buys a share, a pool
+/// without shares is empty, and nobody can make a share dear for the next staker.
 ///
 /// Each slash lowers the price, so an ever-slashed pool that is voted into again would need ever more shares. To keep
 /// them in 104 bits a slash that leaves more than `CONSOLIDATION` shares per wei consolidates that many shares into one.

@@ -43,8 +43,6 @@ abstract contract Votes is Rewards {
         Position storage stored = _positions[node][msg.sender];
         (Pool memory pool, Tally memory tally, Position memory position) = _load(node, ballot, stored);
         shares = pool.mint(amount);
-        if (shares == 0) revert VoteTooSmall(node, amount);
-
         // Parts of the pool's shares, whose sum fits.
         unchecked {
             // forge-lint: disable-start(unsafe-typecast)

@@ -64,6 +64,7 @@ contract PoolsTest is MarketTest {
                 cut(seed % 2 == 0 ? pool.amount : pool.amount - pool.amount / 1e12);
                 vm.assertLe(pool.shares, Pools.CONSOLIDATION * (uint256(pool.amount) + 1));
             }
+            vm.assertLe(pool.amount, pool.shares, "a share is worth more than a wei");
         }
         vm.assertLe(Pools.convert(pool, held, denomination), pool.shares);
     }
@@ -106,15 +107,34 @@ contract PoolsTest is MarketTest {
         vm.assertLe(victimShares == 0 ? 0 : victim - Pools.worth(pool, victimShares), spent);
     }
 
+    /// @dev However far behind: a position that cannot be read would keep its staker in.
     function test_old_denominations_fade_to_nothing() public {
         mint(1);
-        for (uint256 i = 0; i < 4; ++i) {
+        while (pool.denomination < 100) {
             mint(Pools.MAX_STAKE - pool.amount);
             cut(pool.amount);
         }
-        vm.assertTrue(pool.denomination > 12);
-        vm.assertEq(Pools.convert(pool, type(uint104).max, 0), 0);
+        for (uint16 denomination = 0; denomination < 88; ++denomination) {
+            vm.assertEq(Pools.convert(pool, type(uint104).max, denomination), 0);
+        }
+        vm.assertEq(Pools.convert(pool, type(uint104).max, pool.denomination - 10), 20);
         vm.assertEq(Pools.convert(pool, 5000, pool.denomination - 1), 5);
+    }
+
+    /// @dev Tickets of a share each, released after a loss, round to nothing: what they leave behind goes to those who stay,
+    /// and never makes a share worth more than a wei.
+    function testFuzz_small_parts_raise_no_price(uint256 start, uint256 lost, uint256 part) public {
+        start = bound(start, 1, 300);
+        uint256 held = mint(start);
+        cut(bound(lost, 0, start));
+        part = bound(part, 1, 7);
+        while (held >= part) {
+            burn(part);
+            held -= part;
+            vm.assertLe(pool.amount, pool.shares);
+        }
+        burn(held);
+        vm.assertEq(pool.amount, 0);
     }
 
     function mint(uint256 amount) private returns (uint256 shares) {

@@ -108,12 +108,8 @@ abstract contract StakeActions is HandlerBase {
         uint256 least = leastOf(node, staker);
         uint256[] memory before = staking.owed(node, accounts);
         vm.prank(staker);
-        try staking.vote(node, amount) {
-            noteLeast(node, staker, least);
-        } catch (bytes memory reason) {
-            // The only excuse for refusing: less than a share, after a total loss and rounding.
-            require(selector(reason) == IStaking.VoteTooSmall.selector, "vote refused");
-        }
+        require(staking.vote(node, amount) >= amount, "fewer shares than wei");
+        noteLeast(node, staker, least);
         checkOwed(node, before);
     }
 

@@ -40,6 +40,10 @@ abstract contract StakingChecks is RewardActions {
     }
 
     function checkNode(uint64 node, uint64 epoch, Look memory seen, uint256[] memory has) private view {
+        // No share is worth more than a wei.
+        require(seen.active.amount <= seen.active.shares, "fewer active shares than wei");
+        require(seen.unbonding.amount <= seen.unbonding.shares, "fewer unbonding shares than wei");
+
         // The pool can pay all shares at once, the last one included.
         require(sum(seen.shares) <= seen.active.shares, "more shares than the pool has");
         require(sum(seen.worths) <= seen.active.amount, "an active pool does not cover its shares");

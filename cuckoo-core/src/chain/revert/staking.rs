@@ -89,11 +89,6 @@ pub(super) fn explain(error: E) -> String {
             "UnknownTicket: there is no ticket {}, or it was released already",
             e.ticket
         ),
-        E::VoteTooSmall(e) => format!(
-            "VoteTooSmall: {} buy no share of node {}; vote more",
-            cai(e.amount),
-            e.node
-        ),
         E::ZeroAddress(_) => ZERO_ADDRESS.into(),
         E::ZeroAmount(_) => ZERO_AMOUNT.into(),
     }
