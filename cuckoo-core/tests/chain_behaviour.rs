@@ -13,6 +13,10 @@ mod court;
 mod economy;
 #[path = "chain_behaviour/market.rs"]
 mod market;
+#[path = "chain_behaviour/pay.rs"]
+mod pay;
+#[path = "chain_behaviour/reading.rs"]
+mod reading;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +37,14 @@ use economy::{
     rewards_follow_weight_and_are_claimed,
 };
 use market::{Market, key, profile};
+use pay::{
+    a_voucher_beyond_the_escrow_pays_what_is_there, a_voucher_pays_once_what_it_adds,
+    escrow_is_deposited_and_leaves_after_its_delay, only_the_coordinators_operator_signs_vouchers,
+};
+use reading::{
+    a_mirror_follows_changes_and_epochs, more_nodes_than_a_page_are_read_whole,
+    what_changed_is_read_without_the_rest,
+};
 
 /// Runs each behaviour on both chains.
 macro_rules! behaviours {
@@ -465,161 +477,6 @@ async fn slashing_takes_active_and_unbonding_stake_once(market: Market) {
     assert_eq!(reward, cai(1_000));
 }
 
-async fn escrow_is_deposited_and_leaves_after_its_delay(market: Market) {
-    let chain = &market.contracts;
-    let (miner, miner_owner) = market.miner(1).await;
-    let (id, owner) = market.coordinator(3).await;
-    chain.deposit_escrow(&owner, id, cai(10)).await.unwrap();
-    // Anybody may add to it.
-    chain
-        .deposit_escrow(&miner_owner, id, cai(2))
-        .await
-        .unwrap();
-    let error = chain
-        .deposit_escrow(&owner, miner, cai(1))
-        .await
-        .unwrap_err();
-    assert!(error.message().contains("NotCoordinator"), "{error}");
-
-    let withdrawal = Action::WithdrawEscrow { coordinator: id };
-    let request = |amount| Action::RequestEscrow {
-        coordinator: id,
-        amount: cai(amount),
-    };
-    let error = chain.submit(&owner, withdrawal.clone()).await.unwrap_err();
-    assert!(error.message().contains("NoWithdrawalRequested"), "{error}");
-    let error = chain.submit(&owner, request(13)).await.unwrap_err();
-    assert!(error.message().contains("InsufficientEscrow"), "{error}");
-    let error = chain.submit(&miner_owner, request(1)).await.unwrap_err();
-    assert!(error.message().contains("NotCoordinatorOwner"), "{error}");
-    chain.submit(&owner, request(5)).await.unwrap();
-    let escrow = chain.escrow(id).await.unwrap();
-    assert_eq!((escrow.amount, escrow.leaving), (cai(12), cai(5)));
-    assert!(escrow.unlocks_at > chain.block_time().await.unwrap());
-    let error = chain.submit(&owner, withdrawal.clone()).await.unwrap_err();
-    assert!(error.message().contains("WithdrawalLocked"), "{error}");
-
-    market.advance(market.config.withdrawal_delay_seconds).await;
-    let before = chain.balance(owner.address()).await.unwrap();
-    chain.submit(&owner, withdrawal.clone()).await.unwrap();
-    let gained = chain.balance(owner.address()).await.unwrap() - before;
-    assert!(gained > cai(4) && gained < cai(5), "{gained}");
-    assert_eq!(chain.escrow(id).await.unwrap().amount, cai(7));
-}
-
-async fn a_voucher_pays_once_what_it_adds(market: Market) {
-    let chain = &market.contracts;
-    let deployment = chain.deployment();
-    let (miner, miner_owner) = market.miner(1).await;
-    let (coordinator, owner) = market.coordinator(3).await;
-    chain
-        .deposit_escrow(&owner, coordinator, cai(100))
-        .await
-        .unwrap();
-    // Anybody may send it; the miner's owner is paid.
-    let sender = market.funded(5, cai(1)).await;
-    let before = chain.balance(miner_owner.address()).await.unwrap();
-    let signed = |cumulative: u64| {
-        let voucher = Voucher {
-            coordinator,
-            miner,
-            cumulative: cai(cumulative),
-        };
-        SignedVoucher::sign(voucher, &market.operator(3), &deployment)
-    };
-    assert_eq!(chain.redeem(&sender, &signed(10)).await.unwrap().0, cai(10));
-    assert_eq!(chain.redeem(&sender, &signed(25)).await.unwrap().0, cai(15));
-    for stale in [25, 10] {
-        let error = chain.redeem(&sender, &signed(stale)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Chain);
-        assert!(error.message().contains("NothingDue"), "{error}");
-    }
-    // A tenth is for those who vote for the miner.
-    let earnings = chain.earnings(miner).await.unwrap();
-    assert_eq!(earnings.to_stakers, cai(5) / U256::from(2));
-    assert_eq!(earnings.to_owner + earnings.to_stakers, cai(25));
-    assert_eq!(
-        chain.collect(&sender, miner).await.unwrap().0,
-        earnings.to_owner
-    );
-    let after = chain.balance(miner_owner.address()).await.unwrap();
-    assert_eq!(after - before, earnings.to_owner);
-    let error = chain.collect(&sender, miner).await.unwrap_err();
-    assert!(error.message().contains("NothingToCollect"), "{error}");
-    assert_eq!(chain.redeemed(coordinator, miner).await.unwrap(), cai(25));
-    assert_eq!(chain.escrow(coordinator).await.unwrap().amount, cai(75));
-}
-
-async fn a_voucher_beyond_the_escrow_pays_what_is_there(market: Market) {
-    let chain = &market.contracts;
-    let (miner, miner_owner) = market.miner(1).await;
-    let (coordinator, owner) = market.coordinator(3).await;
-    let voucher = Voucher {
-        coordinator,
-        miner,
-        cumulative: cai(10),
-    };
-    let signed = SignedVoucher::sign(voucher, &market.operator(3), &chain.deployment());
-    let error = chain.redeem(&miner_owner, &signed).await.unwrap_err();
-    assert!(error.message().contains("EscrowEmpty"), "{error}");
-    chain
-        .deposit_escrow(&owner, coordinator, cai(4))
-        .await
-        .unwrap();
-    assert_eq!(chain.redeem(&miner_owner, &signed).await.unwrap().0, cai(4));
-    // The rest stays owed, on the same voucher.
-    chain
-        .deposit_escrow(&owner, coordinator, cai(20))
-        .await
-        .unwrap();
-    assert_eq!(chain.redeem(&miner_owner, &signed).await.unwrap().0, cai(6));
-}
-
-async fn only_the_coordinators_operator_signs_vouchers(market: Market) {
-    let chain = &market.contracts;
-    let deployment = chain.deployment();
-    let (miner, miner_owner) = market.miner(1).await;
-    let (coordinator, owner) = market.coordinator(3).await;
-    chain
-        .deposit_escrow(&owner, coordinator, cai(10))
-        .await
-        .unwrap();
-    let voucher = Voucher {
-        coordinator,
-        miner,
-        cumulative: cai(1),
-    };
-    let mut elsewhere = deployment;
-    elsewhere.chain_id += 1;
-    for (case, signed) in [
-        (
-            "the owner's key",
-            SignedVoucher::sign(voucher.clone(), &owner, &deployment),
-        ),
-        (
-            "the miner's key",
-            SignedVoucher::sign(voucher.clone(), &market.operator(1), &deployment),
-        ),
-        (
-            "another chain",
-            SignedVoucher::sign(voucher.clone(), &market.operator(3), &elsewhere),
-        ),
-        (
-            "no signature",
-            SignedVoucher {
-                value: voucher,
-                signature: [0; 65].into(),
-            },
-        ),
-    ] {
-        let error = chain.redeem(&miner_owner, &signed).await.unwrap_err();
-        assert!(
-            error.message().contains("InvalidVoucherSigner"),
-            "{case}: {error}"
-        );
-    }
-}
-
 async fn an_account_without_money_is_told_so(market: Market) {
     let chain = &market.contracts;
     let pauper = key(50);
@@ -702,40 +559,6 @@ async fn changes_come_in_order(market: Market) {
     assert!(seen.is_sorted_by_key(|change| change.block));
 }
 
-async fn more_nodes_than_a_page_are_read_whole(market: Market) {
-    let chain = &market.contracts;
-    let owner = market.funded(1, cai(100)).await;
-    // The longest profile a node may have.
-    let long = Profile {
-        name: "n".repeat(64),
-        description: "d".repeat(1024),
-        endpoint: "e".repeat(256),
-    };
-    for number in 1..=230_u16 {
-        let (id, _) = register_with_consent(
-            &**chain,
-            &owner,
-            &key(1_000 + number),
-            NodeKind::Miner,
-            long.clone(),
-            number,
-        )
-        .await
-        .unwrap();
-        assert_eq!(id, NodeId(number.into()));
-    }
-    let snapshot = chain.snapshot().await.unwrap();
-    assert_eq!(snapshot.nodes.len(), 230);
-    for (node, number) in snapshot.nodes.iter().zip(1..) {
-        assert_eq!(
-            (node.id, node.commission_bps),
-            (NodeId(number.into()), number)
-        );
-        assert_eq!(node.operator, key(1_000 + number).address());
-        assert_eq!(node.profile, long);
-    }
-}
-
 async fn concurrent_writes_of_one_key_all_succeed(market: Market) {
     let chain = &market.contracts;
     let staker = market.funded(1, cai(100)).await;
@@ -749,82 +572,4 @@ async fn concurrent_writes_of_one_key_all_succeed(market: Market) {
     assert_eq!(hashes.len(), 10);
     assert!(receipts.iter().all(|receipt| receipt.gas_used > 21_000));
     assert_eq!(chain.free_stake(staker.address()).await.unwrap(), cai(55));
-}
-
-async fn what_changed_is_read_without_the_rest(market: Market) {
-    let chain = &market.contracts;
-    market.next_epoch().await;
-    let (first, owner) = market.miner(1).await;
-    let (second, _) = market.miner(2).await;
-    let known = chain.snapshot().await.unwrap();
-    assert_eq!(
-        chain.refresh(&known, &[].into()).await.unwrap().nodes,
-        known.nodes
-    );
-
-    chain.submit(&owner, rename(first)).await.unwrap();
-    let (third, _) = market.miner(3).await;
-    // What nobody says has changed stays as it was known; new nodes are there.
-    let mut expected = known.nodes.clone();
-    expected.push(market.node(third).await);
-    let refreshed = chain.refresh(&known, &[second].into()).await.unwrap();
-    assert_eq!(refreshed.nodes, expected);
-    let unknown = NodeId(99);
-    let refreshed = chain
-        .refresh(&known, &[first, unknown].into())
-        .await
-        .unwrap();
-    assert_eq!(refreshed, chain.snapshot().await.unwrap());
-
-    // In a new epoch all weights may have changed.
-    market.next_epoch().await;
-    let refreshed = chain.refresh(&refreshed, &[].into()).await.unwrap();
-    assert_eq!(refreshed, chain.snapshot().await.unwrap());
-    assert!(
-        refreshed
-            .nodes
-            .iter()
-            .all(|node| node.weight == cai(20_000))
-    );
-}
-
-async fn a_mirror_follows_changes_and_epochs(market: Market) {
-    let chain = &market.contracts;
-    let (first, _) = market.miner(1).await;
-    let interval = Duration::from_millis(50);
-    let mut mirror = Mirror::start(chain.clone(), Arc::new(SystemClock), interval)
-        .await
-        .unwrap();
-    assert_eq!(mirror.latest().snapshot.nodes.len(), 1);
-
-    let (second, owner) = market.miner(2).await;
-    let mut shows = async |what: &dyn Fn(&Snapshot) -> bool| {
-        let shown = async {
-            while !what(&mirror.latest().snapshot) {
-                mirror.changed().await.unwrap();
-            }
-            mirror.latest()
-        };
-        let shown = tokio::time::timeout(Duration::from_secs(20), shown).await;
-        let view = shown.expect("the mirror does not follow");
-        assert_eq!(view.stale_since, None);
-        assert_eq!(view.snapshot.nodes, chain.snapshot().await.unwrap().nodes);
-    };
-    shows(&|snapshot| snapshot.node(second).is_some_and(|node| node.active)).await;
-    // No event tells of this.
-    market.next_epoch().await;
-    shows(&|snapshot| {
-        [first, second]
-            .iter()
-            .all(|id| snapshot.node(*id).unwrap().weight == cai(20_000))
-    })
-    .await;
-    chain.unvote(&owner, second, cai(1)).await.unwrap();
-    shows(&|snapshot| !snapshot.node(second).unwrap().active).await;
-    chain
-        .submit(&owner, Action::Exit { node: second })
-        .await
-        .unwrap();
-    chain.submit(&key(1), rename(first)).await.unwrap();
-    shows(&|snapshot| snapshot.node(first).unwrap().profile == profile("changed")).await;
 }

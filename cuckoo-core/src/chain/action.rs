@@ -13,10 +13,6 @@ use crate::{NodeId, Signature, SignedReceipt, SignedVoucher};
 /// Where a variant gives something, [`Done::value`](super::Done::value) has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one of them for each write to a chain"
-)]
 pub enum Action {
     /// Sends CAI to an account.
     Transfer {
