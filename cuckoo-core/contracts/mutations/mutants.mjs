@@ -179,7 +179,7 @@ export const mutants = [
     file: 'Rewards',
     bug: 'rewards are given beyond what the arithmetic is proven for',
     from: '_checkIncoming();\n        _existing(node);',
-    to: '_existing(node);',
+    to: 'if (msg.value == 0) revert ZeroAmount();\n        _existing(node);',
     tests: ['Streams'],
   },
   {
@@ -632,7 +632,7 @@ export const mutants = [
     file: 'EquivocationVerifier',
     bug: 'a second receipt that nobody signed is evidence',
     from: 'second.check(secondSignature, staking);',
-    to: 'second.check(secondSignature.length == 0 ? secondSignature : firstSignature, staking);',
+    to: '',
     tests: ['Equivocation'],
   },
   {

@@ -280,6 +280,17 @@ contract VotesTest is MarketTest {
         vm.assertEq(staking.weightOf(node), 15 ether);
     }
 
+    function test_a_slash_that_consolidates_leaves_fresh_stake_fresh() public {
+        vote(alice, node, 10 ether);
+        nextEpoch();
+        uint256 shares = vote(bob, node, 10 ether);
+        slash(node, 19.999 ether, "a fault");
+        vm.assertEq(staking.activePool(node).denomination, 1);
+        vm.assertApproxEqAbs(staking.weightOf(node), 0.0005 ether, 2, "half of it counts");
+        unvote(bob, node, shares / 1000);
+        vm.assertApproxEqAbs(staking.weightOf(node), 0.0005 ether, 2, "and his was the other half");
+    }
+
     /// @dev Within an epoch nothing that anybody does raises a weight, whatever the order.
     function testFuzz_weight_never_rises_within_an_epoch(uint256[12] calldata seeds) public {
         address[3] memory stakers = [alice, bob, carol];
