@@ -41,7 +41,7 @@ function seeded(mutant) {
 }
 
 /** A copy of all that forge reads, in a folder of its own. */
-function workplace() {
+function copyToSpoil() {
   const root = mkdtempSync(join(tmpdir(), 'cuckoo-mutations-'));
   const copy = join(root, inRepository);
   mkdirSync(copy, { recursive: true });
@@ -52,7 +52,7 @@ function workplace() {
   return { root, copy };
 }
 
-/** Runs forge's tests in a workplace; gives whether they passed and which failed. Throws when they could not run. */
+/** Runs forge's tests in a copy; gives whether they passed and which failed. Throws when they could not run. */
 function test({ copy }, suites) {
   const path = suites ? ['--match-path', `${inRepository}/test/{${suites.join(',')}}.t.sol`] : [];
   const { stdout, stderr, status, error } = spawnSync(
@@ -89,7 +89,7 @@ function firstToNotice(place, { bug, tests }) {
 }
 
 function run(chosen) {
-  const place = workplace();
+  const place = copyToSpoil();
   const rows = [];
   let survivors = 0;
   try {
