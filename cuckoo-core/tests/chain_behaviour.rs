@@ -19,13 +19,11 @@ mod pay;
 mod reading;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Action, B256, ChainEvent, Change, ErrorKind, Key, Mirror, NodeId, NodeKind, OperatorConsent,
-    Profile, Registration, Signed, SignedVoucher, Slash, Snapshot, SystemClock, U256, Voucher, Wei,
-    cai, register_with_consent,
+    Action, B256, ChainEvent, Change, ErrorKind, Key, NodeId, NodeKind, OperatorConsent, Profile,
+    Registration, Signed, SignedVoucher, Slash, U256, Voucher, Wei, cai, register_with_consent,
 };
 use futures::StreamExt as _;
 

@@ -79,8 +79,14 @@ impl Market {
     }
 
     /// Replaces the last blocks by empty ones.
-    async fn reorganise(&self, blocks: u64) {
+    async fn reorganise(&mut self, blocks: u64) {
         self.request("anvil_reorg", json!([blocks, []])).await;
+        self.forget_sent().await;
+    }
+
+    /// Writes from now on as one who did not send what was there: the other would see it vanish and send it again.
+    async fn forget_sent(&mut self) {
+        self.chain = connect(self.anvil.url(), self.chain.deployment()).await;
     }
 
     async fn request(&self, method: &'static str, parameters: Value) -> Value {
@@ -298,6 +304,7 @@ async fn a_reorganisation_is_reported_and_its_blocks_are_read() {
         next(&mut changes).await.unwrap();
     }
     market.request("evm_revert", json!([state])).await;
+    market.forget_sent().await;
     let node = market.add_miner().await;
     assert_eq!(node, NodeId(3));
     next(&mut changes).await.unwrap_err();

@@ -664,7 +664,7 @@ async fn a_revert_between_estimate_and_block_is_told_with_its_reason() {
     }
     let reverted = |error: Error| {
         assert_eq!(error.kind(), ErrorKind::Chain);
-        assert!(error.message().contains("NotVerifier"), "{error}");
+        assert!(error.message().contains("the role `verifier`"), "{error}");
     };
     reverted(slashed.unwrap_err());
     assert_eq!(market.sent().await, 1, "it reverted in no block");

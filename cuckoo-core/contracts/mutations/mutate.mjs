@@ -41,7 +41,7 @@ function seeded(mutant) {
 }
 
 /** A copy of all that forge reads, in a folder of its own. */
-async function workplace() {
+async function copyToSpoil() {
   const root = mkdtempSync(join(tmpdir(), 'cuckoo-mutations-'));
   const copy = join(root, inRepository);
   mkdirSync(copy, { recursive: true });
@@ -54,7 +54,7 @@ async function workplace() {
 }
 
 /**
- * Runs forge's tests in a workplace, all or those of some suites; gives whether they passed and which failed. Throws when
+ * Runs forge's tests in a copy, all or those of some suites; gives whether they passed and which failed. Throws when
  * they could not run, or not all of them: see forge.mjs.
  */
 function test({ spawnForge }, suites) {
@@ -97,7 +97,7 @@ function firstToNotice(place, { bug, tests }) {
 }
 
 async function run(chosen) {
-  const place = await workplace();
+  const place = await copyToSpoil();
   const rows = [];
   let survivors = 0;
   try {

@@ -21,6 +21,8 @@ use super::calls::{self, Role, Transaction};
 use super::evm::{Evm, Failure};
 use super::{Action, Contracts};
 use crate::amount::Wei;
+#[cfg(all(feature = "dev-chain", any(feature = "rpc", test)))]
+use crate::amount::cai;
 use crate::{Deployment, Error, Key, Result};
 
 pub use self::config::{CourtConfig, DeployConfig, FaucetConfig};
