@@ -10,7 +10,7 @@ const root = dirname(fileURLToPath(import.meta.url));
 const check = process.argv.includes('--check');
 
 const timelock = 'node_modules/@openzeppelin/contracts/governance/TimelockController.sol';
-// Folders of its own: a test run that was narrowed to some tests leaves interfaces without code in forge's.
+// Folders of its own, which no test run touches.
 const out = join(root, 'out/artifacts');
 const folders = ['--out', out, '--cache-path', join(root, 'cache/artifacts')];
 const sources = ['cuckoo-core/contracts/src', 'cuckoo-core/contracts/test/live', timelock];

@@ -5,11 +5,10 @@
 //   node mutate.mjs           all of them, one after the other
 //   node mutate.mjs --check   whether each still matches the sources, without running anything
 //   node mutate.mjs Votes     those in files or with descriptions that contain the word
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { mutants } from './mutants.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -26,6 +25,7 @@ const settings = {
   FOUNDRY_OPTIMIZER: 'false',
   // What a bug leaves unused is no matter.
   FOUNDRY_DENY: 'never',
+  NO_COLOR: '1',
 };
 
 function source({ file }) {
@@ -41,7 +41,7 @@ function seeded(mutant) {
 }
 
 /** A copy of all that forge reads, in a folder of its own. */
-function copyToSpoil() {
+async function copyToSpoil() {
   const root = mkdtempSync(join(tmpdir(), 'cuckoo-mutations-'));
   const copy = join(root, inRepository);
   mkdirSync(copy, { recursive: true });
@@ -49,31 +49,39 @@ function copyToSpoil() {
     cpSync(join(contracts, part), join(copy, part), { recursive: true });
   }
   symlinkSync(join(contracts, '../../node_modules'), join(root, 'node_modules'));
-  return { root, copy };
+  const { spawnForge } = await import(pathToFileURL(join(copy, 'forge.mjs')));
+  return { root, copy, spawnForge };
 }
 
-/** Runs forge's tests in a copy; gives whether they passed and which failed. Throws when they could not run. */
-function test({ copy }, suites) {
-  const path = suites ? ['--match-path', `${inRepository}/test/{${suites.join(',')}}.t.sol`] : [];
-  const { stdout, stderr, status, error } = spawnSync(
-    process.execPath,
-    [join(copy, 'forge.mjs'), 'test', '--fail-fast', ...path],
-    { env: { ...process.env, NO_COLOR: '1', ...settings }, encoding: 'utf8', maxBuffer: 1 << 28 },
-  );
-  if (error) throw error;
+/**
+ * Runs forge's tests in a copy, all or those of some suites; gives whether they passed and which failed. Throws when
+ * they could not run, or not all of them: see forge.mjs.
+ */
+function test({ spawnForge }, suites) {
+  const path = suites ? ['--match-path', `${inRepository}/test/{${suites.join(',')}}.t.sol`] : ['--force'];
+  const streams = { stdio: 'pipe', encoding: 'utf8', maxBuffer: 1 << 28 };
+  const { stdout, stderr, status } = spawnForge(['test', '--fail-fast', ...path], { env: settings, ...streams });
   const suite = /^Ran \d+ tests? for .*:(\w+)$/;
   const failure = /^\[FAIL.*\] (\w+)\(|^ *(invariant_\w+)\(\) \(runs/;
-  const failed = new Set();
+  const [ran, failed] = [new Set(), new Set()];
   let name = '';
   for (const line of stdout.split('\n')) {
     name = line.match(suite)?.[1] ?? name;
+    ran.add(name);
     const found = line.startsWith('[PASS]') ? null : line.match(failure);
     if (found) failed.add(`${name}.${found[1] ?? found[2]}`);
     // After the suites forge lists their failures again.
     if (line.startsWith('Ran') && line.includes('test suite')) break;
   }
+  ran.delete('');
   if (status !== 0 && failed.size === 0) throw new Error(`forge failed without a failed test:\n${stdout}\n${stderr}`);
+  const expected = suites?.length ?? suiteCount();
+  if (status === 0 && ran.size < expected) throw new Error(`only ${ran.size} of ${expected} suites ran`);
   return { passed: status === 0, failed: [...failed] };
+}
+
+function suiteCount() {
+  return readdirSync(join(contracts, 'test')).filter((name) => name.endsWith('.t.sol')).length;
 }
 
 /** The first test that fails, looking where it is likely to be first. Nothing when all pass, or the bug is no program. */
@@ -88,8 +96,8 @@ function firstToNotice(place, { bug, tests }) {
   }
 }
 
-function run(chosen) {
-  const place = copyToSpoil();
+async function run(chosen) {
+  const place = await copyToSpoil();
   const rows = [];
   let survivors = 0;
   try {
@@ -127,7 +135,7 @@ try {
   if (word !== '--check') {
     const chosen = mutants.filter(({ file, bug }) => !word || `${file} ${bug}`.includes(word));
     if (chosen.length === 0) throw new Error(`no bug mentions "${word}"`);
-    const { rows, survivors } = run(chosen);
+    const { rows, survivors } = await run(chosen);
     if (!word) writeFileSync(join(here, 'README.md'), readme(rows));
     console.log(`${chosen.length - survivors} of ${chosen.length} bugs were noticed`);
     if (survivors !== 0) process.exitCode = 1;
