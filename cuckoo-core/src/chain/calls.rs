@@ -38,7 +38,7 @@ impl Transaction {
     }
 }
 
-/// The call that does an action for `sender`.
+/// The call that does an action for `sender`: one for each variant, so that a new one without a call does not compile.
 ///
 /// # Errors
 /// `Invalid` when the market has no such contract.
@@ -196,44 +196,42 @@ pub(crate) fn call(contracts: &Contracts, sender: Address, action: &Action) -> R
             },
         ),
         Action::Drip { to } => Transaction::new(contracts.faucet()?, Faucet::dripCall { to: *to }),
-        action => court(contracts.court()?, sender, action)?,
-    };
-    Ok(call.with_value(value))
-}
-
-fn court(court: Address, sender: Address, action: &Action) -> Result<Transaction> {
-    Ok(match action {
-        Action::Enlist { node } => {
-            Transaction::new(court, DisputeCourt::enlistCall { node: node.0 })
-        }
-        Action::Delist { node } => {
-            Transaction::new(court, DisputeCourt::delistCall { node: node.0 })
-        }
-        Action::RefreshJuror { node } => {
-            Transaction::new(court, DisputeCourt::refreshCall { node: node.0 })
-        }
+        Action::Enlist { node } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::enlistCall { node: node.0 },
+        ),
+        Action::Delist { node } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::delistCall { node: node.0 },
+        ),
+        Action::RefreshJuror { node } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::refreshCall { node: node.0 },
+        ),
         Action::OpenDispute {
             receipt, evidence, ..
         } => Transaction::new(
-            court,
+            contracts.court()?,
             DisputeCourt::openCall {
                 receipt: DisputeCourt::Receipt::from(&receipt.value),
                 signature: receipt_signature(receipt),
                 evidence: evidence.clone(),
             },
         ),
-        Action::AnswerDispute { dispute, .. } => {
-            Transaction::new(court, DisputeCourt::answerCall { dispute: *dispute })
-        }
-        Action::DrawJury { dispute } => {
-            Transaction::new(court, DisputeCourt::drawCall { dispute: *dispute })
-        }
+        Action::AnswerDispute { dispute, .. } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::answerCall { dispute: *dispute },
+        ),
+        Action::DrawJury { dispute } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::drawCall { dispute: *dispute },
+        ),
         Action::CommitVote {
             dispute,
             juror,
             commitment,
         } => Transaction::new(
-            court,
+            contracts.court()?,
             DisputeCourt::commitCall {
                 dispute: *dispute,
                 juror: juror.0,
@@ -246,7 +244,7 @@ fn court(court: Address, sender: Address, action: &Action) -> Result<Transaction
             vote,
             salt,
         } => Transaction::new(
-            court,
+            contracts.court()?,
             DisputeCourt::revealCall {
                 dispute: *dispute,
                 juror: juror.0,
@@ -254,18 +252,16 @@ fn court(court: Address, sender: Address, action: &Action) -> Result<Transaction
                 salt: *salt,
             },
         ),
-        Action::FinishDispute { dispute } => {
-            Transaction::new(court, DisputeCourt::finishCall { dispute: *dispute })
-        }
-        Action::WithdrawFromCourt => {
-            Transaction::new(court, DisputeCourt::withdrawCall { to: sender })
-        }
-        other => {
-            return Err(Error::internal(format!(
-                "no contract call is known that would {other}"
-            )));
-        }
-    })
+        Action::FinishDispute { dispute } => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::finishCall { dispute: *dispute },
+        ),
+        Action::WithdrawFromCourt => Transaction::new(
+            contracts.court()?,
+            DisputeCourt::withdrawCall { to: sender },
+        ),
+    };
+    Ok(call.with_value(value))
 }
 
 /// What an action gave, from the logs of its transaction.

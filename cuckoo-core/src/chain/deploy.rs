@@ -2,8 +2,6 @@
 
 mod config;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use alloy::primitives::{Address, TxKind, U256};
 use alloy::sol_types::SolConstructor as _;
 use bytes::Bytes;
@@ -49,7 +47,7 @@ pub(crate) async fn deploy<E: Evm>(
     deployer: &Key,
     config: &DeployConfig,
 ) -> Result<Contracts> {
-    let deploying = Deploying::new(evm, deployer);
+    let mut deploying = Deploying::new(evm, deployer);
     let contracts = deploying.everything(config).await;
     contracts.map_err(|error| deploying.stopped(error))
 }
@@ -61,16 +59,17 @@ pub(crate) async fn quote<E: Evm>(
     evm: &E,
     deployer: &Key,
     config: &DeployConfig,
+    clock: std::sync::Arc<dyn crate::Clock>,
 ) -> Result<DeployQuote> {
-    let stage = super::DevChain::new(std::sync::Arc::new(crate::SystemClock));
+    let stage = super::DevChain::new(clock);
     // Enough for any fee: what it costs there is not what it costs on a real chain.
     stage.fund(
         deployer.address(),
         config.funds().saturating_add(cai(1_000)),
     );
-    let rehearsal = Deploying::new(&stage, deployer);
+    let mut rehearsal = Deploying::new(&stage, deployer);
     rehearsal.everything(config).await?;
-    let gas = rehearsal.progress().gas;
+    let gas = rehearsal.gas;
     let account = deployer.address();
     let transfer = evm
         .estimate(account, account, U256::ZERO, Bytes::new())
@@ -88,14 +87,10 @@ pub(crate) async fn quote<E: Evm>(
 struct Deploying<'a, E> {
     evm: &'a E,
     deployer: &'a Key,
-    progress: Mutex<Progress>,
-}
-
-/// What was done so far.
-#[derive(Debug, Default, Clone)]
-struct Progress {
+    /// Used so far.
     gas: u64,
-    contracts: Vec<(&'static str, Address)>,
+    /// On the chain so far.
+    created: Vec<(&'static str, Address)>,
 }
 
 impl<'a, E: Evm> Deploying<'a, E> {
@@ -103,15 +98,12 @@ impl<'a, E: Evm> Deploying<'a, E> {
         Self {
             evm,
             deployer,
-            progress: Mutex::default(),
+            gas: 0,
+            created: Vec::new(),
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn everything(&self, config: &DeployConfig) -> Result<Contracts> {
+    async fn everything(&mut self, config: &DeployConfig) -> Result<Contracts> {
         let market = self.market(config).await?;
         let mut contracts = Contracts::from(market);
         self.verifiers(config, &mut contracts).await?;
@@ -122,11 +114,11 @@ impl<'a, E: Evm> Deploying<'a, E> {
     }
 
     fn stopped(&self, error: Error) -> Error {
-        let done = self.progress().contracts.clone();
-        if done.is_empty() {
+        if self.created.is_empty() {
             return error;
         }
-        let names: Vec<_> = done
+        let names: Vec<_> = self
+            .created
             .iter()
             .map(|(name, address)| format!("{name} {address}"))
             .collect();
@@ -141,7 +133,7 @@ impl<'a, E: Evm> Deploying<'a, E> {
         .with_source(error)
     }
 
-    async fn market(&self, config: &DeployConfig) -> Result<Deployment> {
+    async fn market(&mut self, config: &DeployConfig) -> Result<Deployment> {
         let constructor = Staking::constructorCall {
             config: Staking::StakingConfig {
                 admin: self.deployer.address(),
@@ -171,7 +163,7 @@ impl<'a, E: Evm> Deploying<'a, E> {
         })
     }
 
-    async fn verifiers(&self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
+    async fn verifiers(&mut self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
         let Deployment {
             staking, payments, ..
         } = contracts.market;
@@ -231,7 +223,7 @@ impl<'a, E: Evm> Deploying<'a, E> {
         Ok(())
     }
 
-    async fn faucet(&self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
+    async fn faucet(&mut self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
         let Some(faucet) = &config.faucet else {
             return Ok(());
         };
@@ -262,7 +254,7 @@ impl<'a, E: Evm> Deploying<'a, E> {
     }
 
     /// Sets what only an admin may, then gives the role away where the deployer is not meant to keep it.
-    async fn hand_over(&self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
+    async fn hand_over(&mut self, config: &DeployConfig, contracts: &mut Contracts) -> Result<()> {
         let staking = contracts.market.staking;
         let deployer = self.deployer.address();
         let admin = config.admin.unwrap_or(deployer);
@@ -310,23 +302,23 @@ impl<'a, E: Evm> Deploying<'a, E> {
         Ok(())
     }
 
-    async fn act(&self, contracts: &Contracts, action: Action) -> Result<()> {
+    async fn act(&mut self, contracts: &Contracts, action: Action) -> Result<()> {
         self.send(calls::call(contracts, self.deployer.address(), &action)?)
             .await
     }
 
-    async fn send(&self, call: Transaction) -> Result<()> {
+    async fn send(&mut self, call: Transaction) -> Result<()> {
         let mined = self
             .evm
             .send(self.deployer, TxKind::Call(call.to), call.value, call.data)
             .await
             .map_err(Failure::into_error)?;
-        self.progress().gas += mined.receipt.gas_used;
+        self.gas += mined.receipt.gas_used;
         Ok(())
     }
 
     async fn create(
-        &self,
+        &mut self,
         name: &'static str,
         bytecode: &[u8],
         arguments: Vec<u8>,
@@ -342,9 +334,8 @@ impl<'a, E: Evm> Deploying<'a, E> {
                 "the chain accepted the deployment but named no contract; check the endpoint",
             )
         })?;
-        let mut progress = self.progress();
-        progress.gas += mined.receipt.gas_used;
-        progress.contracts.push((name, address));
+        self.gas += mined.receipt.gas_used;
+        self.created.push((name, address));
         Ok(address)
     }
 }
@@ -386,5 +377,49 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("UnpaidVoucherVerifier 0x"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_market_behind_a_timelock_obeys_neither_its_deployer_nor_its_admin_at_once() {
+        let entropy = SeededEntropy::from_number(2);
+        let [deployer, admin, guardian] = [(); 3].map(|()| Key::random(&entropy));
+        let chain = DevChain::new(Arc::new(SystemClock));
+        for account in [&deployer, &admin, &guardian] {
+            chain.fund(account.address(), cai(1_000));
+        }
+        let config = DeployConfig {
+            admin: Some(admin.address()),
+            guardian: Some(guardian.address()),
+            timelock_seconds: Some(3_600),
+            ..DeployConfig::demo()
+        };
+        let market = chain.deploy(&deployer, &config).await.unwrap();
+        assert!(market.contracts().timelock.is_some());
+        let grant = Action::SetVerifier {
+            account: admin.address(),
+            allowed: true,
+        };
+        let rate = Action::SetRewardRate {
+            per_epoch: Wei::ZERO,
+        };
+        for (key, action, role) in [
+            (&deployer, grant.clone(), "admin"),
+            (&deployer, rate.clone(), "admin"),
+            (&deployer, Action::Pause, "pauser"),
+            (&admin, grant, "admin"),
+            (&admin, rate, "admin"),
+            (&admin, Action::Pause, "pauser"),
+        ] {
+            let error = market.submit(key, action.clone()).await.unwrap_err();
+            let named = error.message().contains(&format!("the role `{role}`"));
+            assert!(named, "{action}: {error}");
+        }
+        market.submit(&guardian, Action::Pause).await.unwrap();
+        let error = market.submit(&guardian, Action::Unpause).await.unwrap_err();
+        assert!(error.message().contains("the role `admin`"), "{error}");
+        assert_eq!(
+            market.rewards().await.unwrap().per_epoch,
+            config.reward_per_epoch
+        );
     }
 }

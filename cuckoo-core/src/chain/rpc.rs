@@ -154,7 +154,8 @@ impl RpcStaking {
         config: &DeployConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<DeployQuote> {
-        deploy::quote(&Self::start(settings, None, clock).await?, admin, config).await
+        let chain = Self::start(settings, None, Arc::clone(&clock)).await?;
+        deploy::quote(&chain, admin, config, clock).await
     }
 
     /// Access to a chain; [`contracts`](Self::contracts) then gives those of a market. With a journal, transactions that

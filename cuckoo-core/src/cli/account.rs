@@ -8,7 +8,7 @@ use crate::amount::format_cai;
 use crate::{Address, Error, NodeId, Result, U256};
 
 /// Nodes asked about at once.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// Shows what an account has: CAI, free stake, its votes, what they earned, its nodes, and tickets.
 #[derive(Debug, Args)]

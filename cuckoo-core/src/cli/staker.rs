@@ -1,11 +1,13 @@
 //! The way of stake: in, voted, earning, and out again.
 
 use clap::{Args, Subcommand};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::account::AT_ONCE;
 use super::amounts::Part;
 use super::{Program, Sender, Wallet, parse_node, parse_number, span_text, time_text};
 use crate::amount::{Wei, format_cai, parse_cai};
-use crate::{Action, NodeId, Result, U256};
+use crate::{Action, Error, NodeId, Result, U256};
 
 /// The most nodes that one transaction is for.
 const MOST_NODES: usize = 100;
@@ -218,11 +220,22 @@ async fn claim(arguments: NodesArgs, program: &Program) -> Result<()> {
         arguments.nodes
     } else {
         let snapshot = wallet.chain.snapshot().await?;
-        snapshot.nodes.iter().map(|node| node.id).collect()
+        snapshot
+            .nodes
+            .iter()
+            .map(|node| node.id)
+            .collect::<Vec<_>>()
     };
-    let mut earned = Vec::new();
-    for node in nodes {
+    let owed = async |node: NodeId| {
         let amount = wallet.chain.claimable(node, wallet.account()).await?;
+        Ok::<_, Error>((node, amount))
+    };
+    let amounts: Vec<_> = stream::iter(nodes.into_iter().map(owed))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut earned = Vec::new();
+    for (node, amount) in amounts {
         if !amount.is_zero() {
             println!("{node}: {} CAI", format_cai(amount));
         }
