@@ -209,10 +209,11 @@ pub(crate) async fn the_court_convicts_by_majority(market: Market) {
         };
         chain.submit(owner, reveal).await.unwrap();
     }
-    chain
+    let finished = chain
         .submit(&challenger, Action::FinishDispute { dispute: id })
         .await
         .unwrap();
+    assert_eq!(finished.value, chain.court_terms().await.unwrap().penalty);
     let dispute = chain.dispute(id).await.unwrap();
     assert_eq!(
         (dispute.phase, dispute.outcome),

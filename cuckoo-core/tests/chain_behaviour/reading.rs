@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Action, Mirror, NodeId, NodeKind, Profile, Snapshot, SystemClock, cai, register_with_consent,
+    Action, B256, Mirror, NodeId, NodeKind, Profile, Slash, Snapshot, SystemClock, cai,
+    register_with_consent,
 };
 
 use crate::market::{Market, key, profile};
-use crate::rename;
+use crate::{allow, rename};
 
 pub(crate) async fn more_nodes_than_a_page_are_read_whole(market: Market) {
     let chain = &market.contracts;
@@ -120,4 +121,16 @@ pub(crate) async fn a_mirror_follows_changes_and_epochs(market: Market) {
         .unwrap();
     chain.submit(&key(1), rename(first)).await.unwrap();
     shows(&|snapshot| snapshot.node(first).unwrap().profile == profile("changed")).await;
+
+    let verifier = market.funded(5, cai(1)).await;
+    chain.submit(&market.admin, allow(&verifier)).await.unwrap();
+    let slash = Slash {
+        node: first,
+        amount: cai(1),
+        evidence: B256::repeat_byte(3),
+        reporter: verifier.address(),
+        wronged: verifier.address(),
+    };
+    chain.submit(&verifier, Action::Slash(slash)).await.unwrap();
+    shows(&|snapshot| !snapshot.node(first).unwrap().active).await;
 }
