@@ -16,12 +16,14 @@ use cuckoo_core::{Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskSta
 use crate::Settings;
 use crate::audit::Seat;
 use crate::events::Event;
-use crate::market::{Market, Stage, Timer};
+use crate::journal::Write;
+use crate::market::{Market, Place, Stage, Timer};
+use crate::store::LeaseRecord;
 
 pub(crate) use lease::{Lease, LeaseEnd, LeaseState, Reply, Role};
 pub(crate) use mailbox::PollTicket;
 use pool::{Pool, Waiting};
-pub(crate) use work::Claim;
+pub(crate) use work::{Claim, not_yours};
 
 /// Queues, schedulers and leases.
 #[derive(Debug)]
@@ -71,9 +73,9 @@ impl Dispatch {
         self.leases.get(&id).map(|lease| &lease.state)
     }
 
-    pub(crate) fn unqueue(&mut self, model: &ModelId, order: u64) {
+    pub(crate) fn unqueue(&mut self, model: &ModelId, place: Place) {
         if let Some(pool) = self.pools.get_mut(model) {
-            pool.remove(order);
+            pool.remove(place);
         }
     }
 
@@ -111,7 +113,7 @@ impl Market {
         let Some(pool) = self.dispatch.pools.get_mut(&task.model) else {
             return;
         };
-        if let Some(miner) = pool.push(entry.order, waiting) {
+        if let Some(miner) = pool.push(entry.place, waiting) {
             self.place(id, miner, Role::Work, now);
         }
     }
@@ -161,11 +163,11 @@ impl Market {
     fn next_in_line(&mut self, node: NodeId) -> Option<(TaskId, NodeId)> {
         let miner = self.registry.miners.get(&node)?;
         let first = |model: &ModelId| {
-            let order = self.dispatch.pools.get(model)?.next_for(node)?;
-            Some((order, model.clone()))
+            let place = self.dispatch.pools.get(model)?.next_for(node)?;
+            Some((place, model.clone()))
         };
-        let (order, model) = miner.joined.iter().filter_map(first).min()?;
-        self.dispatch.pools.get_mut(&model)?.assign(order)
+        let (place, model) = miner.joined.iter().filter_map(first).min()?;
+        self.dispatch.pools.get_mut(&model)?.assign(place)
     }
 
     /// Grants a lease and puts it into the miner's mailbox.
@@ -192,6 +194,7 @@ impl Market {
             delivered: false,
             state: LeaseState::Active,
         };
+        self.writes.push(Write::PutLease(lease.record(id)));
         self.dispatch.leases.insert(id, lease);
         self.timers.add(expires_at, Timer::Lease(id));
         miner.leases.insert(id);
@@ -224,6 +227,32 @@ impl Market {
         };
         self.events.publish(now, Some(task), event);
         self.sync_free(node);
+    }
+
+    /// Lets a miner go on with what it was given before a restart, if it is in the market still.
+    pub(crate) fn restore_lease(&mut self, record: LeaseRecord, now: Timestamp) -> bool {
+        let expires_at = now.after(self.settings.lease());
+        if record.audit || self.miner(record.miner).is_none() {
+            return false;
+        }
+        let (id, task, node) = (record.lease, record.task, record.miner);
+        if let (Some(entry), Some(miner)) = (
+            self.tasks.get_mut(&task),
+            self.registry.miners.get_mut(&node),
+        ) {
+            miner.leases.insert(id);
+            entry.leases.push(id);
+            entry.stage = Stage::Leased(id);
+            entry.set_state(TaskState::Running {
+                miner: node,
+                progress: 0,
+            });
+        }
+        self.dispatch
+            .leases
+            .insert(id, Lease::restored(record, expires_at));
+        self.timers.add(expires_at, Timer::Lease(id));
+        true
     }
 
     /// Tells every scheduler that knows a miner how much it can take.

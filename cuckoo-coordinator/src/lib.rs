@@ -38,6 +38,7 @@ pub use openapi::openapi;
 pub use settings::{ModelSettings, Settings};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, MemoryStore, Outcome, Payment, PaymentReply, Received, TaskRecord, TaskStore,
-    Versioned,
+    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
+    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
+    TaskRecord, TaskStore, Versioned,
 };

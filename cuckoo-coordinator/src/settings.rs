@@ -47,6 +47,9 @@ pub struct Settings {
     pub max_queued: usize,
     /// How many miners may try a task before it fails.
     pub max_attempts: u32,
+    /// How long a task rests after its second failure; after the first another miner gets it at once, and each further
+    /// one doubles the rest, up to 30 seconds.
+    pub retry_pause_millis: u64,
     /// How long a session lasts.
     pub session_millis: u64,
     /// How often stake weights are read again, besides on every change the chain reports.
@@ -97,10 +100,11 @@ impl Default for Settings {
             max_output_bytes: 32 << 20,
             max_queued: 100_000,
             max_attempts: 5,
+            retry_pause_millis: 500,
             session_millis: 3_600_000,
             weights_refresh_millis: 5_000,
             retention_millis: 3_600_000,
-            max_finished: 100_000,
+            max_finished: 1_000_000,
         }
     }
 }
@@ -143,6 +147,7 @@ impl Settings {
             ("session_millis", self.session_millis),
             ("weights_refresh_millis", self.weights_refresh_millis),
             ("retention_millis", self.retention_millis),
+            ("retry_pause_millis", self.retry_pause_millis),
         ] {
             if !(1..=Self::MAX_MILLIS).contains(&millis) {
                 return Err(Error::invalid(format!(
@@ -180,6 +185,18 @@ impl Settings {
 
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_millis)
+    }
+
+    /// How long a task rests after so many failures.
+    pub(crate) fn rest_after(&self, failures: u32) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(30);
+        let Some(doublings) = failures.checked_sub(2) else {
+            return Duration::ZERO;
+        };
+        let factor = 2_u32.saturating_pow(doublings);
+        Duration::from_millis(self.retry_pause_millis)
+            .saturating_mul(factor)
+            .min(LONGEST)
     }
 
     pub(crate) fn audit_wait(&self) -> Duration {

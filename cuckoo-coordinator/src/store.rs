@@ -8,6 +8,7 @@ mod memory;
 mod record;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use cuckoo_core::{B256, LeaseId, ModelId, NodeId, Output, Result, TaskId, Timestamp, Wei};
@@ -82,12 +83,12 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 pub enum Change {
     /// A new task. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
     /// [`Committed::Known`]. Conflicts when the id is taken.
-    Insert(Box<TaskRecord>),
+    Insert(Arc<TaskRecord>),
     /// A task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
     /// outputs only that of the accepted receipt stays.
     Replace {
         /// What it becomes.
-        record: Box<TaskRecord>,
+        record: Arc<TaskRecord>,
         /// The version that was read.
         expected: u64,
         /// What came back for a lease, kept with the task.
@@ -104,7 +105,7 @@ pub enum Change {
         /// The version that was read.
         expected: u64,
     },
-    /// A lease was granted or extended by much.
+    /// A lease was granted; nothing changes when its task has ended.
     PutLease(LeaseRecord),
     /// A lease ended otherwise than with its task.
     RemoveLease(LeaseId),

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Wei};
 
-/// A queue in order of submission beside a scheduler by stake. A task is never left waiting while a miner that could
+use crate::market::Place;
+
+/// A queue, by priority and then in order of submission, beside a scheduler by stake. A task is never left waiting while a miner that could
 /// take it has a free slot: [`push`](Self::push) asks for the task that came, [`next_for`](Self::next_for) for the miner
 /// that became free.
 #[derive(Debug)]
 pub(crate) struct Pool {
     scheduler: Box<dyn Scheduler>,
-    queue: BTreeMap<u64, Waiting>,
+    queue: BTreeMap<Place, Waiting>,
     /// Each miner's longest input, in bytes.
     limits: HashMap<NodeId, u64>,
     /// The same by length, to find those that a long input is too much for.
@@ -69,36 +71,36 @@ impl Pool {
         self.scheduler.refund(miner);
     }
 
-    /// Puts a task in line at `order`; gives the miner that is to have it at once, if one can.
-    pub(crate) fn push(&mut self, order: u64, waiting: Waiting) -> Option<NodeId> {
+    /// Puts a task in line at `place`; gives the miner that is to have it at once, if one can.
+    pub(crate) fn push(&mut self, place: Place, waiting: Waiting) -> Option<NodeId> {
         let chosen = self.choose(&waiting);
         if chosen.is_none() {
-            self.queue.insert(order, waiting);
+            self.queue.insert(place, waiting);
         }
         chosen
     }
 
     /// Takes a task out of line.
-    pub(crate) fn remove(&mut self, order: u64) {
-        self.queue.remove(&order);
+    pub(crate) fn remove(&mut self, place: Place) {
+        self.queue.remove(&place);
     }
 
     /// The place in line of the first task that `miner` may have.
-    pub(crate) fn next_for(&self, miner: NodeId) -> Option<u64> {
+    pub(crate) fn next_for(&self, miner: NodeId) -> Option<Place> {
         let limit = *self.limits.get(&miner)?;
         let fits =
             |waiting: &Waiting| waiting.input_bytes <= limit && !waiting.excluded.contains(&miner);
         self.queue
             .iter()
             .find(|(_, waiting)| fits(waiting))
-            .map(|(order, _)| *order)
+            .map(|(place, _)| *place)
     }
 
-    /// Asks the scheduler for the task at `order`, and takes it out of line when a miner can have it.
-    pub(crate) fn assign(&mut self, order: u64) -> Option<(TaskId, NodeId)> {
-        let waiting = self.queue.get(&order)?.clone();
+    /// Asks the scheduler for the task at `place`, and takes it out of line when a miner can have it.
+    pub(crate) fn assign(&mut self, place: Place) -> Option<(TaskId, NodeId)> {
+        let waiting = self.queue.get(&place)?.clone();
         let miner = self.choose(&waiting)?;
-        self.queue.remove(&order);
+        self.queue.remove(&place);
         Some((waiting.task, miner))
     }
 
@@ -114,6 +116,10 @@ impl Pool {
 mod tests {
     use super::*;
 
+    fn at(number: u64) -> Place {
+        Place::new(0, number)
+    }
+
     fn waiting(number: u8, input_bytes: u64, excluded: &[u64]) -> Waiting {
         Waiting {
             task: TaskId::from(B256::repeat_byte(number)),
@@ -128,28 +134,46 @@ mod tests {
         pool.join(NodeId(1), Wei::from(100), 10);
         pool.join(NodeId(2), Wei::from(1), 20);
         pool.set_free(NodeId(1), 1);
-        assert_eq!(pool.push(0, waiting(1, 11, &[])), None);
+        assert_eq!(pool.push(at(0), waiting(1, 11, &[])), None);
         assert_eq!(pool.next_for(NodeId(1)), None);
         pool.set_free(NodeId(2), 1);
-        assert_eq!(pool.next_for(NodeId(2)), Some(0));
-        assert_eq!(pool.assign(0).map(|(_, miner)| miner), Some(NodeId(2)));
-        assert_eq!(pool.push(1, waiting(2, 10, &[])), Some(NodeId(1)));
+        assert_eq!(pool.next_for(NodeId(2)), Some(at(0)));
+        assert_eq!(pool.assign(at(0)).map(|(_, miner)| miner), Some(NodeId(2)));
+        assert_eq!(pool.push(at(1), waiting(2, 10, &[])), Some(NodeId(1)));
     }
 
     #[test]
     fn a_free_miner_gets_the_first_task_it_may_have() {
         let mut pool = Pool::new(B256::ZERO);
         pool.join(NodeId(1), Wei::from(1), 10);
-        assert_eq!(pool.push(5, waiting(1, 1, &[1])), None);
-        assert_eq!(pool.push(6, waiting(2, 1, &[])), None);
+        assert_eq!(pool.push(at(5), waiting(1, 1, &[1])), None);
+        assert_eq!(pool.push(at(6), waiting(2, 1, &[])), None);
         // Back in line at its old place.
-        assert_eq!(pool.push(2, waiting(3, 1, &[])), None);
+        assert_eq!(pool.push(at(2), waiting(3, 1, &[])), None);
         pool.set_free(NodeId(1), 2);
-        assert_eq!(pool.next_for(NodeId(1)), Some(2));
-        assert!(pool.assign(2).is_some());
-        assert_eq!(pool.next_for(NodeId(1)), Some(6));
-        assert!(pool.assign(6).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), Some(at(2)));
+        assert!(pool.assign(at(2)).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), Some(at(6)));
+        assert!(pool.assign(at(6)).is_some());
         assert_eq!(pool.next_for(NodeId(1)), None);
         assert_eq!(pool.len(), 1);
+    }
+
+    #[test]
+    fn higher_priority_goes_first_then_the_order_of_submission() {
+        let mut pool = Pool::new(B256::ZERO);
+        pool.join(NodeId(1), Wei::from(1), 10);
+        for (number, priority) in [(1, 0), (2, 5), (3, 5), (4, -1)] {
+            let place = Place::new(priority, number.into());
+            assert_eq!(pool.push(place, waiting(number, 1, &[])), None);
+        }
+        pool.set_free(NodeId(1), 4);
+        let next = |_| {
+            pool.next_for(NodeId(1))
+                .and_then(|place| pool.assign(place))
+        };
+        let taken: Vec<_> = (0..4).filter_map(next).map(|(task, _)| task).collect();
+        let expected = [2, 3, 1, 4].map(|number| waiting(number, 1, &[]).task);
+        assert_eq!(taken, expected);
     }
 }

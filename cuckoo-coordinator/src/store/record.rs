@@ -2,7 +2,7 @@
 
 use cuckoo_core::{
     Address, B256, ErrorKind, Fault, LeaseId, NodeId, SignedReceipt, SignedVoucher, Task, TaskId,
-    Timestamp, Wei,
+    TaskState, Timestamp, Wei,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,25 @@ impl TaskRecord {
             outcome: None,
             ended_at: None,
         }
+    }
+
+    /// How it ended, as watchers learn it.
+    pub fn terminal_state(&self) -> Option<TaskState> {
+        Some(match self.outcome.as_ref()? {
+            Outcome::Completed { receipt } => TaskState::Completed {
+                miner: receipt.value.miner,
+            },
+            Outcome::Failed {
+                kind,
+                message,
+                fault,
+            } => TaskState::Failed {
+                kind: *kind,
+                message: message.clone(),
+                fault: *fault,
+            },
+            Outcome::Cancelled => TaskState::Cancelled,
+        })
     }
 
     /// How a list shows it.
