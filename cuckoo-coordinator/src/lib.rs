@@ -27,6 +27,7 @@ mod status;
 mod store;
 mod timers;
 mod verify;
+mod webhook;
 mod weights;
 
 pub use audit::Verdict;
@@ -45,3 +46,4 @@ pub use store::{
     Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
     TaskRecord, TaskStore, Versioned,
 };
+pub use webhook::Webhooks;
