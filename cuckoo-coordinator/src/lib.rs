@@ -38,7 +38,8 @@ pub use openapi::openapi;
 pub use settings::{ModelSettings, Settings};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
-    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
-    TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Committed, Content, Failed, LeaseRecord, ListedState, MemoryStore,
+    Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord, SqliteStore,
+    StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
+    TaskStore, Versioned,
 };

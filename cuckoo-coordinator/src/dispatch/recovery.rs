@@ -110,9 +110,9 @@ impl Market {
         let Some(lease) = self.dispatch.leases.get_mut(&id) else {
             return;
         };
-        let node = lease.miner;
+        let (node, task) = (lease.miner, lease.task);
         lease.state = LeaseState::Ended(end);
-        self.writes.push(Write::RemoveLease(id));
+        self.writes.push(Write::RemoveLease { task, lease: id });
         if let Some(miner) = self.registry.miners.get_mut(&node) {
             miner.leases.remove(&id);
             miner.mailbox.retain(|waiting| *waiting != id);
