@@ -16,7 +16,7 @@ use crate::journal::Journal;
 use crate::market::Market;
 use crate::settle::Ledger;
 use crate::store::{Account, Versioned};
-use crate::{Coordinator, MemoryStore, Settings, TaskStore, weights};
+use crate::{Coordinator, MemoryStore, Settings, TaskStore, escrow, weights};
 
 /// Collects settings and components, then starts a [`Coordinator`]. Chain and operator are required.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ impl CoordinatorBuilder {
         };
         let journal = journal.run(Arc::downgrade(&inner), writes, inner.stop.clone());
         inner.tracker.spawn(journal);
-        spawn_background(&inner, mirror);
+        spawn_background(&inner, mirror, chain);
         tracing::info!(coordinator = %node, "coordinator started");
         Ok(Coordinator::new(inner))
     }
@@ -178,7 +178,7 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
     }
 }
 
-fn spawn_background(inner: &Arc<Inner>, mirror: Mirror) {
+fn spawn_background(inner: &Arc<Inner>, mirror: Mirror, chain: Arc<dyn StakingContract>) {
     let stop = || inner.stop.clone();
     let follow = weights::follow(Arc::downgrade(inner), mirror, stop());
     inner.tracker.spawn(follow);
@@ -187,4 +187,6 @@ fn spawn_background(inner: &Arc<Inner>, mirror: Mirror) {
         .tracker
         .spawn(keep_time(Arc::downgrade(inner), clock, wake, stop()));
     inner.tracker.spawn(sweep(Arc::downgrade(inner), stop()));
+    let watch = escrow::watch(Arc::downgrade(inner), chain, stop());
+    inner.tracker.spawn(watch);
 }

@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 use crate::journal::{self, Write};
 use crate::market::Market;
 use crate::protocol::InProcess;
-use crate::store::{Outcome, TaskStore};
+use crate::store::{Outcome, TaskFilter, TaskRecord, TaskStore};
 use crate::{
-    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Settings, TaskHandle, admission,
+    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Settings, TaskHandle, admission,
 };
 
 /// How long a finished task may be kept beyond its time.
@@ -97,6 +97,51 @@ impl Coordinator {
     pub async fn submit_as(&self, requester: &str, spec: TaskSpec) -> Result<TaskHandle> {
         let id = self.inner.submit(spec, Some(requester.to_owned())).await?;
         self.task(id).await
+    }
+
+    /// What submitting a task now would come to; binds nobody.
+    pub fn quote(&self, spec: TaskSpec) -> Quote {
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        let task = admission::admit(spec, &inner.settings, inner.entropy.as_ref(), now);
+        match task {
+            Ok(task) => inner.with(|market, now| market.quote(&task, now)),
+            Err(error) => Quote::refused(&error),
+        }
+    }
+
+    /// Tasks that are kept, open or ended, the latest first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store is down.
+    pub async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
+        self.inner.tried(|| self.inner.store.list(filter)).await
+    }
+
+    /// Submits a task that failed again, as a new one with the same input, price limit aside; for its requester, with
+    /// `timeout` or else as much time as it had.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not kept, `Conflict` when it did not fail; else as [`submit`](Self::submit).
+    pub async fn replay(&self, id: TaskId, timeout: Option<Duration>) -> Result<TaskHandle> {
+        let inner = &self.inner;
+        let stored = inner.tried(|| inner.store.load(id)).await?;
+        let record = stored.ok_or_else(|| inner.unknown(id))?.value;
+        if !matches!(record.outcome, Some(Outcome::Failed { .. })) {
+            return Err(Error::conflict(format!(
+                "task {id} did not fail; only failed tasks are replayed"
+            )));
+        }
+        let task = record.task;
+        let input = serde_json::from_str(&task.input)
+            .map_err(|source| Error::internal("a stored input is not JSON").with_source(source))?;
+        let timeout = timeout.unwrap_or_else(|| task.deadline.since(task.submitted_at));
+        let mut spec = TaskSpec::new(task.model, input)
+            .with_priority(task.priority)
+            .with_timeout(timeout);
+        spec.webhook = record.submission.webhook;
+        let again = inner.submit(spec, record.submission.requester).await?;
+        self.task(again).await
     }
 
     /// The handle of a task submitted before.

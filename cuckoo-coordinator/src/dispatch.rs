@@ -11,7 +11,9 @@ mod work;
 
 use std::collections::{BTreeSet, HashMap};
 
-use cuckoo_core::{Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp};
+use cuckoo_core::{
+    Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp, Wei,
+};
 
 use crate::Settings;
 use crate::audit::Seat;
@@ -22,6 +24,7 @@ use crate::store::LeaseRecord;
 
 pub(crate) use lease::{Lease, LeaseEnd, LeaseState, Reply, Role};
 pub(crate) use mailbox::PollTicket;
+pub(crate) use pool::Outlook;
 use pool::{Pool, Waiting};
 pub(crate) use work::{Claim, not_yours};
 
@@ -69,6 +72,17 @@ impl Dispatch {
         self.leases.get(&id)
     }
 
+    pub(crate) fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        self.leases.get_mut(&id)
+    }
+
+    /// How a task for a model would fare.
+    pub(crate) fn outlook(&self, model: &ModelId, input_bytes: u64, priority: i8) -> Outlook {
+        self.pools
+            .get(model)
+            .map_or_else(Outlook::default, |pool| pool.outlook(input_bytes, priority))
+    }
+
     pub(crate) fn lease_state(&self, id: LeaseId) -> Option<&LeaseState> {
         self.leases.get(&id).map(|lease| &lease.state)
     }
@@ -113,7 +127,9 @@ impl Market {
         let Some(pool) = self.dispatch.pools.get_mut(&task.model) else {
             return;
         };
-        if let Some(miner) = pool.push(entry.place, waiting) {
+        if !self.cover.covers(task.price) {
+            pool.wait(entry.place, waiting);
+        } else if let Some(miner) = pool.push(entry.place, waiting) {
             self.place(id, miner, Role::Work, now);
         }
     }
@@ -163,6 +179,9 @@ impl Market {
     fn next_in_line(&mut self, node: NodeId) -> Option<(TaskId, NodeId)> {
         let miner = self.registry.miners.get(&node)?;
         let first = |model: &ModelId| {
+            if !self.cover.covers(self.settings.model(model)?.price) {
+                return None;
+            }
             let place = self.dispatch.pools.get(model)?.next_for(node)?;
             Some((place, model.clone()))
         };
@@ -192,8 +211,15 @@ impl Market {
             granted_at: now,
             expires_at,
             delivered: false,
+            reserved: entry.record.task.price,
             state: LeaseState::Active,
         };
+        self.cover.reserve(lease.reserved);
+        if role == Role::Work
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.began();
+        }
         self.writes.push(Write::PutLease(lease.record(id)));
         self.dispatch.leases.insert(id, lease);
         self.timers.add(expires_at, Timer::Lease(id));
@@ -236,6 +262,8 @@ impl Market {
             return false;
         }
         let (id, task, node) = (record.lease, record.task, record.miner);
+        let entry = self.tasks.get(&task);
+        let price = entry.map_or(Wei::ZERO, |entry| entry.record.task.price);
         if let (Some(entry), Some(miner)) = (
             self.tasks.get_mut(&task),
             self.registry.miners.get_mut(&node),
@@ -250,7 +278,8 @@ impl Market {
         }
         self.dispatch
             .leases
-            .insert(id, Lease::restored(record, expires_at));
+            .insert(id, Lease::restored(record, price, expires_at));
+        self.cover.reserve(price);
         self.timers.add(expires_at, Timer::Lease(id));
         true
     }

@@ -14,9 +14,10 @@ use cuckoo_core::{
     Address, Deployment, Entropy, Error, ErrorKind, Fault, LeaseId, NodeId, Result, Snapshot, Task,
     TaskId, TaskState, Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::dispatch::{Dispatch, LeaseEnd};
+use crate::escrow::Cover;
 use crate::events::{Event, EventLog};
 use crate::journal::{Admitted, Write, Written};
 use crate::registry::Registry;
@@ -45,6 +46,9 @@ pub(crate) struct Market {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stale_since: Option<Timestamp>,
     pub(crate) evidence: Vec<Evidence>,
+    pub(crate) cover: Cover,
+    /// Woken when a task with a webhook ended.
+    pub(crate) to_notify: Arc<Notify>,
     lifecycle: Lifecycle,
     next_order: u64,
     /// How many tasks have not ended.
@@ -116,6 +120,8 @@ impl Market {
             snapshot,
             stale_since: None,
             evidence: Vec::new(),
+            cover: Cover::default(),
+            to_notify: Arc::new(Notify::new()),
             lifecycle: Lifecycle::Open,
             next_order: 0,
             open: watch::Sender::new(0),
@@ -135,6 +141,23 @@ impl Market {
         submission: Submission,
         reply: oneshot::Sender<Result<TaskId>>,
     ) -> Result<()> {
+        self.check_room()?;
+        let id = task.id;
+        self.timers.add(task.deadline, Timer::Deadline(id));
+        let record = TaskRecord::new(task, submission);
+        self.writes.push(Write::Insert {
+            record: Arc::new(record.clone()),
+            reply,
+        });
+        self.insert(record, 0, Stage::Admitting);
+        Ok(())
+    }
+
+    /// Whether another task may be taken in now.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub(crate) fn check_room(&self) -> Result<()> {
         if self.lifecycle != Lifecycle::Open {
             return Err(Error::closed(
                 "the coordinator is shutting down; submit the task to another",
@@ -156,14 +179,6 @@ impl Market {
             ))
             .with_retry(cuckoo_core::Retry::Later));
         }
-        let id = task.id;
-        self.timers.add(task.deadline, Timer::Deadline(id));
-        let record = TaskRecord::new(task, submission);
-        self.writes.push(Write::Insert {
-            record: Arc::new(record.clone()),
-            reply,
-        });
-        self.insert(record, 0, Stage::Admitting);
         Ok(())
     }
 
@@ -372,6 +387,7 @@ impl Market {
             block: self.snapshot.block,
             epoch: self.snapshot.epoch,
             weights_stale_since: self.stale_since,
+            escrow_left: self.cover.left(),
             queued,
             running: open.saturating_sub(queued),
             completed: self.ended.completed,

@@ -91,6 +91,10 @@ impl Market {
         let Some(audit) = &entry.audit else {
             return Vec::new();
         };
+        // An auditor is paid like the one it audits.
+        if !self.cover.covers(entry.record.task.price) {
+            return Vec::new();
+        }
         let offers = self.dispatch.miners(&entry.record.task.model).into_iter();
         let mut eligible: Vec<_> = offers
             .filter(|miner| !audit.missed.contains(miner))

@@ -2,7 +2,7 @@
 
 use cuckoo_core::{
     B256, CompletionReply, Error, ErrorBody, LeaseId, LeaseStatus, NodeId, SignedReceipt, TaskId,
-    Timestamp,
+    Timestamp, Wei,
 };
 use tokio::sync::watch;
 
@@ -22,6 +22,8 @@ pub(crate) struct Lease {
     pub(crate) expires_at: Timestamp,
     /// A poll has carried it to the miner.
     pub(crate) delivered: bool,
+    /// What the escrow holds ready for it, in wei.
+    pub(crate) reserved: Wei,
     pub(crate) state: LeaseState,
 }
 
@@ -75,7 +77,7 @@ impl Lease {
     }
 
     /// As it was stored, with time anew: the coordinator was away, not the miner.
-    pub(crate) fn restored(record: LeaseRecord, expires_at: Timestamp) -> Self {
+    pub(crate) fn restored(record: LeaseRecord, reserved: Wei, expires_at: Timestamp) -> Self {
         Self {
             task: record.task,
             miner: record.miner,
@@ -88,6 +90,7 @@ impl Lease {
             granted_at: record.granted_at,
             expires_at,
             delivered: true,
+            reserved,
             state: LeaseState::Active,
         }
     }

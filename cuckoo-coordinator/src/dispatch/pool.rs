@@ -1,6 +1,7 @@
 //! The tasks of one model that wait, and the miners that can run them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Wei};
 
@@ -17,6 +18,39 @@ pub(crate) struct Pool {
     limits: HashMap<NodeId, u64>,
     /// The same by length, to find those that a long input is too much for.
     by_limit: BTreeSet<(u64, NodeId)>,
+    /// Miners that wait for work.
+    idle: BTreeSet<NodeId>,
+    /// How long a task takes from its lease to its receipt, in milliseconds, the latest counting most.
+    work_millis: Option<f64>,
+    /// How many are worked on.
+    working: u64,
+}
+
+/// How a task would fare.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// Miners that take inputs of its length.
+    pub(crate) miners: u64,
+    /// Tasks that go before it.
+    pub(crate) ahead: u64,
+    /// Whether a miner waits for work.
+    idle: bool,
+    /// How long tasks take.
+    work_millis: Option<f64>,
+    /// How many are worked on.
+    working: u64,
+}
+
+impl Outlook {
+    /// When a miner should begin with it, from now, in milliseconds.
+    pub(crate) fn starts_in_millis(&self) -> Option<u64> {
+        if self.idle && self.ahead == 0 {
+            return Some(0);
+        }
+        let rounds = (self.ahead + 1) as f64 / self.working.max(1) as f64;
+        // The cast saturates, and a mean of durations is not negative.
+        Some((rounds * self.work_millis?) as u64)
+    }
 }
 
 /// A task that waits.
@@ -35,6 +69,44 @@ impl Pool {
             queue: BTreeMap::new(),
             limits: HashMap::new(),
             by_limit: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            work_millis: None,
+            working: 0,
+        }
+    }
+
+    /// Puts a task in line without asking for a miner.
+    pub(crate) fn wait(&mut self, place: Place, waiting: Waiting) {
+        self.queue.insert(place, waiting);
+    }
+
+    /// A miner got a task.
+    pub(crate) fn began(&mut self) {
+        self.working += 1;
+    }
+
+    /// A miner is done with a task, after so long when it handed something in.
+    pub(crate) fn ended(&mut self, after: Option<Duration>) {
+        /// How much the latest counts.
+        const WEIGHT: f64 = 0.1;
+        self.working = self.working.saturating_sub(1);
+        if let Some(after) = after {
+            let millis = after.as_secs_f64() * 1_000.0;
+            let mean = self.work_millis.unwrap_or(millis);
+            self.work_millis = Some(mean + WEIGHT * (millis - mean));
+        }
+    }
+
+    /// How a task would fare.
+    pub(crate) fn outlook(&self, input_bytes: u64, priority: i8) -> Outlook {
+        let able = self.by_limit.range((input_bytes, NodeId(0))..);
+        let behind = Place::new(priority, u64::MAX);
+        Outlook {
+            miners: able.count() as u64,
+            ahead: self.queue.range(..behind).count() as u64,
+            idle: !self.idle.is_empty(),
+            work_millis: self.work_millis,
+            working: self.working,
         }
     }
 
@@ -59,10 +131,16 @@ impl Pool {
         if let Some(limit) = self.limits.remove(&miner) {
             self.by_limit.remove(&(limit, miner));
         }
+        self.idle.remove(&miner);
         self.scheduler.leave(miner);
     }
 
     pub(crate) fn set_free(&mut self, miner: NodeId, free_slots: u32) {
+        if free_slots > 0 {
+            self.idle.insert(miner);
+        } else {
+            self.idle.remove(&miner);
+        }
         self.scheduler.set_free(miner, free_slots);
     }
 

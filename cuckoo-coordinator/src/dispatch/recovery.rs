@@ -110,8 +110,15 @@ impl Market {
         let Some(lease) = self.dispatch.leases.get_mut(&id) else {
             return;
         };
-        let (node, task) = (lease.miner, lease.task);
+        let (node, task, role) = (lease.miner, lease.task, lease.role);
         lease.state = LeaseState::Ended(end);
+        self.release(id);
+        if role == Role::Work
+            && let Some(entry) = self.tasks.get(&task)
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.ended(None);
+        }
         self.writes.push(Write::RemoveLease { task, lease: id });
         if let Some(miner) = self.registry.miners.get_mut(&node) {
             miner.leases.remove(&id);

@@ -167,6 +167,7 @@ impl Market {
         let entry = self.tasks.get_mut(&lease.task).ok_or_else(not_yours)?;
         let (reply, answer) = watch::channel(None);
         let (task, role) = (lease.task, lease.role);
+        let worked = now.since(lease.granted_at);
         entry.record.received.push(Received {
             receipt: receipt.clone(),
             kernels: lease.kernels.clone(),
@@ -175,6 +176,11 @@ impl Market {
             receipt: Box::new(receipt.clone()),
             reply,
         };
+        if role == Role::Work
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.ended(Some(worked));
+        }
         // Drawn only now: the miner has committed itself.
         if role == Role::Audit || self.entropy.chance(self.settings.audit_probability) {
             entry.writing = true;

@@ -216,6 +216,9 @@ impl Market {
         match written {
             Ok(version) => {
                 entry.version = version;
+                for lease in entry.leases.clone() {
+                    self.release(lease);
+                }
                 self.enqueue(id, now);
                 self.catch_up(id, now);
             }
@@ -252,6 +255,7 @@ impl Market {
     /// A payment is durable.
     fn paid(&mut self, payment: &Payment, voucher: SignedVoucher, now: Timestamp) {
         self.know_voucher(voucher.clone());
+        self.cover.promise(payment.amount);
         let event = Event::Paid {
             miner: payment.miner,
             amount: payment.amount,
@@ -324,6 +328,12 @@ impl Market {
         };
         entry.set_state(state);
         entry.close();
+        if entry.record.submission.webhook.is_some() {
+            self.to_notify.notify_one();
+        }
+        for lease in entry.leases.clone() {
+            self.release(lease);
+        }
         self.open.send_modify(|open| *open -= 1);
         self.events.publish(now, Some(id), event);
         self.recent.push_back(id);
