@@ -19,6 +19,7 @@ mod market;
 mod openapi;
 mod protocol;
 mod registry;
+mod requester;
 mod settings;
 mod settle;
 mod status;
@@ -33,8 +34,9 @@ pub use coordinator::Coordinator;
 pub use events::{Event, MarketEvent};
 pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
-pub use http::{router, router_with_requester_token, serve};
+pub use http::{Front, HttpSettings, new_api_key, router, router_with, serve};
 pub use openapi::openapi;
+pub use requester::{ApiKeySettings, LimitReached, Requester};
 pub use settings::{ModelSettings, Settings};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{

@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
-use super::access::Requester;
 use super::body::{json, task_limit};
 use super::error::Refusal;
 use super::trace::note_task;
-use crate::TaskHandle;
+use crate::{Requester, TaskHandle};
 
 /// The longest that a requester is kept waiting for an output.
 const MAX_WAIT: Duration = Duration::from_secs(600);
