@@ -10,6 +10,7 @@ mod audit;
 mod builder;
 mod coordinator;
 mod dispatch;
+mod escrow;
 mod events;
 mod evidence;
 mod handle;
@@ -18,6 +19,7 @@ mod journal;
 mod market;
 mod openapi;
 mod protocol;
+mod quote;
 mod registry;
 mod requester;
 mod settings;
@@ -36,10 +38,12 @@ pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
 pub use http::{Front, HttpSettings, new_api_key, router, router_with, serve};
 pub use openapi::openapi;
+pub use quote::Quote;
 pub use requester::{ApiKeySettings, LimitReached, Requester};
-pub use settings::{ModelSettings, Settings};
+pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, MemoryStore, Outcome, Payment, PaymentReply, Received, TaskRecord, TaskStore,
-    Versioned,
+    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
+    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
+    TaskRecord, TaskStore, Versioned,
 };
