@@ -8,7 +8,9 @@ mod access;
 mod api_keys;
 mod body;
 mod error;
+mod events;
 mod front;
+mod history;
 mod market;
 mod miner;
 mod peer;
@@ -82,9 +84,12 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(miner::heartbeat))
         .routes(routes!(miner::complete))
         .routes(routes!(miner::fail))
-        .routes(routes!(tasks::submit))
+        .routes(routes!(tasks::submit, history::list))
         .routes(routes!(tasks::state, tasks::cancel))
         .routes(routes!(tasks::output))
+        .routes(routes!(events::events))
+        .routes(routes!(history::replay))
+        .routes(routes!(history::quote))
         .routes(routes!(market::status))
         .routes(routes!(market::evidence))
         .routes(routes!(market::health))

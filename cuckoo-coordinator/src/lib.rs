@@ -28,6 +28,7 @@ mod status;
 mod store;
 mod timers;
 mod verify;
+mod webhook;
 mod weights;
 
 pub use audit::Verdict;
@@ -47,3 +48,4 @@ pub use store::{
     Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
     TaskRecord, TaskStore, Versioned,
 };
+pub use webhook::Webhooks;

@@ -1,6 +1,7 @@
 //! Requesters: who submits tasks, and how much each may.
 
 mod limit;
+mod usage;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use cuckoo_core::{B256, Error, Result, Wei};
 use serde::{Deserialize, Serialize};
 
 pub use limit::LimitReached;
+pub(crate) use usage::Usage;
 
 /// A requester's key and limits: plain data, without the key itself. Limits that are absent are none.
 ///
@@ -153,9 +155,18 @@ impl Requester {
         }
     }
 
+    /// A requester with a name and without limits.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::new(ApiKeySettings::named(name))
+    }
+
     /// What it is called; none for anonymous ones. What a requester owns, tasks and idempotency keys, is its name's.
     pub fn name(&self) -> Option<&str> {
         self.key.as_ref().map(|key| key.name.as_str())
+    }
+
+    pub(crate) fn limits(&self) -> Option<&ApiKeySettings> {
+        self.key.as_deref()
     }
 
     /// Whether it may see what concerns everybody. Anonymous ones may: they exist only where nobody is told apart.

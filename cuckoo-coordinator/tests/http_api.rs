@@ -11,6 +11,8 @@
 mod front;
 #[path = "http_api/market.rs"]
 mod market;
+#[path = "http_api/native.rs"]
+mod native;
 #[path = "http_api/openapi.rs"]
 mod openapi;
 #[path = "http_api/protocol.rs"]

@@ -8,7 +8,7 @@ use cuckoo_core::{Error, Result, SessionToken};
 
 use super::Shared;
 use super::error::Refusal;
-use crate::Requester;
+use crate::{Requester, TaskHandle};
 
 /// The longest token looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 512;
@@ -45,6 +45,26 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<SessionToken>> {
         return Err(malformed());
     }
     Ok(Some(SessionToken::new(token)))
+}
+
+impl Requester {
+    /// Whose tasks it sees: its own, or all, as operators do.
+    pub(super) fn scope(&self) -> Option<&str> {
+        self.name().filter(|_| !self.is_operator())
+    }
+
+    /// A task, if it sees it.
+    ///
+    /// # Errors
+    /// `NotFound` when it is another's: that it exists is none of its business.
+    pub(super) fn own(&self, task: TaskHandle) -> Result<TaskHandle> {
+        match self.scope() {
+            Some(name) if task.requester() != Some(name) => {
+                Err(Error::not_found(format!("no task {} here", task.id())))
+            }
+            _ => Ok(task),
+        }
+    }
 }
 
 impl FromRequestParts<Shared> for Requester {

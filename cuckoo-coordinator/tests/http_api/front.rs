@@ -155,6 +155,70 @@ async fn a_key_that_comes_too_fast_learns_when_to_come_back() {
     assert_eq!(status(&keys.app).await.status(), StatusCode::OK);
 }
 
+#[tokio::test]
+async fn a_day_s_limit_says_when_it_renews() {
+    let entropy = SeededEntropy::from_number(3);
+    let key = new_api_key(&entropy);
+    let settings = ApiKeySettings {
+        key_hash: Some(key.hash()),
+        max_tasks_per_day: Some(1),
+        max_priority: Some(2),
+        ..ApiKeySettings::named("app")
+    };
+    let front = Front::new(HttpSettings::default(), &[settings]).unwrap();
+    let market = Market::with(|_| {}, |coordinator| router_with(coordinator, front)).await;
+    let submit = |priority: i8| {
+        let call = market
+            .call(Method::POST, paths::TASKS)
+            .bearer_auth(key.expose());
+        send(call.json(&json!(spec("a").with_priority(priority))))
+    };
+    let urgent = refused(submit(3).await, 429, ErrorKind::Rejected).await;
+    assert_eq!(urgent.retry, Retry::Never);
+    assert_eq!(submit(2).await.status(), StatusCode::ACCEPTED);
+    let answer = submit(0).await;
+    // The market's clock stands at eight in the morning.
+    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(header("retry-after"), "57600");
+    assert_eq!(header("ratelimit"), "\"tasks-per-day\";r=0;t=57600");
+    assert_eq!(header("ratelimit-policy"), "\"tasks-per-day\";q=1;w=86400");
+    let body = refused(answer, 429, ErrorKind::Rejected).await;
+    assert!(body.message.contains("midnight UTC"), "{}", body.message);
+}
+
+#[tokio::test]
+async fn tasks_are_their_requesters_own() {
+    let keys = Keys::new();
+    let market = keys.market().await;
+    let call = |method: Method, path: &str, key: &SessionToken| {
+        send(market.call(method, path).bearer_auth(key.expose()))
+    };
+    let submitted = market
+        .call(Method::POST, paths::TASKS)
+        .bearer_auth(keys.app.expose())
+        .json(&json!(spec("a secret")));
+    let location = send(submitted).await.headers()["location"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let output = format!("{location}/output");
+    for (method, path) in [
+        (Method::GET, location.as_str()),
+        (Method::GET, &output),
+        (Method::DELETE, &location),
+    ] {
+        let answer = call(method, path, &keys.slow).await;
+        refused(answer, 404, ErrorKind::NotFound).await;
+    }
+    for (key, seen) in [(&keys.app, 1), (&keys.operator, 1)] {
+        let state = call(Method::GET, &location, key).await;
+        assert_eq!(state.json::<Value>().await.unwrap()["state"], "queued");
+        let list = call(Method::GET, paths::TASKS, key).await;
+        let list: Value = list.json().await.unwrap();
+        assert_eq!(list["tasks"].as_array().unwrap().len(), seen);
+    }
+}
+
 /// A front that believes this machine when it says for whom it forwards.
 fn behind_a_proxy(settings: HttpSettings) -> Front {
     let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];

@@ -31,7 +31,7 @@ impl Market {
         client().request(method, format!("{}{path}", self.url))
     }
 
-    async fn submit(&self, body: &Value) -> Response {
+    pub(crate) async fn submit(&self, body: &Value) -> Response {
         self.call(Method::POST, paths::TASKS)
             .json(body)
             .send()
@@ -40,7 +40,12 @@ impl Market {
     }
 
     /// Completes the next task as the first miner.
-    async fn work(&self, protocol: &dyn TaskProtocol, token: &SessionToken, output: &[u8]) {
+    pub(crate) async fn work(
+        &self,
+        protocol: &dyn TaskProtocol,
+        token: &SessionToken,
+        output: &[u8],
+    ) {
         let assignment = self.polled(protocol, token).await;
         let receipt = self.receipt(&assignment, &self.miners[0], output);
         let completion = self.completion(receipt, &self.miners[0].operator, output);
