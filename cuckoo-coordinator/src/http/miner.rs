@@ -14,7 +14,7 @@ use cuckoo_core::{
 };
 
 use super::Shared;
-use super::access::Bearer;
+use super::access::{Bearer, Newcomer};
 use super::body::{Control, read};
 use super::error::Refusal;
 use super::trace::note_task;
@@ -39,9 +39,11 @@ pub(super) async fn info(State(shared): State<Shared>) -> Answer<CoordinatorInfo
     (status = 400, description = "Malformed", body = ErrorBody),
     (status = 401, description = "Not registered, not active, suspended, or an expired or replayed request", body = ErrorBody),
     (status = 422, description = "Signed by another key", body = ErrorBody),
+    (status = 429, description = "Too many sessions opened by this miner or from this address", body = ErrorBody),
 ))]
 pub(super) async fn open_session(
     State(shared): State<Shared>,
+    _: Newcomer,
     Control(request): Control<Signed<Session>>,
 ) -> Answer<SessionOpened> {
     Ok(Json(shared.protocol.open_session(request).await?))

@@ -1,9 +1,9 @@
 //! The configuration file, with overrides from the environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use cuckoo_coordinator::{ModelSettings, Settings};
+use cuckoo_coordinator::{ApiKeySettings, HttpSettings, ModelSettings, Settings};
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
 use cuckoo_core::{Error, Result};
 use serde::Deserialize;
@@ -18,11 +18,14 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     #[serde(default)]
     pub(crate) allow_public: bool,
-    pub(crate) requester_token_file: Option<PathBuf>,
     #[serde(default = "default_drain_seconds")]
     pub(crate) drain_seconds: u64,
     pub(crate) chain: ChainConfig,
     pub(crate) operator: OperatorConfig,
+    #[serde(default)]
+    pub(crate) api_keys: Vec<ApiKeySettings>,
+    #[serde(default)]
+    pub(crate) http: HttpSettings,
     #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
@@ -52,7 +55,11 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         self.chain.resolve_paths(folder);
         self.operator.resolve_paths(folder);
-        if let Some(file) = &mut self.requester_token_file {
+        for file in self
+            .api_keys
+            .iter_mut()
+            .filter_map(|key| key.key_file.as_mut())
+        {
             *file = folder.join(&*file);
         }
         Ok(self)
@@ -74,11 +81,13 @@ impl Config {
         }
         if !self.listen.ip().is_loopback() && !self.allow_public {
             return Err(Error::invalid(format!(
-                "listen = \"{}\" is reachable by others; set allow_public = true if that is meant, and a \
-                 requester_token_file, or anybody spends the escrow",
+                "listen = \"{}\" is reachable by others; set allow_public = true if that is meant, and \
+                 [[api_keys]], or anybody spends the escrow",
                 self.listen
             )));
         }
+        ApiKeySettings::validate_all(&self.api_keys)?;
+        self.http.validate()?;
         self.settings().validate()
     }
 }
