@@ -67,6 +67,10 @@ impl Dispatch {
         self.leases.get(&id)
     }
 
+    pub(crate) fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        self.leases.get_mut(&id)
+    }
+
     pub(crate) fn lease_state(&self, id: LeaseId) -> Option<&LeaseState> {
         self.leases.get(&id).map(|lease| &lease.state)
     }
@@ -190,6 +194,7 @@ impl Market {
             granted_at: now,
             expires_at,
             delivered: false,
+            streamed: None,
             state: LeaseState::Active,
         };
         self.dispatch.leases.insert(id, lease);

@@ -17,6 +17,7 @@ mod http;
 mod journal;
 mod market;
 mod openapi;
+mod preview;
 mod protocol;
 mod registry;
 mod settings;
@@ -35,6 +36,7 @@ pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
 pub use http::{router, router_with_requester_token, serve};
 pub use openapi::openapi;
+pub use preview::OutputEvent;
 pub use settings::{ModelSettings, Settings};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{

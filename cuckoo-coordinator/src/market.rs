@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use crate::dispatch::{Dispatch, LeaseEnd};
 use crate::events::{Event, EventLog};
 use crate::journal::Write;
+use crate::preview::Budget;
 use crate::registry::Registry;
 use crate::store::{Outcome, TaskRecord, Versioned};
 use crate::timers::Timers;
@@ -45,6 +46,8 @@ pub(crate) struct Market {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stale_since: Option<Timestamp>,
     pub(crate) evidence: Vec<Evidence>,
+    /// Room for what miners stream.
+    pub(crate) previews: Arc<Budget>,
     lifecycle: Lifecycle,
     next_order: u64,
     /// How many tasks have not ended.
@@ -101,6 +104,7 @@ impl Market {
         snapshot: Arc<Snapshot>,
     ) -> Self {
         let dispatch = Dispatch::new(&settings, entropy.as_ref());
+        let previews = Budget::new(settings.max_preview_bytes);
         Self {
             node,
             operator,
@@ -116,6 +120,7 @@ impl Market {
             snapshot,
             stale_since: None,
             evidence: Vec::new(),
+            previews,
             lifecycle: Lifecycle::Open,
             next_order: 0,
             open: watch::Sender::new(0),

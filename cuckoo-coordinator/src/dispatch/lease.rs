@@ -5,6 +5,8 @@ use cuckoo_core::{
 };
 use tokio::sync::watch;
 
+use crate::preview::Streamed;
+
 /// What the miner of a completion is told, once it is known.
 pub(crate) type Reply = Option<Result<CompletionReply, ErrorBody>>;
 
@@ -19,6 +21,7 @@ pub(crate) struct Lease {
     pub(crate) expires_at: Timestamp,
     /// A poll has carried it to the miner.
     pub(crate) delivered: bool,
+    pub(crate) streamed: Streamed,
     pub(crate) state: LeaseState,
 }
 

@@ -4,6 +4,7 @@ use cuckoo_core::{ErrorKind, LeaseId, NodeId, TaskState};
 use tokio::sync::watch;
 
 use crate::audit::{Audit, Seat};
+use crate::preview::Preview;
 use crate::store::TaskRecord;
 
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     /// A timer looks whether only miners that failed it are left.
     pub(crate) second_chance: bool,
     pub(crate) audit: Option<Audit>,
+    /// What was streamed of its output, or is waited for.
+    pub(crate) preview: Option<Preview>,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
 }
@@ -78,6 +81,7 @@ impl Entry {
             last_failure: None,
             second_chance: false,
             audit: None,
+            preview: None,
             leases: Vec::new(),
         }
     }
@@ -114,6 +118,8 @@ impl Entry {
     pub(crate) fn close(&mut self) {
         self.stage = Stage::Done;
         self.audit = None;
+        // Which tells its watchers to look at the result.
+        self.preview = None;
         self.record.task.input = String::new();
         self.record.received = Vec::new();
         self.record.outcome = None;
