@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use cuckoo_core::{
-    Entropy, Error, Result, Task, TaskId, TaskSpec, Timestamp, format_cai, payload_hash,
+    B256, Entropy, Error, Result, Task, TaskId, TaskSpec, Timestamp, format_cai, payload_hash,
 };
 use serde_json::Value;
 
 use crate::Settings;
+use crate::store::Submission;
 
 /// Checks `spec` and fixes everything that is signed for: the input's exact text (with a seed), its hash and the price.
 ///
@@ -60,6 +61,33 @@ pub(crate) fn admit(
         price: model.price,
         submitted_at: now,
         deadline: now.after(Duration::from_millis(timeout)),
+        priority: spec.priority,
+    })
+}
+
+/// Who asks and how, checked.
+///
+/// # Errors
+/// `Invalid` for an idempotency key or webhook out of bounds.
+pub(crate) fn submission(spec: &TaskSpec, requester: Option<String>) -> Result<Submission> {
+    let mut digest = B256::ZERO;
+    if let Some(key) = &spec.idempotency_key {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        if key.is_empty() || key.len() > TaskSpec::MAX_KEY || !visible {
+            return Err(Error::invalid(format!(
+                "an idempotency key is 1 to {} visible ASCII characters, such as a UUID",
+                TaskSpec::MAX_KEY
+            )));
+        }
+        let asked = serde_json::to_vec(spec)
+            .map_err(|source| Error::invalid("the task is not JSON").with_source(source))?;
+        digest = payload_hash(&asked);
+    }
+    Ok(Submission {
+        requester,
+        idempotency_key: spec.idempotency_key.clone(),
+        digest,
+        webhook: spec.webhook.clone(),
     })
 }
 

@@ -1,18 +1,22 @@
 //! How a coordinator is put together.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cuckoo_core::{
     Clock, Entropy, Error, Key, Mirror, OsEntropy, Result, StakingContract, SystemClock,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::coordinator::{Inner, keep_time};
+use crate::coordinator::{Inner, keep_time, sweep};
+use crate::journal::Journal;
 use crate::market::Market;
-use crate::{Coordinator, MemoryStore, Settings, TaskStore, weights};
+use crate::settle::Ledger;
+use crate::store::{Account, Versioned};
+use crate::{Coordinator, MemoryStore, Settings, TaskStore, escrow, weights};
 
 /// Collects settings and components, then starts a [`Coordinator`]. Chain and operator are required.
 #[derive(Debug, Default)]
@@ -81,7 +85,7 @@ impl CoordinatorBuilder {
         let operator = self
             .operator
             .ok_or_else(|| Error::invalid("a coordinator needs an operator key"))?;
-        let runtime = tokio::runtime::Handle::try_current()
+        tokio::runtime::Handle::try_current()
             .map_err(|_| Error::invalid("start the coordinator inside a tokio runtime"))?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let entropy = match self.entropy {
@@ -102,6 +106,7 @@ impl CoordinatorBuilder {
             Arc::clone(&entropy),
             snapshot,
         );
+        let (sender, writes) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             node,
             deployment: chain.deployment(),
@@ -111,26 +116,41 @@ impl CoordinatorBuilder {
             entropy,
             store,
             market: Mutex::new(market),
+            writes: sender,
             timer_wake: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            runtime,
         });
-        restore(&inner).await?;
-        spawn_background(&inner, mirror);
+        let accounts = restore(&inner).await?;
+        let journal = Journal {
+            store: Arc::clone(&inner.store),
+            clock: Arc::clone(&inner.clock),
+            ledger: Ledger::new(node, inner.operator.clone(), inner.deployment, accounts),
+        };
+        let journal = journal.run(Arc::downgrade(&inner), writes, inner.stop.clone());
+        inner.tracker.spawn(journal);
+        spawn_background(&inner, mirror, chain);
         tracing::info!(coordinator = %node, "coordinator started");
         Ok(Coordinator::new(inner))
     }
 }
 
-/// Takes up what an earlier run left: pay, suspensions, open tasks.
-async fn restore(inner: &Arc<Inner>) -> Result<()> {
-    let accounts = inner.durably(|| inner.store.accounts()).await?;
-    let evidence = inner.durably(|| inner.store.evidence()).await?;
-    let unfinished = inner.durably(|| inner.store.unfinished()).await?;
+/// How many open tasks are read at once.
+const PAGE: usize = 1_000;
+
+/// Takes up what an earlier run left: pay, suspensions, sessions, open tasks and the leases they are worked on under.
+/// Gives the accounts.
+async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
+    let store = &inner.store;
+    let accounts = inner.tried(|| store.accounts()).await?;
+    let evidence = inner.tried(|| store.evidence()).await?;
+    let sessions = inner.tried(|| store.sessions()).await?;
+    let leases = inner.tried(|| store.leases()).await?;
+    let work = leases.into_iter().filter(|lease| !lease.audit);
+    let mut work: HashMap<_, _> = work.map(|lease| (lease.task, lease)).collect();
     inner.with(|market, now| {
-        for voucher in accounts.into_iter().filter_map(|account| account.voucher) {
-            market.know_voucher(voucher);
+        for account in &accounts {
+            market.know_voucher(account.value.voucher.clone());
         }
         for evidence in evidence {
             if let Some(miner) = market.miner(evidence.convicted) {
@@ -138,14 +158,27 @@ async fn restore(inner: &Arc<Inner>) -> Result<()> {
             }
             market.evidence.push(evidence);
         }
-        for task in unfinished {
-            market.restore(task, now);
+        for session in &sessions {
+            market.restore_session(session, now);
         }
     });
-    Ok(())
+    let mut last = None;
+    loop {
+        let page = inner.tried(|| store.unfinished(last, PAGE)).await?;
+        let Some(end) = page.last() else {
+            return Ok(accounts);
+        };
+        last = Some(end.value.task.id);
+        inner.with(|market, now| {
+            for task in page {
+                let lease = work.remove(&task.value.task.id);
+                market.restore(task, lease, now);
+            }
+        });
+    }
 }
 
-fn spawn_background(inner: &Arc<Inner>, mirror: Mirror) {
+fn spawn_background(inner: &Arc<Inner>, mirror: Mirror, chain: Arc<dyn StakingContract>) {
     let stop = || inner.stop.clone();
     let follow = weights::follow(Arc::downgrade(inner), mirror, stop());
     inner.tracker.spawn(follow);
@@ -153,4 +186,7 @@ fn spawn_background(inner: &Arc<Inner>, mirror: Mirror) {
     inner
         .tracker
         .spawn(keep_time(Arc::downgrade(inner), clock, wake, stop()));
+    inner.tracker.spawn(sweep(Arc::downgrade(inner), stop()));
+    let watch = escrow::watch(Arc::downgrade(inner), chain, stop());
+    inner.tracker.spawn(watch);
 }

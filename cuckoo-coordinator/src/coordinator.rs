@@ -8,16 +8,20 @@ use cuckoo_core::{
     Clock, Deployment, Entropy, Error, Key, NodeId, Result, SignedVoucher, TaskId, TaskProtocol,
     TaskResult, TaskSpec, Timestamp,
 };
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::journal::{self, Write};
 use crate::market::Market;
 use crate::protocol::InProcess;
-use crate::store::{Outcome, TaskStore};
+use crate::store::{Outcome, TaskFilter, TaskRecord, TaskStore};
 use crate::{
-    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Settings, TaskHandle, admission,
+    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Settings, TaskHandle, admission,
 };
+
+/// How long a finished task may be kept beyond its time.
+const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(60);
 
 /// A coordinator of the market: takes tasks, and miners through its [`protocol`](Self::protocol).
 ///
@@ -46,11 +50,12 @@ pub(crate) struct Inner {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) market: Mutex<Market>,
+    /// To the journal, in the order in which transitions asked for it.
+    pub(crate) writes: mpsc::UnboundedSender<Write>,
     /// Wakes the timer when something is due earlier than before.
     pub(crate) timer_wake: Arc<Notify>,
     pub(crate) stop: CancellationToken,
     pub(crate) tracker: TaskTracker,
-    pub(crate) runtime: tokio::runtime::Handle,
 }
 
 impl Drop for Inner {
@@ -81,25 +86,82 @@ impl Coordinator {
     /// price or when too many tasks are open, `Unavailable` when the coordinator is not active on chain or its store is
     /// down, `Closed` while it shuts down.
     pub async fn submit(&self, spec: TaskSpec) -> Result<TaskHandle> {
+        let id = self.inner.submit(spec, None).await?;
+        self.task(id).await
+    }
+
+    /// The same for one of several requesters: idempotency keys are its own, and the task remembers whose it is.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_as(&self, requester: &str, spec: TaskSpec) -> Result<TaskHandle> {
+        let id = self.inner.submit(spec, Some(requester.to_owned())).await?;
+        self.task(id).await
+    }
+
+    /// What submitting a task now would come to; binds nobody.
+    pub fn quote(&self, spec: TaskSpec) -> Quote {
         let inner = &self.inner;
         let now = inner.clock.now();
-        let task = admission::admit(spec, &inner.settings, inner.entropy.as_ref(), now)?;
-        let id = task.id;
-        let (reply, stored) = oneshot::channel();
-        inner.with(|market, _| market.admit(task, reply))?;
-        let state = stored
-            .await
-            .map_err(|_| Error::closed("the coordinator was shut down"))??;
-        Ok(TaskHandle::new(id, state, Arc::clone(inner)))
+        let task = admission::admit(spec, &inner.settings, inner.entropy.as_ref(), now);
+        match task {
+            Ok(task) => inner.with(|market, now| market.quote(&task, now)),
+            Err(error) => Quote::refused(&error),
+        }
+    }
+
+    /// Tasks that are kept, open or ended, the latest first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store is down.
+    pub async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
+        self.inner.tried(|| self.inner.store.list(filter)).await
+    }
+
+    /// Submits a task that failed again, as a new one with the same input, price limit aside; for its requester, with
+    /// `timeout` or else as much time as it had.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not kept, `Conflict` when it did not fail; else as [`submit`](Self::submit).
+    pub async fn replay(&self, id: TaskId, timeout: Option<Duration>) -> Result<TaskHandle> {
+        let inner = &self.inner;
+        let stored = inner.tried(|| inner.store.load(id)).await?;
+        let record = stored.ok_or_else(|| inner.unknown(id))?.value;
+        if !matches!(record.outcome, Some(Outcome::Failed { .. })) {
+            return Err(Error::conflict(format!(
+                "task {id} did not fail; only failed tasks are replayed"
+            )));
+        }
+        let task = record.task;
+        let input = serde_json::from_str(&task.input)
+            .map_err(|source| Error::internal("a stored input is not JSON").with_source(source))?;
+        let timeout = timeout.unwrap_or_else(|| task.deadline.since(task.submitted_at));
+        let mut spec = TaskSpec::new(task.model, input)
+            .with_priority(task.priority)
+            .with_timeout(timeout);
+        spec.webhook = record.submission.webhook;
+        let again = inner.submit(spec, record.submission.requester).await?;
+        self.task(again).await
     }
 
     /// The handle of a task submitted before.
     ///
     /// # Errors
     /// `NotFound` when there is no such task, or it ended longer ago than the settings' retention.
-    pub fn task(&self, id: TaskId) -> Result<TaskHandle> {
-        let state = self.inner.with(|market, _| market.watch(id))?;
-        Ok(TaskHandle::new(id, state, Arc::clone(&self.inner)))
+    pub async fn task(&self, id: TaskId) -> Result<TaskHandle> {
+        let inner = &self.inner;
+        if let Some((state, requester)) = inner.with(|market, _| market.watch(id)) {
+            return Ok(TaskHandle::new(id, requester, state, Arc::clone(inner)));
+        }
+        let stored = inner.tried(|| inner.store.load(id)).await?;
+        let stored = stored.map(|stored| stored.value);
+        let ended = stored.and_then(|record| {
+            let state = record.terminal_state()?;
+            Some((state, record.submission.requester))
+        });
+        let (state, requester) = ended.ok_or_else(|| inner.unknown(id))?;
+        let (_, state) = watch::channel(state);
+        Ok(TaskHandle::new(id, requester, state, Arc::clone(inner)))
     }
 
     /// The in-process handle that a miner takes.
@@ -155,33 +217,64 @@ impl Inner {
     /// Runs one transition under the lock, then sees to the writes it asks for and to the timer.
     pub(crate) fn with<R>(self: &Arc<Self>, step: impl FnOnce(&mut Market, Timestamp) -> R) -> R {
         let now = self.clock.now();
-        let (result, writes, earlier) = {
+        let (result, earlier) = {
             // A step that panicked is a defect; going on with what it left is better than taking all callers down.
             let mut market = self.market.lock().unwrap_or_else(PoisonError::into_inner);
             let result = step(&mut market, now);
-            (
-                result,
-                std::mem::take(&mut market.writes),
-                market.timers.take_earlier(),
-            )
+            for write in market.writes.drain(..) {
+                // Under the lock, so that the journal has them in this order. It refuses some only after a shutdown,
+                // when whoever waits for one learns that by its reply being dropped.
+                let _ = self.writes.send(write);
+            }
+            (result, market.timers.take_earlier())
         };
-        for write in writes {
-            // Not the caller's runtime: it may have none, or one that ends before.
-            self.tracker
-                .spawn_on(Arc::clone(self).carry_out(write), &self.runtime);
-        }
         if earlier {
             self.timer_wake.notify_one();
         }
         result
     }
 
-    pub(crate) async fn load_result(&self, id: TaskId) -> Result<TaskResult> {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        spec: TaskSpec,
+        requester: Option<String>,
+    ) -> Result<TaskId> {
+        let now = self.clock.now();
+        let submission = admission::submission(&spec, requester)?;
+        let task = admission::admit(spec, &self.settings, self.entropy.as_ref(), now)?;
+        let (reply, stored) = oneshot::channel();
+        self.with(|market, _| market.admit(task, submission, reply))?;
+        stored
+            .await
+            .map_err(|_| Error::closed("the coordinator was shut down"))?
+    }
+
+    /// Tries a store operation again while the store says that later may help.
+    pub(crate) async fn tried<T, F>(&self, operation: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        journal::tried(self.clock.as_ref(), operation).await
+    }
+
+    fn unknown(&self, id: TaskId) -> Error {
+        Error::not_found(format!(
+            "no task {id} here; finished tasks are kept for {} s",
+            self.settings.retention().as_secs()
+        ))
+    }
+
+    pub(crate) async fn load_result(self: &Arc<Self>, id: TaskId) -> Result<TaskResult> {
+        if let Some((receipt, output)) = self.with(|market, _| market.recent(id)) {
+            return Ok(TaskResult {
+                task: id,
+                output,
+                usage: receipt.value.usage,
+                receipt,
+            });
+        }
         let gone = || Error::not_found(format!("the output of task {id} is kept no longer"));
-        let stored = self
-            .durably(|| self.store.load(id))
-            .await?
-            .ok_or_else(gone)?;
+        let stored = self.tried(|| self.store.load(id)).await?.ok_or_else(gone)?;
         let Some(Outcome::Completed { receipt }) = stored.value.outcome else {
             return Err(Error::internal(format!(
                 "task {id} ended well but is stored otherwise"
@@ -189,7 +282,7 @@ impl Inner {
         };
         let lease = receipt.value.lease;
         let output = self
-            .durably(|| self.store.output(lease))
+            .tried(|| self.store.output(lease))
             .await?
             .ok_or_else(gone)?;
         let usage = receipt.value.usage;
@@ -203,6 +296,31 @@ impl Inner {
 
     pub(crate) fn cancel(self: &Arc<Self>, id: TaskId) {
         self.with(|market, now| market.cancel(id, now));
+    }
+}
+
+/// Forgets finished tasks that were kept long enough, until `stop`.
+pub(crate) async fn sweep(inner: Weak<Inner>, stop: CancellationToken) {
+    while let Some(strong) = inner.upgrade() {
+        let settings = &strong.settings;
+        let before = strong.clock.now().before(settings.retention());
+        strong.with(|market, _| market.forget(before, settings.max_finished));
+        match strong.store.sweep(before, settings.max_finished).await {
+            // There may be more.
+            Ok(1..) => {}
+            swept => {
+                if let Err(error) = swept {
+                    tracing::warn!(%error, "finished tasks could not be forgotten; trying again later");
+                }
+                let pause = (settings.retention() / 10).min(LONGEST_SWEEP_PAUSE);
+                let pause = strong.clock.sleep(pause);
+                drop(strong);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = pause => {}
+                }
+            }
+        }
     }
 }
 

@@ -11,17 +11,22 @@ mod work;
 
 use std::collections::{BTreeSet, HashMap};
 
-use cuckoo_core::{Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp};
+use cuckoo_core::{
+    Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp, Wei,
+};
 
 use crate::Settings;
 use crate::audit::Seat;
 use crate::events::Event;
-use crate::market::{Market, Stage, Timer};
+use crate::journal::Write;
+use crate::market::{Market, Place, Stage, Timer};
+use crate::store::LeaseRecord;
 
 pub(crate) use lease::{Lease, LeaseEnd, LeaseState, Reply, Role};
 pub(crate) use mailbox::PollTicket;
+pub(crate) use pool::Outlook;
 use pool::{Pool, Waiting};
-pub(crate) use work::Claim;
+pub(crate) use work::{Claim, not_yours};
 
 /// Queues, schedulers and leases.
 #[derive(Debug)]
@@ -67,13 +72,24 @@ impl Dispatch {
         self.leases.get(&id)
     }
 
+    pub(crate) fn lease_mut(&mut self, id: LeaseId) -> Option<&mut Lease> {
+        self.leases.get_mut(&id)
+    }
+
+    /// How a task for a model would fare.
+    pub(crate) fn outlook(&self, model: &ModelId, input_bytes: u64, priority: i8) -> Outlook {
+        self.pools
+            .get(model)
+            .map_or_else(Outlook::default, |pool| pool.outlook(input_bytes, priority))
+    }
+
     pub(crate) fn lease_state(&self, id: LeaseId) -> Option<&LeaseState> {
         self.leases.get(&id).map(|lease| &lease.state)
     }
 
-    pub(crate) fn unqueue(&mut self, model: &ModelId, order: u64) {
+    pub(crate) fn unqueue(&mut self, model: &ModelId, place: Place) {
         if let Some(pool) = self.pools.get_mut(model) {
-            pool.remove(order);
+            pool.remove(place);
         }
     }
 
@@ -111,7 +127,9 @@ impl Market {
         let Some(pool) = self.dispatch.pools.get_mut(&task.model) else {
             return;
         };
-        if let Some(miner) = pool.push(entry.order, waiting) {
+        if !self.cover.covers(task.price) {
+            pool.wait(entry.place, waiting);
+        } else if let Some(miner) = pool.push(entry.place, waiting) {
             self.place(id, miner, Role::Work, now);
         }
     }
@@ -161,11 +179,14 @@ impl Market {
     fn next_in_line(&mut self, node: NodeId) -> Option<(TaskId, NodeId)> {
         let miner = self.registry.miners.get(&node)?;
         let first = |model: &ModelId| {
-            let order = self.dispatch.pools.get(model)?.next_for(node)?;
-            Some((order, model.clone()))
+            if !self.cover.covers(self.settings.model(model)?.price) {
+                return None;
+            }
+            let place = self.dispatch.pools.get(model)?.next_for(node)?;
+            Some((place, model.clone()))
         };
-        let (order, model) = miner.joined.iter().filter_map(first).min()?;
-        self.dispatch.pools.get_mut(&model)?.assign(order)
+        let (place, model) = miner.joined.iter().filter_map(first).min()?;
+        self.dispatch.pools.get_mut(&model)?.assign(place)
     }
 
     /// Grants a lease and puts it into the miner's mailbox.
@@ -190,8 +211,16 @@ impl Market {
             granted_at: now,
             expires_at,
             delivered: false,
+            reserved: entry.record.task.price,
             state: LeaseState::Active,
         };
+        self.cover.reserve(lease.reserved);
+        if role == Role::Work
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.began();
+        }
+        self.writes.push(Write::PutLease(lease.record(id)));
         self.dispatch.leases.insert(id, lease);
         self.timers.add(expires_at, Timer::Lease(id));
         miner.leases.insert(id);
@@ -224,6 +253,35 @@ impl Market {
         };
         self.events.publish(now, Some(task), event);
         self.sync_free(node);
+    }
+
+    /// Lets a miner go on with what it was given before a restart, if it is in the market still.
+    pub(crate) fn restore_lease(&mut self, record: LeaseRecord, now: Timestamp) -> bool {
+        let expires_at = now.after(self.settings.lease());
+        if record.audit || self.miner(record.miner).is_none() {
+            return false;
+        }
+        let (id, task, node) = (record.lease, record.task, record.miner);
+        let entry = self.tasks.get(&task);
+        let price = entry.map_or(Wei::ZERO, |entry| entry.record.task.price);
+        if let (Some(entry), Some(miner)) = (
+            self.tasks.get_mut(&task),
+            self.registry.miners.get_mut(&node),
+        ) {
+            miner.leases.insert(id);
+            entry.leases.push(id);
+            entry.stage = Stage::Leased(id);
+            entry.set_state(TaskState::Running {
+                miner: node,
+                progress: 0,
+            });
+        }
+        self.dispatch
+            .leases
+            .insert(id, Lease::restored(record, price, expires_at));
+        self.cover.reserve(price);
+        self.timers.add(expires_at, Timer::Lease(id));
+        true
     }
 
     /// Tells every scheduler that knows a miner how much it can take.

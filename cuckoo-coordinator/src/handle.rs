@@ -14,6 +14,7 @@ use crate::coordinator::Inner;
 #[derive(Clone)]
 pub struct TaskHandle {
     id: TaskId,
+    requester: Option<String>,
     state: watch::Receiver<TaskState>,
     coordinator: Arc<Inner>,
 }
@@ -30,11 +31,13 @@ impl fmt::Debug for TaskHandle {
 impl TaskHandle {
     pub(crate) fn new(
         id: TaskId,
+        requester: Option<String>,
         state: watch::Receiver<TaskState>,
         coordinator: Arc<Inner>,
     ) -> Self {
         Self {
             id,
+            requester,
             state,
             coordinator,
         }
@@ -43,6 +46,11 @@ impl TaskHandle {
     /// The task's name.
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Whose it is, where requesters have names.
+    pub fn requester(&self) -> Option<&str> {
+        self.requester.as_deref()
     }
 
     /// Where it stands now.

@@ -1,51 +1,74 @@
-//! The journal: carries out the market's writes, one task's in order, and tells the market when they are durable.
+//! The journal: carries out the market's writes in order, many in one commit, and tells the market when they are durable.
+//!
+//! While a commit is under way the next writes gather, so that under load many tasks share what a commit costs, and a
+//! task that comes alone waits for nobody.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod commit;
+mod evidence;
 
-use cuckoo_core::{
-    Clock, Error, ErrorKind, LeaseId, NodeId, Output, Result, Retry, TaskId, TaskState, Timestamp,
-};
-use futures::future::{self, Either};
-use tokio::sync::{oneshot, watch};
+use std::sync::{Arc, Weak};
 
+use cuckoo_core::{Clock, LeaseId, NodeId, Result, SignedVoucher, TaskId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::Evidence;
 use crate::coordinator::Inner;
-use crate::market::Concluded;
-use crate::settle;
-use crate::store::TaskRecord;
-use crate::{Evidence, Exhibit};
+use crate::settle::Ledger;
+use crate::store::{
+    Change, LeaseRecord, Payment, SessionRecord, StagedOutput, TaskRecord, TaskStore,
+};
+
+pub(crate) use commit::tried;
+
+/// The most writes in one commit.
+const MAX_BATCH: usize = 512;
 
 /// Something to write once the market's lock is free.
 #[derive(Debug)]
 pub(crate) enum Write {
     /// A new task.
     Insert {
-        record: TaskRecord,
-        reply: oneshot::Sender<Result<watch::Receiver<TaskState>>>,
+        record: Arc<TaskRecord>,
+        reply: oneshot::Sender<Result<TaskId>>,
     },
-    /// An output and the task with its receipt.
+    /// A task with a receipt, and the output that came with it.
     Receive {
         lease: LeaseId,
-        output: Output,
-        record: TaskRecord,
+        output: StagedOutput,
+        record: Arc<TaskRecord>,
         version: u64,
     },
     /// A task without the outputs it had.
     Reopen {
-        record: TaskRecord,
+        record: Arc<TaskRecord>,
         version: u64,
         dropped: Vec<LeaseId>,
     },
     /// A task's end, with all that follows from it.
-    Conclude {
-        record: TaskRecord,
-        version: u64,
-        paid: Vec<LeaseId>,
-        conviction: Option<Conviction>,
-        at: Timestamp,
-    },
-    /// A task that was kept long enough.
-    Forget(TaskId),
+    Conclude(Box<Conclude>),
+    /// A lease was granted.
+    PutLease(LeaseRecord),
+    /// A lease ended without its task.
+    RemoveLease(LeaseId),
+    /// A session was opened.
+    PutSession(SessionRecord),
+    /// A miner's session ended.
+    RemoveSession(NodeId),
+    /// The webhook of a task was told of its end, or given up.
+    Notified(TaskId),
+}
+
+/// How a task ends.
+#[derive(Debug)]
+pub(crate) struct Conclude {
+    pub(crate) record: Arc<TaskRecord>,
+    pub(crate) version: u64,
+    /// The output that ended it, when it came only now.
+    pub(crate) output: Option<StagedOutput>,
+    pub(crate) payments: Vec<Payment>,
+    pub(crate) conviction: Option<Conviction>,
+    pub(crate) at: Timestamp,
 }
 
 /// Who is convicted, and whose output is right.
@@ -55,192 +78,151 @@ pub(crate) struct Conviction {
     pub(crate) accepted: NodeId,
 }
 
-/// How often a write is tried, and how long each try may take.
-const TRIES: u32 = 4;
-const PATIENCE: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// What became of a write; the market takes it from here.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// The task, or the one that its idempotency key names already.
+    Inserted {
+        id: TaskId,
+        written: Result<Admitted>,
+        reply: oneshot::Sender<Result<TaskId>>,
+    },
+    Received {
+        lease: LeaseId,
+        written: Result<u64>,
+    },
+    Reopened {
+        id: TaskId,
+        written: Result<u64>,
+    },
+    Concluded {
+        id: TaskId,
+        written: Result<Concluded>,
+    },
+}
 
-impl Inner {
-    /// Carries out one write. Runs detached from whoever caused it, so that a dropped caller stops nothing half-way.
-    pub(crate) async fn carry_out(self: Arc<Self>, write: Write) {
-        match write {
-            Write::Insert { record, reply } => {
-                let id = record.task.id;
-                let written = self.insert(record).await;
-                self.with(|market, now| market.admitted(id, written, reply, now));
+/// Where a new task went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Admitted {
+    /// Into the store, at this version.
+    New(u64),
+    /// Nowhere: this one was asked for before.
+    Known(TaskId),
+}
+
+/// What was made durable when a task ended.
+#[derive(Debug)]
+pub(crate) struct Concluded {
+    pub(crate) version: u64,
+    /// What was paid, and each miner's voucher with that included.
+    pub(crate) paid: Vec<(Payment, SignedVoucher)>,
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// The one that writes.
+pub(crate) struct Journal {
+    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ledger: Ledger,
+}
+
+impl Journal {
+    /// Writes what comes until nobody can send any more, or `stop` and nothing is left.
+    pub(crate) async fn run(
+        mut self,
+        inner: Weak<Inner>,
+        mut writes: mpsc::UnboundedReceiver<Write>,
+        stop: CancellationToken,
+    ) {
+        let mut batch = Vec::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = writes.recv_many(&mut batch, MAX_BATCH) => count,
+                () = stop.cancelled(), if !writes.is_closed() => {
+                    writes.close();
+                    continue;
+                }
+            };
+            if count == 0 {
+                return;
             }
-            Write::Receive {
-                lease,
+            let written = self.write(std::mem::take(&mut batch)).await;
+            if let Some(inner) = inner.upgrade() {
+                inner.with(|market, now| {
+                    for written in written {
+                        market.written(written, now);
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Write {
+    /// The task it replaces and the version it read.
+    fn replaces(&self) -> Option<(&TaskRecord, u64)> {
+        match self {
+            Self::Receive {
+                record, version, ..
+            }
+            | Self::Reopen {
+                record, version, ..
+            } => Some((record, *version)),
+            Self::Conclude(conclude) => Some((&conclude.record, conclude.version)),
+            _ => None,
+        }
+    }
+
+    fn payments(&self) -> &[Payment] {
+        match self {
+            Self::Conclude(conclude) => &conclude.payments,
+            _ => &[],
+        }
+    }
+
+    /// What it asks of the store.
+    fn changes(&self, evidence: Option<&Evidence>) -> Vec<Change> {
+        match self {
+            Self::Insert { record, .. } => vec![Change::Insert(Arc::clone(record))],
+            Self::Receive {
                 output,
                 record,
                 version,
-            } => {
-                let written = self.receive(lease, output, record, version).await;
-                self.with(|market, now| market.received(lease, written, now));
-            }
-            Write::Reopen {
+                ..
+            } => vec![Change::Replace {
+                record: Arc::clone(record),
+                expected: *version,
+                output: Some(output.clone()),
+                dropped: Vec::new(),
+            }],
+            Self::Reopen {
                 record,
                 version,
                 dropped,
-            } => {
-                let id = record.task.id;
-                let written = self.replace(record, version).await;
-                self.with(|market, now| market.reopened(id, written, now));
-                self.drop_outputs(dropped).await;
+            } => vec![Change::Replace {
+                record: Arc::clone(record),
+                expected: *version,
+                output: None,
+                dropped: dropped.clone(),
+            }],
+            Self::Conclude(conclude) => {
+                let evidence =
+                    evidence.map(|evidence| Change::AddEvidence(evidence.clone().into()));
+                let replace = Change::Replace {
+                    record: Arc::clone(&conclude.record),
+                    expected: conclude.version,
+                    output: conclude.output.clone(),
+                    dropped: Vec::new(),
+                };
+                let pay = conclude.payments.iter().cloned().map(Change::Pay);
+                evidence.into_iter().chain([replace]).chain(pay).collect()
             }
-            Write::Conclude {
-                record,
-                version,
-                paid,
-                conviction,
-                at,
-            } => {
-                let id = record.task.id;
-                let written = self.conclude(record, version, paid, conviction, at).await;
-                self.with(|market, now| market.concluded(id, written, now));
-            }
-            Write::Forget(id) => {
-                if let Err(error) = self.durably(|| self.store.remove(id)).await {
-                    tracing::warn!(task = %id, %error, "a finished task could not be removed from the store");
-                }
-                self.with(|market, _| market.forgotten(id));
-            }
+            Self::PutLease(lease) => vec![Change::PutLease(lease.clone())],
+            Self::RemoveLease(lease) => vec![Change::RemoveLease(*lease)],
+            Self::PutSession(session) => vec![Change::PutSession(session.clone())],
+            Self::RemoveSession(miner) => vec![Change::RemoveSession(*miner)],
+            Self::Notified(task) => vec![Change::Notified(*task)],
         }
-    }
-
-    async fn receive(
-        &self,
-        lease: LeaseId,
-        output: Output,
-        record: TaskRecord,
-        version: u64,
-    ) -> Result<u64> {
-        let task = record.task.id;
-        self.durably(|| self.store.put_output(task, lease, output.clone()))
-            .await?;
-        self.replace(record, version).await
-    }
-
-    async fn insert(&self, record: TaskRecord) -> Result<u64> {
-        let written = self.durably(|| self.store.insert(record.clone())).await;
-        self.or_as_meant(written, &record).await
-    }
-
-    async fn replace(&self, record: TaskRecord, version: u64) -> Result<u64> {
-        let written = self
-            .durably(|| self.store.replace(record.clone(), version))
-            .await;
-        self.or_as_meant(written, &record).await
-    }
-
-    /// A repeated write conflicts with itself when only the first try's answer was lost: then all is as meant.
-    async fn or_as_meant(&self, written: Result<u64>, record: &TaskRecord) -> Result<u64> {
-        let Err(error) = written else { return written };
-        if error.kind() == ErrorKind::Conflict
-            && let Some(stored) = self.durably(|| self.store.load(record.task.id)).await?
-            && stored.value == *record
-        {
-            return Ok(stored.version);
-        }
-        Err(error)
-    }
-
-    /// Evidence and pay first, the outcome last: after a crash in between, the task is still open and is judged again,
-    /// and what was paid is not paid twice.
-    async fn conclude(
-        self: &Arc<Self>,
-        record: TaskRecord,
-        version: u64,
-        paid: Vec<LeaseId>,
-        conviction: Option<Conviction>,
-        at: Timestamp,
-    ) -> Result<Concluded> {
-        let mut concluded = Concluded::default();
-        if let Some(conviction) = conviction {
-            let evidence = self.gather(&record, conviction, at).await?;
-            self.durably(|| self.store.add_evidence(evidence.clone()))
-                .await?;
-            concluded.evidence = Some(evidence);
-        }
-        for received in &record.received {
-            let receipt = &received.receipt.value;
-            if paid.contains(&receipt.lease) {
-                let voucher = settle::pay(self, &record.task, receipt).await?;
-                concluded.vouchers.insert(receipt.lease, voucher);
-            }
-        }
-        concluded.version = self.replace(record.clone(), version).await?;
-        let accepted = match &record.outcome {
-            Some(crate::store::Outcome::Completed { receipt }) => Some(receipt.value.lease),
-            _ => None,
-        };
-        let leases = record
-            .received
-            .iter()
-            .map(|received| received.receipt.value.lease);
-        self.drop_outputs(leases.filter(|lease| Some(*lease) != accepted).collect())
-            .await;
-        Ok(concluded)
-    }
-
-    async fn gather(
-        &self,
-        record: &TaskRecord,
-        conviction: Conviction,
-        at: Timestamp,
-    ) -> Result<Evidence> {
-        let mut exhibits = Vec::new();
-        for received in &record.received {
-            let lease = received.receipt.value.lease;
-            let output = self.durably(|| self.store.output(lease)).await?;
-            let output = output.ok_or_else(|| Error::internal("the store lost an output"))?;
-            exhibits.push(Exhibit {
-                receipt: received.receipt.clone(),
-                output_hash: received.receipt.value.output_hash,
-                media_type: output.media_type,
-                output: output.bytes,
-            });
-        }
-        Ok(Evidence {
-            task: record.task.clone(),
-            at,
-            convicted: conviction.convicted,
-            accepted: conviction.accepted,
-            exhibits,
-        })
-    }
-
-    async fn drop_outputs(&self, leases: Vec<LeaseId>) {
-        for lease in leases {
-            if let Err(error) = self.durably(|| self.store.remove_output(lease)).await {
-                // It goes with its task at the latest.
-                tracing::warn!(%lease, %error, "an output that is not needed could not be removed");
-            }
-        }
-    }
-
-    /// Tries a store operation again while the store says that later may help.
-    pub(crate) async fn durably<T, F>(&self, operation: impl Fn() -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let clock: &dyn Clock = self.clock.as_ref();
-        let mut pause = FIRST_PAUSE;
-        for tries in 1.. {
-            let patience = clock.sleep(PATIENCE);
-            let outcome = match future::select(Box::pin(operation()), patience).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right(_) => Err(Error::unavailable("the store did not answer in time")),
-            };
-            match outcome {
-                Err(error) if error.retry() == Retry::Later && tries < TRIES => {
-                    tracing::warn!(%error, tries, "the store failed; trying again");
-                }
-                outcome => return outcome,
-            }
-            clock.sleep(pause).await;
-            pause *= 4;
-        }
-        Err(Error::internal("no try was made"))
     }
 }

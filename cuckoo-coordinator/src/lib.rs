@@ -10,6 +10,7 @@ mod audit;
 mod builder;
 mod coordinator;
 mod dispatch;
+mod escrow;
 mod events;
 mod evidence;
 mod handle;
@@ -18,6 +19,7 @@ mod journal;
 mod market;
 mod openapi;
 mod protocol;
+mod quote;
 mod registry;
 mod settings;
 mod settle;
@@ -35,9 +37,11 @@ pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
 pub use http::{router, router_with_requester_token, serve};
 pub use openapi::openapi;
-pub use settings::{ModelSettings, Settings};
+pub use quote::Quote;
+pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, MemoryStore, Outcome, Payment, PaymentReply, Received, TaskRecord, TaskStore,
-    Versioned,
+    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
+    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
+    TaskRecord, TaskStore, Versioned,
 };

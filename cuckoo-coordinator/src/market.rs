@@ -14,18 +14,19 @@ use cuckoo_core::{
     Address, Deployment, Entropy, Error, ErrorKind, Fault, LeaseId, NodeId, Result, Snapshot, Task,
     TaskId, TaskState, Timestamp,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::dispatch::{Dispatch, LeaseEnd};
+use crate::escrow::Cover;
 use crate::events::{Event, EventLog};
-use crate::journal::Write;
+use crate::journal::{Admitted, Write, Written};
 use crate::registry::Registry;
-use crate::store::{Outcome, TaskRecord, Versioned};
+use crate::store::{LeaseRecord, Outcome, Submission, TaskRecord, Versioned};
 use crate::timers::Timers;
 use crate::{Evidence, MarketStatus, Settings};
 
-pub(crate) use outcome::{Concluded, Conclusion};
-pub(crate) use task::{Entry, Stage};
+pub(crate) use outcome::Conclusion;
+pub(crate) use task::{Entry, Place, Stage};
 
 /// State shared by all stages.
 #[derive(Debug)]
@@ -45,12 +46,15 @@ pub(crate) struct Market {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stale_since: Option<Timestamp>,
     pub(crate) evidence: Vec<Evidence>,
+    pub(crate) cover: Cover,
+    /// Woken when a task with a webhook ended.
+    pub(crate) to_notify: Arc<Notify>,
     lifecycle: Lifecycle,
     next_order: u64,
     /// How many tasks have not ended.
     open: watch::Sender<usize>,
-    /// Ended tasks that are kept, oldest first.
-    finished: VecDeque<TaskId>,
+    /// Ended tasks that are in memory still, oldest first; the store has all.
+    recent: VecDeque<TaskId>,
     ended: Ended,
 }
 
@@ -71,8 +75,8 @@ pub(crate) enum Timer {
     SecondChance(TaskId),
     /// A miner may have gone quiet.
     Quiet(NodeId),
-    /// A finished task was kept long enough.
-    Forget(TaskId),
+    /// A task rested long enough after a failure.
+    Retry(TaskId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,10 +120,12 @@ impl Market {
             snapshot,
             stale_since: None,
             evidence: Vec::new(),
+            cover: Cover::default(),
+            to_notify: Arc::new(Notify::new()),
             lifecycle: Lifecycle::Open,
             next_order: 0,
             open: watch::Sender::new(0),
-            finished: VecDeque::new(),
+            recent: VecDeque::new(),
             ended: Ended::default(),
         }
     }
@@ -132,8 +138,26 @@ impl Market {
     pub(crate) fn admit(
         &mut self,
         task: Task,
-        reply: oneshot::Sender<Result<watch::Receiver<TaskState>>>,
+        submission: Submission,
+        reply: oneshot::Sender<Result<TaskId>>,
     ) -> Result<()> {
+        self.check_room()?;
+        let id = task.id;
+        self.timers.add(task.deadline, Timer::Deadline(id));
+        let record = TaskRecord::new(task, submission);
+        self.writes.push(Write::Insert {
+            record: Arc::new(record.clone()),
+            reply,
+        });
+        self.insert(record, 0, Stage::Admitting);
+        Ok(())
+    }
+
+    /// Whether another task may be taken in now.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub(crate) fn check_room(&self) -> Result<()> {
         if self.lifecycle != Lifecycle::Open {
             return Err(Error::closed(
                 "the coordinator is shutting down; submit the task to another",
@@ -155,18 +179,6 @@ impl Market {
             ))
             .with_retry(cuckoo_core::Retry::Later));
         }
-        let id = task.id;
-        self.timers.add(task.deadline, Timer::Deadline(id));
-        let record = TaskRecord {
-            task,
-            received: Vec::new(),
-            outcome: None,
-        };
-        self.writes.push(Write::Insert {
-            record: record.clone(),
-            reply,
-        });
-        self.insert(record, 0, Stage::Admitting);
         Ok(())
     }
 
@@ -174,27 +186,30 @@ impl Market {
     pub(crate) fn admitted(
         &mut self,
         id: TaskId,
-        written: Result<u64>,
-        reply: oneshot::Sender<Result<watch::Receiver<TaskState>>>,
+        written: Result<Admitted>,
+        reply: oneshot::Sender<Result<TaskId>>,
         now: Timestamp,
     ) {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
         };
         match written {
-            Err(error) => {
+            Err(_) | Ok(Admitted::Known(_)) => {
                 // A shutdown may have ended it before.
                 if entry.stage != Stage::Done {
                     self.tasks.remove(&id);
                     self.open.send_modify(|open| *open -= 1);
                 }
-                let _ = reply.send(Err(error));
+                let _ = reply.send(written.map(|admitted| match admitted {
+                    Admitted::New(_) => id,
+                    Admitted::Known(known) => known,
+                }));
             }
-            Ok(version) => {
+            Ok(Admitted::New(version)) => {
                 entry.version = version;
                 entry.writing = false;
                 // Nobody waits any more: the submission itself was abandoned.
-                entry.cancelled |= reply.send(Ok(entry.state.subscribe())).is_err();
+                entry.cancelled |= reply.send(Ok(id)).is_err();
                 self.events.publish(now, Some(id), Event::Submitted);
                 if self.tasks[&id].stage != Stage::Done {
                     self.enqueue(id, now);
@@ -204,38 +219,52 @@ impl Market {
         }
     }
 
-    /// Takes up a task that an earlier run left unfinished.
-    pub(crate) fn restore(&mut self, stored: Versioned<TaskRecord>, now: Timestamp) {
+    /// What became of a write.
+    pub(crate) fn written(&mut self, written: Written, now: Timestamp) {
+        match written {
+            Written::Inserted { id, written, reply } => self.admitted(id, written, reply, now),
+            Written::Received { lease, written } => self.received(lease, written, now),
+            Written::Reopened { id, written } => self.reopened(id, written, now),
+            Written::Concluded { id, written } => self.concluded(id, written, now),
+        }
+    }
+
+    /// Takes up a task that an earlier run left unfinished; its miner may go on working under `lease`.
+    pub(crate) fn restore(
+        &mut self,
+        stored: Versioned<TaskRecord>,
+        lease: Option<LeaseRecord>,
+        now: Timestamp,
+    ) {
         let id = stored.value.task.id;
         let received = stored.value.received.len();
         self.timers
             .add(stored.value.task.deadline, Timer::Deadline(id));
         self.insert(stored.value, stored.version, Stage::Queued);
-        if received == 0 {
-            self.enqueue(id, now);
-        } else {
+        if received > 0 {
             // Which draw it had is not known any more: audit it.
             self.begin_audit(id, now);
+        } else if !lease.is_some_and(|lease| self.restore_lease(lease, now)) {
+            self.enqueue(id, now);
         }
     }
 
     fn insert(&mut self, record: TaskRecord, version: u64, stage: Stage) {
-        let order = self.next_order;
+        let place = Place::new(record.task.priority, self.next_order);
         self.next_order += 1;
         self.open.send_modify(|open| *open += 1);
         self.tasks
-            .insert(record.task.id, Entry::new(record, version, order, stage));
+            .insert(record.task.id, Entry::new(record, version, place, stage));
     }
 
-    /// A watcher of a task that is known still.
-    pub(crate) fn watch(&self, id: TaskId) -> Result<watch::Receiver<TaskState>> {
-        match self.tasks.get(&id) {
-            Some(entry) if entry.stage != Stage::Admitting => Ok(entry.state.subscribe()),
-            _ => Err(Error::not_found(format!(
-                "no task {id} here; finished tasks are kept for {} s",
-                self.settings.retention().as_secs()
-            ))),
-        }
+    /// A watcher of a task that is in memory still, and whose the task is.
+    pub(crate) fn watch(
+        &mut self,
+        id: TaskId,
+    ) -> Option<(watch::Receiver<TaskState>, Option<String>)> {
+        let entry = self.tasks.get_mut(&id)?;
+        let requester = entry.record.submission.requester.clone();
+        (entry.stage != Stage::Admitting).then(|| (entry.watch(), requester))
     }
 
     /// Ends a task at its requester's wish, now or as soon as a write under way is done.
@@ -288,7 +317,7 @@ impl Market {
                 }
                 self.end_lease(lease, end, now);
             }
-            None => self.dispatch.unqueue(&entry.record.task.model, entry.order),
+            None => self.dispatch.unqueue(&entry.record.task.model, entry.place),
         }
     }
 
@@ -301,11 +330,8 @@ impl Market {
                 Timer::Invitation(id, miner) => self.invitation_due(id, miner, now),
                 Timer::Readmit(id, miner) => self.readmit(id, miner, now),
                 Timer::SecondChance(id) => self.second_chance(id, now),
+                Timer::Retry(id) => self.retry_due(id, now),
                 Timer::Quiet(miner) => self.quiet_due(miner, now),
-                Timer::Forget(id) if self.tasks.contains_key(&id) => {
-                    self.writes.push(Write::Forget(id));
-                }
-                Timer::Forget(_) => {}
             }
         }
     }
@@ -325,7 +351,7 @@ impl Market {
             .tasks
             .iter()
             // What is decided already ends as decided.
-            .filter(|(_, entry)| !matches!(entry.stage, Stage::Done | Stage::Concluding))
+            .filter(|(_, entry)| !entry.stage.is_decided())
             .map(|(id, _)| *id)
             .collect();
         for id in open {
@@ -361,6 +387,7 @@ impl Market {
             block: self.snapshot.block,
             epoch: self.snapshot.epoch,
             weights_stale_since: self.stale_since,
+            escrow_left: self.cover.left(),
             queued,
             running: open.saturating_sub(queued),
             completed: self.ended.completed,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cuckoo_core::{
     Completion, CompletionReply, CoordinatorInfo, Error, Failure, Heartbeat, HeartbeatReply,
-    ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session, SessionGrant,
+    ModelOffer, NodeId, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session, SessionGrant,
     SessionOpened, SessionToken, Signed, TaskProtocol,
 };
 
 use crate::coordinator::Inner;
-use crate::dispatch::{Claim, PollTicket};
+use crate::dispatch::{self, Claim, PollTicket};
 use crate::registry;
 use crate::verify::Expected;
 
@@ -122,12 +122,28 @@ impl TaskProtocol for InProcess {
         completion: Completion,
     ) -> Result<CompletionReply> {
         let inner = &self.0;
-        let claim = inner.with(|market, now| market.expect(token, &completion, now))?;
+        let claim = inner.with(|market, now| market.expect(token, &completion.receipt, now))?;
         let mut answer = match claim {
             Claim::Known(answer) => answer,
+            Claim::Forgotten(miner) => return inner.completed_before(miner, &completion).await,
             Claim::Open(expected) => {
-                let completion = check(*expected, completion).await?;
-                inner.with(|market, now| market.claim(token, completion, now))?
+                let Completion { receipt, output } = check(*expected, completion).await?;
+                let lease = receipt.value.lease;
+                let staged = inner
+                    .tried(|| inner.store.stage(lease, output.clone()))
+                    .await?;
+                let spare = staged.clone();
+                let claimed = inner.with(|market, now| market.claim(token, receipt, staged, now));
+                match claimed {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        // The lease ended meanwhile; what was written for it goes at the latest with a sweep.
+                        if let Err(error) = inner.store.discard(spare).await {
+                            tracing::debug!(%lease, %error, "a staged output stays for the sweep");
+                        }
+                        return Err(error);
+                    }
+                }
             }
         };
         let answer = answer.wait_for(Option::is_some).await;
@@ -142,6 +158,27 @@ impl TaskProtocol for InProcess {
 
     async fn fail(&self, token: &SessionToken, failure: Failure) -> Result<()> {
         self.0.with(|market, now| market.fail(token, failure, now))
+    }
+}
+
+impl Inner {
+    /// Answers a completion that is repeated so late that only the store knows it.
+    async fn completed_before(
+        &self,
+        miner: NodeId,
+        completion: &Completion,
+    ) -> Result<CompletionReply> {
+        let receipt = &completion.receipt;
+        let stored = self.tried(|| self.store.load(receipt.value.task)).await?;
+        let known = stored.is_some_and(|stored| {
+            let mut received = stored.value.received.iter();
+            receipt.value.miner == miner && received.any(|known| known.receipt == *receipt)
+        });
+        if known {
+            Ok(CompletionReply { voucher: None })
+        } else {
+            Err(dispatch::not_yours())
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use cuckoo_core::{
 use tokio::sync::Notify;
 
 use crate::MinerStatus;
+use crate::journal::Write;
 use crate::market::Market;
+use crate::store::SessionRecord;
 
 /// How far ahead a session request may expire.
 const MAX_REQUEST_LIFE: Duration = Duration::from_secs(300);
@@ -288,6 +290,24 @@ impl Registry {
         Ok(())
     }
 
+    /// Puts a session back that was open before a restart.
+    fn restore(&mut self, node: Node, record: &SessionRecord, now: Timestamp) {
+        let miner = self
+            .miners
+            .entry(record.miner)
+            .or_insert_with(|| Miner::new(node));
+        if miner.suspended_by.is_some() {
+            return;
+        }
+        miner.session = Some(record.token_hash);
+        miner.last_seen = now;
+        let session = OpenSession {
+            miner: record.miner,
+            expires_at: record.expires_at,
+        };
+        self.sessions.insert(record.token_hash, session);
+    }
+
     /// The miner of an open session; notes the sign of life.
     ///
     /// # Errors
@@ -342,9 +362,31 @@ impl Market {
         let node = check_node(snapshot.by_operator(request.miner), request.miner)?;
         self.registry
             .open(node, request, token.hash(), now, expires_at)?;
+        self.writes.push(Write::PutSession(SessionRecord {
+            token_hash: token.hash(),
+            miner: node.id,
+            operator: node.operator,
+            expires_at,
+        }));
         self.watch_for_quiet(node.id, now);
         tracing::info!(miner = %node.id, operator = %node.operator, "session opened");
         Ok(node.id)
+    }
+
+    /// Takes up a session of an earlier run, if the chain still lets its operator work for that miner.
+    pub(crate) fn restore_session(&mut self, record: &SessionRecord, now: Timestamp) {
+        let node = self.snapshot.node(record.miner).cloned();
+        let holds = |node: &Node| node.operator == record.operator && record.expires_at > now;
+        if let Some(node) = node.filter(holds) {
+            self.registry.restore(node, record, now);
+            self.watch_for_quiet(record.miner, now);
+        }
+    }
+
+    /// Ends a miner's session here and in the store.
+    pub(crate) fn end_session(&mut self, node: NodeId) {
+        self.registry.close(node);
+        self.writes.push(Write::RemoveSession(node));
     }
 
     /// Ends a session; what its miner still worked on goes to others.
@@ -354,7 +396,7 @@ impl Market {
     pub(crate) fn close_session(&mut self, token: &SessionToken, now: Timestamp) -> Result<()> {
         self.check_running()?;
         let node = self.registry.authenticate(token, now)?;
-        self.registry.close(node);
+        self.end_session(node);
         self.sync_pools(node, now);
         self.take_leases(node, "the miner closed its session", now);
         tracing::info!(miner = %node, "session closed");
@@ -380,7 +422,7 @@ impl Market {
             let rotated = miner.node.operator != node.operator;
             miner.node = node.clone();
             if rotated {
-                self.registry.close(node.id);
+                self.end_session(node.id);
                 self.sync_pools(node.id, now);
                 self.take_leases(node.id, "the miner's operator changed", now);
             } else {

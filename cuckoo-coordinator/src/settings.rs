@@ -47,14 +47,62 @@ pub struct Settings {
     pub max_queued: usize,
     /// How many miners may try a task before it fails.
     pub max_attempts: u32,
+    /// How long a task rests after its second failure; after the first another miner gets it at once, and each further
+    /// one doubles the rest, up to 30 seconds.
+    pub retry_pause_millis: u64,
     /// How long a session lasts.
     pub session_millis: u64,
     /// How often stake weights are read again, besides on every change the chain reports.
     pub weights_refresh_millis: u64,
+    /// How the escrow is watched.
+    pub escrow: EscrowSettings,
     /// How long a finished task, its output included, can still be asked for.
     pub retention_millis: u64,
     /// The most finished tasks that are kept; the oldest are forgotten before their time.
     pub max_finished: usize,
+}
+
+/// How the escrow that pays miners is watched and filled up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EscrowSettings {
+    /// How often it is read from the chain, in milliseconds.
+    pub refresh_millis: u64,
+    /// When the operator's account fills it up; never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_up: Option<TopUp>,
+}
+
+/// When the escrow is filled up, and how far: decimal CAI in text, wei in Rust.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopUp {
+    /// When it covers less than this.
+    #[serde(with = "cuckoo_core::cai_text")]
+    pub below: Wei,
+    /// So that it covers this.
+    #[serde(with = "cuckoo_core::cai_text")]
+    pub to: Wei,
+}
+
+impl Default for EscrowSettings {
+    fn default() -> Self {
+        Self {
+            refresh_millis: 15_000,
+            top_up: None,
+        }
+    }
+}
+
+impl EscrowSettings {
+    fn validate(&self) -> Result<()> {
+        match &self.top_up {
+            Some(top_up) if top_up.below > top_up.to => Err(Error::invalid(
+                "settings.escrow.top_up fills up to less than it asks for; set `to` above `below`",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A model and what a task on it earns.
@@ -97,10 +145,12 @@ impl Default for Settings {
             max_output_bytes: 32 << 20,
             max_queued: 100_000,
             max_attempts: 5,
+            retry_pause_millis: 500,
             session_millis: 3_600_000,
             weights_refresh_millis: 5_000,
+            escrow: EscrowSettings::default(),
             retention_millis: 3_600_000,
-            max_finished: 100_000,
+            max_finished: 1_000_000,
         }
     }
 }
@@ -143,6 +193,8 @@ impl Settings {
             ("session_millis", self.session_millis),
             ("weights_refresh_millis", self.weights_refresh_millis),
             ("retention_millis", self.retention_millis),
+            ("retry_pause_millis", self.retry_pause_millis),
+            ("escrow.refresh_millis", self.escrow.refresh_millis),
         ] {
             if !(1..=Self::MAX_MILLIS).contains(&millis) {
                 return Err(Error::invalid(format!(
@@ -150,6 +202,7 @@ impl Settings {
                 )));
             }
         }
+        self.escrow.validate()?;
         if self.heartbeat_millis >= self.lease_millis {
             return Err(Error::invalid(
                 "settings.heartbeat_millis must be below lease_millis, or every lease expires; a third of it is good",
@@ -180,6 +233,18 @@ impl Settings {
 
     pub(crate) fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_millis)
+    }
+
+    /// How long a task rests after so many failures.
+    pub(crate) fn rest_after(&self, failures: u32) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(30);
+        let Some(doublings) = failures.checked_sub(2) else {
+            return Duration::ZERO;
+        };
+        let factor = 2_u32.saturating_pow(doublings);
+        Duration::from_millis(self.retry_pause_millis)
+            .saturating_mul(factor)
+            .min(LONGEST)
     }
 
     pub(crate) fn audit_wait(&self) -> Duration {

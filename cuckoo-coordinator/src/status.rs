@@ -17,6 +17,9 @@ pub struct MarketStatus {
     pub epoch: u64,
     /// Since when the chain could not be read, if it cannot be now; the last weights stay in force.
     pub weights_stale_since: Option<Timestamp>,
+    /// What more can be promised to miners before the escrow must be filled up, in wei; absent until the chain was asked.
+    #[schema(value_type = Option<String>)]
+    pub escrow_left: Option<Wei>,
     /// Tasks that wait for a miner.
     pub queued: u64,
     /// Tasks in work or under audit.

@@ -1,149 +1,198 @@
-//! The durable truth: tasks, outputs, pay and evidence.
+//! The durable truth: tasks, leases, sessions, outputs, pay and evidence.
 //!
-//! Every change of a task or an account is a compare-and-set on its version, and nothing assumes shared memory, so that
-//! an embedded database and a cluster's key-value store both fit.
+//! One call writes: [`TaskStore::commit`] takes a batch of [`Change`]s and makes all of them durable or none. Whoever
+//! changes a task or an account names the version it read, so nothing assumes shared memory, and an embedded database
+//! and a cluster's key-value store both fit.
 
 mod memory;
+mod record;
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use cuckoo_core::{
-    ErrorKind, Fault, LeaseId, NodeId, Output, Result, SignedReceipt, SignedVoucher, Task, TaskId,
-    Wei,
-};
+use cuckoo_core::{B256, LeaseId, ModelId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 use serde::{Deserialize, Serialize};
 
 use crate::Evidence;
 
 pub use memory::MemoryStore;
+pub use record::{
+    Account, Failed, LeaseRecord, Outcome, Payment, Received, SessionRecord, Submission,
+    TaskRecord, Versioned,
+};
 
-/// Where a coordinator keeps what must survive it. Writes return once they are durable.
+/// Where a coordinator keeps what must survive it.
 ///
 /// # Errors
-/// `Conflict` when a version is not the expected one; `Unavailable` when the store cannot be reached, which callers
-/// retry. Every write but [`insert`](Self::insert) may be repeated without harm.
+/// `Unavailable` when the store cannot be reached or has no room, which callers retry; whether the call took effect is
+/// then not known.
 #[async_trait]
 pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
-    /// Adds a task; gives its first version. `Conflict` when the id is taken.
-    async fn insert(&self, record: TaskRecord) -> Result<u64>;
-    /// A task and its version, when it is there.
-    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>>;
-    /// Replaces a task whose version is `expected`; gives the next version.
-    async fn replace(&self, record: TaskRecord, expected: u64) -> Result<u64>;
-    /// All tasks without an outcome, oldest first: what a coordinator that starts again takes up.
-    async fn unfinished(&self) -> Result<Vec<Versioned<TaskRecord>>>;
-    /// Forgets a task, its outputs and its payments (not the accounts they added to).
-    async fn remove(&self, task: TaskId) -> Result<()>;
+    /// Carries out `changes` in order, all or none, and returns once they are durable.
+    async fn commit(&self, changes: Vec<Change>) -> Result<Commit>;
 
-    /// Keeps what came back for a lease of a task.
-    async fn put_output(&self, task: TaskId, lease: LeaseId, output: Output) -> Result<()>;
-    /// What came back for a lease, when it is kept.
+    /// Makes an output ready to be named by a [`Change`]: a large one is written where large ones are kept.
+    async fn stage(&self, lease: LeaseId, output: Output) -> Result<StagedOutput>;
+    /// Forgets an output that was staged and that no change named in the end.
+    async fn discard(&self, staged: StagedOutput) -> Result<()>;
+    /// The accepted or still undecided output of a lease, when it is kept.
     async fn output(&self, lease: LeaseId) -> Result<Option<Output>>;
-    /// Forgets what came back for a lease.
-    async fn remove_output(&self, lease: LeaseId) -> Result<()>;
 
-    /// What a miner is owed; an empty account of version 0 when it never earned anything.
-    async fn account(&self, miner: NodeId) -> Result<Versioned<Account>>;
+    /// A task and its version, when it is kept.
+    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>>;
+    /// Tasks without an outcome, in the order they were inserted, at most `limit` of those inserted after `after`: what
+    /// a coordinator that starts again takes up.
+    async fn unfinished(
+        &self,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<TaskRecord>>>;
+    /// Tasks that match, the latest inserted first.
+    async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>>;
+    /// Forgets finished tasks with their outputs and payments (not the accounts these added to): those that ended before
+    /// `before`, and the oldest beyond `keep`. Does at most a bounded part of it and gives how many tasks went: zero
+    /// when nothing is left to do.
+    async fn sweep(&self, before: Timestamp, keep: usize) -> Result<usize>;
+
+    /// Every lease that was granted and has not ended.
+    async fn leases(&self) -> Result<Vec<LeaseRecord>>;
+    /// Every session that was opened and not closed.
+    async fn sessions(&self) -> Result<Vec<SessionRecord>>;
     /// All accounts, by miner.
-    async fn accounts(&self) -> Result<Vec<Account>>;
-    /// Adds to the account of version `expected` of the miner that a payment names, and notes the payment under its
-    /// lease, both or neither. A lease that was paid already changes nothing, whatever `expected` is.
-    async fn pay(&self, payment: Payment, expected: u64) -> Result<PaymentReply>;
-
-    /// Keeps what convicted a miner, once for each task.
-    async fn add_evidence(&self, evidence: Evidence) -> Result<()>;
+    async fn accounts(&self) -> Result<Vec<Versioned<Account>>>;
+    /// The payment for a lease, while its task is kept.
+    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>>;
     /// All evidence, oldest first.
     async fn evidence(&self) -> Result<Vec<Evidence>>;
+
+    /// Finished tasks whose webhook has not been told yet, oldest first, at most `limit`.
+    async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>>;
+    /// What each requester with a name submitted since a time.
+    async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>>;
+
+    /// Keeps a blob that inputs may refer to, under keccak256 of its bytes; keeping it again at a later time extends its
+    /// life.
+    async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()>;
+    /// A blob, while it is kept: a sweep takes those kept last before its time.
+    async fn blob(&self, hash: B256) -> Result<Option<Output>>;
 }
 
-/// A value and how often it changed.
+/// Something to be made durable.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A new task. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
+    /// [`Committed::Known`]. Conflicts when the id is taken.
+    Insert(Arc<TaskRecord>),
+    /// A task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
+    /// outputs only that of the accepted receipt stays.
+    Replace {
+        /// What it becomes.
+        record: Arc<TaskRecord>,
+        /// The version that was read.
+        expected: u64,
+        /// What came back for a lease, kept with the task.
+        output: Option<StagedOutput>,
+        /// Outputs that are needed no longer.
+        dropped: Vec<LeaseId>,
+    },
+    /// Notes a payment under its lease. Conflicts when the lease was paid before.
+    Pay(Payment),
+    /// What a miner is owed becomes this, from version `expected`; version 0 is an account that never earned anything.
+    Account {
+        /// What it becomes.
+        account: Account,
+        /// The version that was read.
+        expected: u64,
+    },
+    /// A lease was granted; nothing changes when its task has ended.
+    PutLease(LeaseRecord),
+    /// A lease ended otherwise than with its task.
+    RemoveLease(LeaseId),
+    /// A session was opened; it replaces the miner's earlier one.
+    PutSession(SessionRecord),
+    /// A miner's session ended.
+    RemoveSession(NodeId),
+    /// What convicted a miner, once for each task.
+    AddEvidence(Box<Evidence>),
+    /// A finished task's webhook was told, or given up.
+    Notified(TaskId),
+}
+
+/// What became of a batch of changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned<T> {
-    /// The value.
-    pub value: T,
-    /// Grows with every change.
-    pub version: u64,
+pub enum Commit {
+    /// All are durable; one answer for each, in order.
+    Done(Vec<Committed>),
+    /// None is, for the changes at these positions conflict with what is stored: read again and decide anew.
+    Conflict(Vec<usize>),
 }
 
-/// A task as stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskRecord {
-    /// What admission accepted.
-    pub task: Task,
-    /// What was handed in and verified, in order of arrival.
-    pub received: Vec<Received>,
-    /// How it ended, once it did.
-    pub outcome: Option<Outcome>,
-}
-
-/// A verified receipt and what an audit must know besides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Received {
-    /// What the miner signed.
-    pub receipt: SignedReceipt,
-    /// The arithmetic it announced: only equal kernels are compared.
-    pub kernels: String,
-}
-
-/// How a task ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// With the output of this receipt.
-    Completed {
-        /// The accepted miner's receipt.
-        receipt: Box<SignedReceipt>,
+/// What became of one change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It is durable; a task or account has this version now (0 for what has none).
+    Version(u64),
+    /// The idempotency key names this task already.
+    Known {
+        /// The task.
+        task: TaskId,
+        /// [`Submission::digest`] of what was asked then.
+        digest: B256,
     },
-    /// Without an output.
-    Failed {
-        /// What went wrong.
-        kind: ErrorKind,
-        /// The same in words, with what to do next.
-        message: String,
-        /// Who caused it.
-        fault: Fault,
-    },
-    /// Its requester cancelled it.
-    Cancelled,
 }
 
-/// Pay for one lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payment {
-    /// The lease: paid at most once.
+/// An output on its way into the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedOutput {
+    /// The lease it came back for.
     pub lease: LeaseId,
-    /// Its task.
-    pub task: TaskId,
-    /// What it earned, in wei.
-    pub amount: Wei,
-    /// The voucher with this payment included; names the miner.
-    pub voucher: SignedVoucher,
+    /// Media type, such as `image/png`.
+    pub media_type: String,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// The bytes, when they are kept with the task; `None` when [`TaskStore::stage`] has written them elsewhere.
+    pub inline: Option<bytes::Bytes>,
 }
 
-/// What became of a payment.
+/// What a requester submitted since a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PaymentReply {
-    /// It is noted.
-    Paid,
-    /// The lease was paid before, with this payment.
-    PaidBefore(Box<Payment>),
+pub struct RequesterUsage {
+    /// The name of its API key.
+    pub requester: String,
+    /// How many tasks.
+    pub tasks: u64,
+    /// Of those, how many have not ended.
+    pub open: u64,
+    /// The price of all of them, in wei; those that ended without an output cost nothing.
+    pub spent: Wei,
 }
 
-/// What a coordinator owes one miner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    /// The miner.
-    pub miner: NodeId,
-    /// The latest voucher over all it ever earned.
-    pub voucher: Option<SignedVoucher>,
+/// Which tasks to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// Only those of this requester. `None` is all of them.
+    pub requester: Option<String>,
+    /// Only those for this model.
+    pub model: Option<ModelId>,
+    /// Only those that stand so.
+    pub state: Option<ListedState>,
+    /// Only those inserted before this task.
+    pub before: Option<TaskId>,
+    /// The most to give.
+    pub limit: usize,
 }
 
-impl Account {
-    /// All that was ever promised, in wei.
-    pub fn cumulative(&self) -> Wei {
-        self.voucher
-            .as_ref()
-            .map_or(Wei::ZERO, |voucher| voucher.value.cumulative)
-    }
+/// How a listed task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ListedState {
+    /// Not ended.
+    Open,
+    /// Ended with an output.
+    Completed,
+    /// Ended without one.
+    Failed,
+    /// Cancelled by its requester.
+    Cancelled,
 }

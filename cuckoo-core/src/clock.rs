@@ -41,6 +41,13 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// This time less `duration`; at the least the epoch.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// This time plus `duration`; saturates at the far future.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

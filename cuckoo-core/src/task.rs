@@ -24,9 +24,26 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub max_price: Option<U256>,
+    /// Among the tasks that wait for a model, those of higher priority go first; 0 when absent.
+    #[serde(default, skip_serializing_if = "is_ordinary")]
+    pub priority: i8,
+    /// Names this submission: submitting again with the same key gives the task that the first one made, as long as that
+    /// is kept. 1 to [`TaskSpec::MAX_KEY`] visible ASCII characters; each requester has keys of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// An `https` address that is told of the task's end; see `docs/protocol.md`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+}
+
+fn is_ordinary(priority: &i8) -> bool {
+    *priority == 0
 }
 
 impl TaskSpec {
+    /// The longest idempotency key, in bytes.
+    pub const MAX_KEY: usize = 128;
+
     /// A task for `model` with the JSON object `input`.
     pub fn new(model: ModelId, input: Value) -> Self {
         Self {
@@ -34,7 +51,24 @@ impl TaskSpec {
             input,
             timeout_millis: None,
             max_price: None,
+            priority: 0,
+            idempotency_key: None,
+            webhook: None,
         }
+    }
+
+    /// Sets the place among waiting tasks: higher goes first.
+    #[must_use]
+    pub fn with_priority(mut self, priority: i8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Names the submission, so that it can be repeated without making a second task.
+    #[must_use]
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
     }
 
     /// Sets the time from submission to the result.
@@ -64,6 +98,9 @@ pub struct Task {
     pub submitted_at: Timestamp,
     /// When its result must be there.
     pub deadline: Timestamp,
+    /// Among waiting tasks, higher goes first.
+    #[serde(default, skip_serializing_if = "is_ordinary")]
+    pub priority: i8,
 }
 
 /// A task given to one miner, and the time it has.

@@ -328,6 +328,9 @@ fn wire_messages() {
             input: json!({ "prompt": "a red circle" }),
             timeout_millis: Some(60_000),
             max_price: Some(U256::from(9)),
+            priority: 3,
+            idempotency_key: Some("order-7".into()),
+            webhook: Some("https://app.example/done".into()),
         },
     );
     examples.add(
@@ -344,6 +347,7 @@ fn wire_messages() {
             price: U256::from(9),
             submitted_at: TIME,
             deadline: TIME,
+            priority: 3,
         },
     );
     for (name, state) in [

@@ -1,5 +1,7 @@
 //! How an audit goes: from the draw of an auditor to the verdict.
 
+use std::sync::Arc;
+
 use cuckoo_core::{ErrorKind, Fault, LeaseId, NodeId, TaskId, TaskState, Timestamp, Wei};
 
 use super::{Audit, Finding, Seat, Verdict, compare, draw_auditor};
@@ -89,6 +91,10 @@ impl Market {
         let Some(audit) = &entry.audit else {
             return Vec::new();
         };
+        // An auditor is paid like the one it audits.
+        if !self.cover.covers(entry.record.task.price) {
+            return Vec::new();
+        }
         let offers = self.dispatch.miners(&entry.record.task.model).into_iter();
         let mut eligible: Vec<_> = offers
             .filter(|miner| !audit.missed.contains(miner))
@@ -273,6 +279,7 @@ impl Market {
             verdict: Some(verdict),
             paid,
             conviction,
+            output: None,
         };
         self.conclude(id, conclusion, now);
     }
@@ -329,7 +336,9 @@ impl Market {
         };
         entry.barred.extend_from_slice(miners);
         entry.attempts += 1;
-        entry.last_failure = Some((ErrorKind::Unverified, reason.to_owned()));
+        for &miner in miners {
+            entry.note_failure(miner, ErrorKind::Unverified, reason, now);
+        }
         if entry.attempts >= max_attempts {
             let conclusion = Conclusion::failed(
                 ErrorKind::Unverified,
@@ -350,7 +359,7 @@ impl Market {
             .map(|old| old.receipt.value.lease)
             .collect();
         self.writes.push(Write::Reopen {
-            record: entry.record.clone(),
+            record: Arc::new(entry.record.clone()),
             version: entry.version,
             dropped,
         });
@@ -370,7 +379,7 @@ impl Market {
             miner.counts.audits_failed += 1;
         }
         tracing::warn!(miner = %node, %task, "suspended: its output stands alone against two others");
-        self.registry.close(node);
+        self.end_session(node);
         self.sync_pools(node, now);
         self.take_leases(node, "the miner was suspended", now);
     }

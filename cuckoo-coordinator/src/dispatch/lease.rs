@@ -1,9 +1,12 @@
 //! A lease: one task given to one miner once.
 
 use cuckoo_core::{
-    B256, CompletionReply, Error, ErrorBody, LeaseStatus, NodeId, SignedReceipt, TaskId, Timestamp,
+    B256, CompletionReply, Error, ErrorBody, LeaseId, LeaseStatus, NodeId, SignedReceipt, TaskId,
+    Timestamp, Wei,
 };
 use tokio::sync::watch;
+
+use crate::store::LeaseRecord;
 
 /// What the miner of a completion is told, once it is known.
 pub(crate) type Reply = Option<Result<CompletionReply, ErrorBody>>;
@@ -19,6 +22,8 @@ pub(crate) struct Lease {
     pub(crate) expires_at: Timestamp,
     /// A poll has carried it to the miner.
     pub(crate) delivered: bool,
+    /// What the escrow holds ready for it, in wei.
+    pub(crate) reserved: Wei,
     pub(crate) state: LeaseState,
 }
 
@@ -58,6 +63,38 @@ pub(crate) enum LeaseEnd {
 }
 
 impl Lease {
+    /// As it is stored.
+    pub(crate) fn record(&self, id: LeaseId) -> LeaseRecord {
+        LeaseRecord {
+            lease: id,
+            task: self.task,
+            miner: self.miner,
+            audit: self.role == Role::Audit,
+            model_hash: self.model_hash,
+            kernels: self.kernels.clone(),
+            granted_at: self.granted_at,
+        }
+    }
+
+    /// As it was stored, with time anew: the coordinator was away, not the miner.
+    pub(crate) fn restored(record: LeaseRecord, reserved: Wei, expires_at: Timestamp) -> Self {
+        Self {
+            task: record.task,
+            miner: record.miner,
+            role: match record.audit {
+                true => Role::Audit,
+                false => Role::Work,
+            },
+            model_hash: record.model_hash,
+            kernels: record.kernels,
+            granted_at: record.granted_at,
+            expires_at,
+            delivered: true,
+            reserved,
+            state: LeaseState::Active,
+        }
+    }
+
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.state, LeaseState::Active)
     }

@@ -1,20 +1,56 @@
 //! The tasks of one model that wait, and the miners that can run them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Wei};
 
-/// A queue in order of submission beside a scheduler by stake. A task is never left waiting while a miner that could
+use crate::market::Place;
+
+/// A queue, by priority and then in order of submission, beside a scheduler by stake. A task is never left waiting while a miner that could
 /// take it has a free slot: [`push`](Self::push) asks for the task that came, [`next_for`](Self::next_for) for the miner
 /// that became free.
 #[derive(Debug)]
 pub(crate) struct Pool {
     scheduler: Box<dyn Scheduler>,
-    queue: BTreeMap<u64, Waiting>,
+    queue: BTreeMap<Place, Waiting>,
     /// Each miner's longest input, in bytes.
     limits: HashMap<NodeId, u64>,
     /// The same by length, to find those that a long input is too much for.
     by_limit: BTreeSet<(u64, NodeId)>,
+    /// Miners that wait for work.
+    idle: BTreeSet<NodeId>,
+    /// How long a task takes from its lease to its receipt, in milliseconds, the latest counting most.
+    work_millis: Option<f64>,
+    /// How many are worked on.
+    working: u64,
+}
+
+/// How a task would fare.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Outlook {
+    /// Miners that take inputs of its length.
+    pub(crate) miners: u64,
+    /// Tasks that go before it.
+    pub(crate) ahead: u64,
+    /// Whether a miner waits for work.
+    idle: bool,
+    /// How long tasks take.
+    work_millis: Option<f64>,
+    /// How many are worked on.
+    working: u64,
+}
+
+impl Outlook {
+    /// When a miner should begin with it, from now, in milliseconds.
+    pub(crate) fn starts_in_millis(&self) -> Option<u64> {
+        if self.idle && self.ahead == 0 {
+            return Some(0);
+        }
+        let rounds = (self.ahead + 1) as f64 / self.working.max(1) as f64;
+        // The cast saturates, and a mean of durations is not negative.
+        Some((rounds * self.work_millis?) as u64)
+    }
 }
 
 /// A task that waits.
@@ -33,6 +69,44 @@ impl Pool {
             queue: BTreeMap::new(),
             limits: HashMap::new(),
             by_limit: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            work_millis: None,
+            working: 0,
+        }
+    }
+
+    /// Puts a task in line without asking for a miner.
+    pub(crate) fn wait(&mut self, place: Place, waiting: Waiting) {
+        self.queue.insert(place, waiting);
+    }
+
+    /// A miner got a task.
+    pub(crate) fn began(&mut self) {
+        self.working += 1;
+    }
+
+    /// A miner is done with a task, after so long when it handed something in.
+    pub(crate) fn ended(&mut self, after: Option<Duration>) {
+        /// How much the latest counts.
+        const WEIGHT: f64 = 0.1;
+        self.working = self.working.saturating_sub(1);
+        if let Some(after) = after {
+            let millis = after.as_secs_f64() * 1_000.0;
+            let mean = self.work_millis.unwrap_or(millis);
+            self.work_millis = Some(mean + WEIGHT * (millis - mean));
+        }
+    }
+
+    /// How a task would fare.
+    pub(crate) fn outlook(&self, input_bytes: u64, priority: i8) -> Outlook {
+        let able = self.by_limit.range((input_bytes, NodeId(0))..);
+        let behind = Place::new(priority, u64::MAX);
+        Outlook {
+            miners: able.count() as u64,
+            ahead: self.queue.range(..behind).count() as u64,
+            idle: !self.idle.is_empty(),
+            work_millis: self.work_millis,
+            working: self.working,
         }
     }
 
@@ -57,10 +131,16 @@ impl Pool {
         if let Some(limit) = self.limits.remove(&miner) {
             self.by_limit.remove(&(limit, miner));
         }
+        self.idle.remove(&miner);
         self.scheduler.leave(miner);
     }
 
     pub(crate) fn set_free(&mut self, miner: NodeId, free_slots: u32) {
+        if free_slots > 0 {
+            self.idle.insert(miner);
+        } else {
+            self.idle.remove(&miner);
+        }
         self.scheduler.set_free(miner, free_slots);
     }
 
@@ -69,36 +149,36 @@ impl Pool {
         self.scheduler.refund(miner);
     }
 
-    /// Puts a task in line at `order`; gives the miner that is to have it at once, if one can.
-    pub(crate) fn push(&mut self, order: u64, waiting: Waiting) -> Option<NodeId> {
+    /// Puts a task in line at `place`; gives the miner that is to have it at once, if one can.
+    pub(crate) fn push(&mut self, place: Place, waiting: Waiting) -> Option<NodeId> {
         let chosen = self.choose(&waiting);
         if chosen.is_none() {
-            self.queue.insert(order, waiting);
+            self.queue.insert(place, waiting);
         }
         chosen
     }
 
     /// Takes a task out of line.
-    pub(crate) fn remove(&mut self, order: u64) {
-        self.queue.remove(&order);
+    pub(crate) fn remove(&mut self, place: Place) {
+        self.queue.remove(&place);
     }
 
     /// The place in line of the first task that `miner` may have.
-    pub(crate) fn next_for(&self, miner: NodeId) -> Option<u64> {
+    pub(crate) fn next_for(&self, miner: NodeId) -> Option<Place> {
         let limit = *self.limits.get(&miner)?;
         let fits =
             |waiting: &Waiting| waiting.input_bytes <= limit && !waiting.excluded.contains(&miner);
         self.queue
             .iter()
             .find(|(_, waiting)| fits(waiting))
-            .map(|(order, _)| *order)
+            .map(|(place, _)| *place)
     }
 
-    /// Asks the scheduler for the task at `order`, and takes it out of line when a miner can have it.
-    pub(crate) fn assign(&mut self, order: u64) -> Option<(TaskId, NodeId)> {
-        let waiting = self.queue.get(&order)?.clone();
+    /// Asks the scheduler for the task at `place`, and takes it out of line when a miner can have it.
+    pub(crate) fn assign(&mut self, place: Place) -> Option<(TaskId, NodeId)> {
+        let waiting = self.queue.get(&place)?.clone();
         let miner = self.choose(&waiting)?;
-        self.queue.remove(&order);
+        self.queue.remove(&place);
         Some((waiting.task, miner))
     }
 
@@ -114,6 +194,10 @@ impl Pool {
 mod tests {
     use super::*;
 
+    fn at(number: u64) -> Place {
+        Place::new(0, number)
+    }
+
     fn waiting(number: u8, input_bytes: u64, excluded: &[u64]) -> Waiting {
         Waiting {
             task: TaskId::from(B256::repeat_byte(number)),
@@ -128,28 +212,46 @@ mod tests {
         pool.join(NodeId(1), Wei::from(100), 10);
         pool.join(NodeId(2), Wei::from(1), 20);
         pool.set_free(NodeId(1), 1);
-        assert_eq!(pool.push(0, waiting(1, 11, &[])), None);
+        assert_eq!(pool.push(at(0), waiting(1, 11, &[])), None);
         assert_eq!(pool.next_for(NodeId(1)), None);
         pool.set_free(NodeId(2), 1);
-        assert_eq!(pool.next_for(NodeId(2)), Some(0));
-        assert_eq!(pool.assign(0).map(|(_, miner)| miner), Some(NodeId(2)));
-        assert_eq!(pool.push(1, waiting(2, 10, &[])), Some(NodeId(1)));
+        assert_eq!(pool.next_for(NodeId(2)), Some(at(0)));
+        assert_eq!(pool.assign(at(0)).map(|(_, miner)| miner), Some(NodeId(2)));
+        assert_eq!(pool.push(at(1), waiting(2, 10, &[])), Some(NodeId(1)));
     }
 
     #[test]
     fn a_free_miner_gets_the_first_task_it_may_have() {
         let mut pool = Pool::new(B256::ZERO);
         pool.join(NodeId(1), Wei::from(1), 10);
-        assert_eq!(pool.push(5, waiting(1, 1, &[1])), None);
-        assert_eq!(pool.push(6, waiting(2, 1, &[])), None);
+        assert_eq!(pool.push(at(5), waiting(1, 1, &[1])), None);
+        assert_eq!(pool.push(at(6), waiting(2, 1, &[])), None);
         // Back in line at its old place.
-        assert_eq!(pool.push(2, waiting(3, 1, &[])), None);
+        assert_eq!(pool.push(at(2), waiting(3, 1, &[])), None);
         pool.set_free(NodeId(1), 2);
-        assert_eq!(pool.next_for(NodeId(1)), Some(2));
-        assert!(pool.assign(2).is_some());
-        assert_eq!(pool.next_for(NodeId(1)), Some(6));
-        assert!(pool.assign(6).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), Some(at(2)));
+        assert!(pool.assign(at(2)).is_some());
+        assert_eq!(pool.next_for(NodeId(1)), Some(at(6)));
+        assert!(pool.assign(at(6)).is_some());
         assert_eq!(pool.next_for(NodeId(1)), None);
         assert_eq!(pool.len(), 1);
+    }
+
+    #[test]
+    fn higher_priority_goes_first_then_the_order_of_submission() {
+        let mut pool = Pool::new(B256::ZERO);
+        pool.join(NodeId(1), Wei::from(1), 10);
+        for (number, priority) in [(1, 0), (2, 5), (3, 5), (4, -1)] {
+            let place = Place::new(priority, number.into());
+            assert_eq!(pool.push(place, waiting(number, 1, &[])), None);
+        }
+        pool.set_free(NodeId(1), 4);
+        let next = |_| {
+            pool.next_for(NodeId(1))
+                .and_then(|place| pool.assign(place))
+        };
+        let taken: Vec<_> = (0..4).filter_map(next).map(|(task, _)| task).collect();
+        let expected = [2, 3, 1, 4].map(|number| waiting(number, 1, &[]).task);
+        assert_eq!(taken, expected);
     }
 }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use cuckoo_core::{
-    Error, ErrorKind, Failure, Fault, LeaseId, NodeId, Result, SessionToken, TaskId, Timestamp,
+    Error, ErrorKind, Failure, Fault, LeaseId, NodeId, Result, SessionToken, TaskId, TaskState,
+    Timestamp,
 };
 
 use super::work::not_yours;
 use super::{Lease, LeaseEnd, LeaseState, Role};
 use crate::events::Event;
-use crate::market::{Conclusion, Market, Stage, Timer};
+use crate::journal::Write;
+use crate::market::{Conclusion, Entry, Market, Stage, Timer};
 
 impl Market {
     /// A miner gives a lease back.
@@ -108,8 +110,16 @@ impl Market {
         let Some(lease) = self.dispatch.leases.get_mut(&id) else {
             return;
         };
-        let node = lease.miner;
+        let (node, task, role) = (lease.miner, lease.task, lease.role);
         lease.state = LeaseState::Ended(end);
+        self.release(id);
+        if role == Role::Work
+            && let Some(entry) = self.tasks.get(&task)
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.ended(None);
+        }
+        self.writes.push(Write::RemoveLease(id));
         if let Some(miner) = self.registry.miners.get_mut(&node) {
             miner.leases.remove(&id);
             miner.mailbox.retain(|waiting| *waiting != id);
@@ -143,11 +153,10 @@ impl Market {
         if !entry.stage.is_open() {
             return;
         }
-        entry.stage = Stage::Queued;
         if !entry.excluded.contains(&node) {
             entry.excluded.push(node);
         }
-        entry.last_failure = Some((kind, format!("{node}: {reason}")));
+        entry.note_failure(node, kind, reason, now);
         if kind == ErrorKind::Invalid {
             if !entry.invalid_by.contains(&node) {
                 entry.invalid_by.push(node);
@@ -175,8 +184,23 @@ impl Market {
             reason: reason.to_owned(),
         };
         self.events.publish(now, Some(id), event);
-        self.enqueue(id, now);
+        let rest = self.settings.rest_after(self.tasks[&id].attempts);
+        if rest.is_zero() {
+            self.enqueue(id, now);
+        } else if let Some(entry) = self.tasks.get_mut(&id) {
+            entry.stage = Stage::Resting;
+            entry.set_state(TaskState::Queued);
+            self.timers.add(now.after(rest), Timer::Retry(id));
+        }
         self.catch_up(id, now);
+    }
+
+    /// A task rested after a failure: it waits for a miner again.
+    pub(crate) fn retry_due(&mut self, id: TaskId, now: Timestamp) {
+        let resting = |entry: &Entry| entry.stage == Stage::Resting;
+        if self.tasks.get(&id).is_some_and(resting) {
+            self.enqueue(id, now);
+        }
     }
 
     /// A miner that had no room may be asked again.
@@ -203,13 +227,11 @@ impl Market {
         if offers.iter().any(|miner| !unwanted.contains(miner)) {
             self.look_for_others_later(id, now);
         } else if !entry.invalid_by.is_empty() {
-            let reason = entry
-                .last_failure
-                .as_ref()
-                .map_or("", |(_, reason)| reason)
-                .to_owned();
-            self.dispatch
-                .unqueue(&self.tasks[&id].record.task.model, self.tasks[&id].order);
+            let last = entry.record.failures.last();
+            let reason = last.map_or_else(String::new, |last| {
+                format!("{}: {}", last.miner, last.reason)
+            });
+            self.dispatch.unqueue(&entry.record.task.model, entry.place);
             self.conclude(id, invalid_input(&reason), now);
         } else if let Some(entry) = self.tasks.get_mut(&id) {
             entry.excluded.clear();
@@ -234,7 +256,7 @@ impl Market {
             return;
         };
         if entry.stage == Stage::Queued {
-            self.dispatch.unqueue(&entry.record.task.model, entry.order);
+            self.dispatch.unqueue(&entry.record.task.model, entry.place);
             self.enqueue(id, now);
         }
     }
@@ -255,7 +277,7 @@ impl Market {
 }
 
 /// Whether a failure of this kind is the miner's own: being full, closing, cut off or asked nonsense is not.
-fn is_blamed(kind: ErrorKind) -> bool {
+pub(crate) fn is_blamed(kind: ErrorKind) -> bool {
     !matches!(
         kind,
         ErrorKind::Rejected

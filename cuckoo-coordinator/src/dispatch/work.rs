@@ -1,8 +1,10 @@
 //! Leases in work: heartbeats, completions, and all the ways to end without one.
 
+use std::sync::Arc;
+
 use cuckoo_core::{
-    Completion, CompletionReply, Error, ErrorBody, Heartbeat, HeartbeatReply, LeaseId, LeaseStatus,
-    NodeId, PollRequest, Result, SessionToken, TaskId, TaskState, Timestamp,
+    CompletionReply, Error, ErrorBody, Heartbeat, HeartbeatReply, LeaseId, LeaseStatus, NodeId,
+    PollRequest, Result, SessionToken, SignedReceipt, TaskId, TaskState, Timestamp,
 };
 use tokio::sync::watch;
 
@@ -11,7 +13,7 @@ use crate::audit::Verdict;
 use crate::events::Event;
 use crate::journal::Write;
 use crate::market::{Conclusion, Market, Stage, Timer};
-use crate::store::{Outcome, Received};
+use crate::store::{Outcome, Received, StagedOutput};
 use crate::verify::Expected;
 
 /// Where a completion stands before its receipt is checked.
@@ -21,6 +23,8 @@ pub(crate) enum Claim {
     Open(Box<Expected>),
     /// It came before: the answer is or will be here.
     Known(watch::Receiver<Reply>),
+    /// No such lease is in memory; the store may know what this miner handed in.
+    Forgotten(NodeId),
 }
 
 impl Market {
@@ -75,11 +79,11 @@ impl Market {
     }
 
     fn note_progress(&mut self, task: TaskId, miner: NodeId, progress: u16, now: Timestamp) {
-        let Some(entry) = self.tasks.get(&task) else {
+        let Some(entry) = self.tasks.get_mut(&task) else {
             return;
         };
         let state = TaskState::Running { miner, progress };
-        if *entry.state.borrow() != state {
+        if *entry.state() != state {
             entry.set_state(state);
             self.events
                 .publish(now, Some(task), Event::Progress { miner, progress });
@@ -93,18 +97,25 @@ impl Market {
     pub(crate) fn expect(
         &mut self,
         token: &SessionToken,
-        completion: &Completion,
+        receipt: &SignedReceipt,
         now: Timestamp,
     ) -> Result<Claim> {
         self.check_running()?;
         let miner = self.registry.authenticate(token, now)?;
-        let id = completion.receipt.value.lease;
+        let id = receipt.value.lease;
         self.expire_if_due(id, now);
-        let lease = self.dispatch.lease(id).filter(|lease| lease.miner == miner);
-        let lease = lease.ok_or_else(not_yours)?;
+        let Some(lease) = self.dispatch.lease(id) else {
+            return Ok(Claim::Forgotten(miner));
+        };
+        if lease.miner != miner {
+            return Err(not_yours());
+        }
         match &lease.state {
             LeaseState::Active => {}
-            LeaseState::Received { receipt, reply } if **receipt == completion.receipt => {
+            LeaseState::Received {
+                receipt: known,
+                reply,
+            } if **known == *receipt => {
                 return Ok(Claim::Known(reply.subscribe()));
             }
             LeaseState::Received { .. } => {
@@ -142,38 +153,63 @@ impl Market {
     pub(crate) fn claim(
         &mut self,
         token: &SessionToken,
-        completion: Completion,
+        receipt: SignedReceipt,
+        output: StagedOutput,
         now: Timestamp,
     ) -> Result<watch::Receiver<Reply>> {
-        if let Claim::Known(reply) = self.expect(token, &completion, now)? {
-            return Ok(reply);
+        match self.expect(token, &receipt, now)? {
+            Claim::Known(reply) => return Ok(reply),
+            Claim::Forgotten(_) => return Err(not_yours()),
+            Claim::Open(_) => {}
         }
-        let id = completion.receipt.value.lease;
+        let id = receipt.value.lease;
         let lease = self.dispatch.leases.get_mut(&id).ok_or_else(not_yours)?;
         let entry = self.tasks.get_mut(&lease.task).ok_or_else(not_yours)?;
         let (reply, answer) = watch::channel(None);
-        let receipt = completion.receipt;
+        let (task, role) = (lease.task, lease.role);
+        let worked = now.since(lease.granted_at);
         entry.record.received.push(Received {
             receipt: receipt.clone(),
             kernels: lease.kernels.clone(),
         });
-        entry.writing = true;
         lease.state = LeaseState::Received {
-            receipt: Box::new(receipt),
+            receipt: Box::new(receipt.clone()),
             reply,
         };
-        self.writes.push(Write::Receive {
-            lease: id,
-            output: completion.output,
-            record: entry.record.clone(),
-            version: entry.version,
-        });
+        if role == Role::Work
+            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
+        {
+            pool.ended(Some(worked));
+        }
+        // Drawn only now: the miner has committed itself.
+        if role == Role::Audit || self.entropy.chance(self.settings.audit_probability) {
+            entry.writing = true;
+            self.writes.push(Write::Receive {
+                lease: id,
+                output,
+                record: Arc::new(entry.record.clone()),
+                version: entry.version,
+            });
+            return Ok(answer);
+        }
+        entry.remember(&receipt, &output);
+        let conclusion = Conclusion {
+            verdict: Some(Verdict::NotDrawn {
+                accepted: receipt.value.miner,
+            }),
+            paid: vec![0],
+            conviction: None,
+            outcome: Outcome::Completed {
+                receipt: Box::new(receipt),
+            },
+            output: Some(output),
+        };
+        self.conclude(task, conclusion, now);
         Ok(answer)
     }
 
     /// A completion was written, or could not be.
     pub(crate) fn received(&mut self, id: LeaseId, written: Result<u64>, now: Timestamp) {
-        let extended = now.after(self.settings.lease());
         let Some(lease) = self.dispatch.leases.get_mut(&id) else {
             return;
         };
@@ -187,15 +223,7 @@ impl Market {
         }
         entry.writing = false;
         match written {
-            Err(error) => {
-                // As if it had never come: the miner may hand it in again.
-                entry.record.received.pop();
-                answer(lease, Err(&error));
-                lease.state = LeaseState::Active;
-                lease.expires_at = extended;
-                self.timers.add(extended, Timer::Lease(id));
-                self.catch_up(task, now);
-            }
+            Err(error) => self.not_received(task, id, &error, now),
             Ok(version) => {
                 entry.version = version;
                 if let Some(miner) = self.registry.miners.get_mut(&miner) {
@@ -209,40 +237,72 @@ impl Market {
         }
     }
 
+    /// The output of an audited task is written: it waits for its auditor.
     fn work_received(&mut self, task: TaskId, lease: LeaseId, now: Timestamp) {
-        let Some(entry) = self.tasks.get(&task) else {
+        let Some(entry) = self.tasks.get_mut(&task) else {
             return;
         };
-        let Some(receipt) = entry
-            .record
-            .received
-            .first()
-            .map(|first| first.receipt.clone())
+        let Some(first) = entry.record.received.first() else {
+            return;
+        };
+        let event = Event::Received {
+            miner: first.receipt.value.miner,
+            receipt: first.receipt.clone(),
+        };
+        self.events.publish(now, Some(task), event);
+        // Cancelled meanwhile: ends here, paid.
+        entry.stage = Stage::Auditing;
+        let cancelled = entry.cancelled;
+        self.answer(lease);
+        if cancelled {
+            self.catch_up(task, now);
+        } else {
+            self.begin_audit(task, now);
+        }
+    }
+
+    /// The output that ended a task is written.
+    pub(crate) fn work_accepted(&mut self, task: TaskId, id: LeaseId, now: Timestamp) {
+        let Some(lease) = self.dispatch.lease(id) else {
+            return;
+        };
+        let LeaseState::Received { receipt, .. } = &lease.state else {
+            return;
+        };
+        let (miner, receipt) = (lease.miner, SignedReceipt::clone(receipt));
+        if let Some(miner) = self.registry.miners.get_mut(&miner) {
+            miner.leases.remove(&id);
+        }
+        self.events
+            .publish(now, Some(task), Event::Received { miner, receipt });
+    }
+
+    /// A completion could not be written: as if it had never come, the miner may hand it in again.
+    pub(crate) fn not_received(
+        &mut self,
+        task: TaskId,
+        id: LeaseId,
+        error: &Error,
+        now: Timestamp,
+    ) {
+        let extended = now.after(self.settings.lease());
+        let (Some(lease), Some(entry)) =
+            (self.dispatch.leases.get_mut(&id), self.tasks.get_mut(&task))
         else {
             return;
         };
-        let miner = receipt.value.miner;
-        let cancelled = entry.cancelled;
-        let event = Event::Received {
-            miner,
-            receipt: receipt.clone(),
-        };
-        self.events.publish(now, Some(task), event);
-        // Drawn only now: the miner has committed itself.
-        if !cancelled && self.entropy.chance(self.settings.audit_probability) {
-            self.answer(lease);
-            self.begin_audit(task, now);
-            return;
+        answer(lease, Err(error));
+        lease.state = LeaseState::Active;
+        lease.expires_at = extended;
+        self.timers.add(extended, Timer::Lease(id));
+        entry.record.received.pop();
+        entry.record.outcome = None;
+        entry.record.ended_at = None;
+        entry.result = None;
+        if lease.role == Role::Work {
+            entry.stage = Stage::Leased(id);
         }
-        let mut conclusion = Conclusion::without_output(Outcome::Cancelled);
-        if !cancelled {
-            conclusion.outcome = Outcome::Completed {
-                receipt: Box::new(receipt),
-            };
-            conclusion.verdict = Some(Verdict::NotDrawn { accepted: miner });
-        }
-        conclusion.paid = vec![0];
-        self.conclude(task, conclusion, now);
+        self.catch_up(task, now);
     }
 
     /// Tells the miner that its completion is noted; its pay comes with a later voucher.
@@ -253,7 +313,7 @@ impl Market {
     }
 }
 
-pub(super) fn not_yours() -> Error {
+pub(crate) fn not_yours() -> Error {
     Error::conflict("this is no lease of yours, or it ended long ago; poll again")
 }
 

@@ -111,7 +111,7 @@ pub(super) async fn state(
     _: Requester,
     TaskPath(id): TaskPath,
 ) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(TaskView::of(&shared.coordinator.task(id)?)))
+    Ok(Json(TaskView::of(&shared.coordinator.task(id).await?)))
 }
 
 /// A task's output: 200 and raw bytes once it is there, 202 and the task's state until then.
@@ -133,7 +133,7 @@ pub(super) async fn output(
     query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
-    let task = shared.coordinator.task(id)?;
+    let task = shared.coordinator.task(id).await?;
     output_within(&task, Duration::from_millis(query.wait_millis)).await
 }
 
@@ -150,7 +150,7 @@ pub(super) async fn cancel(
     _: Requester,
     TaskPath(id): TaskPath,
 ) -> Result<Json<TaskView>, Refusal> {
-    let task = shared.coordinator.task(id)?;
+    let task = shared.coordinator.task(id).await?;
     task.cancel().await?;
     Ok(Json(TaskView::of(&task)))
 }

@@ -1,20 +1,22 @@
 //! How tasks end: the decision, its write, and what everybody learns of it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use cuckoo_core::{
-    CompletionReply, Error, ErrorKind, Fault, LeaseId, NodeId, Result, SignedVoucher, TaskId,
-    TaskState, Timestamp, Wei,
+    CompletionReply, Error, ErrorBody, ErrorKind, Fault, NodeId, Output, Result, SignedReceipt,
+    SignedVoucher, TaskId, TaskState, Timestamp, Wei,
 };
 
-use super::{Market, Stage, Timer};
-use crate::Evidence;
+use super::{Market, Stage};
 use crate::audit::Verdict;
 use crate::dispatch::LeaseState;
 use crate::events::Event;
-use crate::journal::{Conviction, Write};
+use crate::journal::{Conclude, Concluded, Conviction, Write};
 use crate::registry::Miner;
-use crate::store::Outcome;
+use crate::store::{Outcome, Payment, StagedOutput};
+
+/// How many ended tasks stay in memory, so that whoever waits for one, or repeats a completion, is answered at once.
+const MAX_RECENT: usize = 4_096;
 
 /// How a task is to end.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Conclusion {
     /// Positions in `received` that are paid.
     pub(crate) paid: Vec<usize>,
     pub(crate) conviction: Option<Conviction>,
+    /// The output that ends it, when it is not written yet.
+    pub(crate) output: Option<StagedOutput>,
 }
 
 impl Conclusion {
@@ -34,6 +38,7 @@ impl Conclusion {
             verdict: None,
             paid: Vec::new(),
             conviction: None,
+            output: None,
         }
     }
 
@@ -44,14 +49,6 @@ impl Conclusion {
             fault,
         })
     }
-}
-
-/// What the journal made durable when a task ended.
-#[derive(Debug, Default)]
-pub(crate) struct Concluded {
-    pub(crate) version: u64,
-    pub(crate) vouchers: HashMap<LeaseId, SignedVoucher>,
-    pub(crate) evidence: Option<Evidence>,
 }
 
 impl Market {
@@ -87,14 +84,17 @@ impl Market {
                 Fault::Miner,
             );
         }
-        if let Some((_, reason)) = &entry.last_failure {
+        if let Some(last) = entry.record.failures.last() {
             let fault = if entry.attempts > 0 {
                 Fault::Miner
             } else {
                 Fault::Nobody
             };
             return fail(
-                format!("no miner finished in time; the last one said: {reason}"),
+                format!(
+                    "no miner finished in time; the last one, {}, said: {}",
+                    last.miner, last.reason
+                ),
                 fault,
             );
         }
@@ -121,23 +121,34 @@ impl Market {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
         };
-        entry.stage = Stage::Concluding;
+        entry.stage = match &conclusion.output {
+            Some(output) => Stage::Accepting(output.lease),
+            None => Stage::Concluding,
+        };
         entry.writing = true;
         entry.audit = None;
         self.dispatch.set_unaudited(id, false);
         entry.record.outcome = Some(conclusion.outcome);
-        let leases = |positions: Vec<usize>| {
-            let lease = |index: usize| Some(entry.record.received.get(index)?.receipt.value.lease);
-            positions.into_iter().filter_map(lease).collect()
+        entry.record.ended_at = Some(now);
+        let record = &entry.record;
+        let payment = |index: usize| {
+            let receipt = &record.received.get(index)?.receipt.value;
+            Some(Payment {
+                lease: receipt.lease,
+                task: id,
+                miner: receipt.miner,
+                amount: record.task.price,
+            })
         };
-        let write = Write::Conclude {
-            paid: leases(conclusion.paid),
-            record: entry.record.clone(),
+        let write = Conclude {
+            payments: conclusion.paid.into_iter().filter_map(payment).collect(),
+            record: Arc::new(record.clone()),
             version: entry.version,
+            output: conclusion.output,
             conviction: conclusion.conviction,
             at: now,
         };
-        self.writes.push(write);
+        self.writes.push(Write::Conclude(Box::new(write)));
         if let Some(verdict) = conclusion.verdict {
             self.events
                 .publish(now, Some(id), Event::Verdict { verdict });
@@ -150,26 +161,34 @@ impl Market {
             return;
         };
         entry.writing = false;
-        let (outcome, concluded) = match written {
-            Ok(concluded) => (entry.record.outcome.clone(), concluded),
-            Err(error) => (Some(store_failed(&error)), Concluded::default()),
-        };
-        let Some(outcome) = outcome.filter(|_| entry.stage != Stage::Done) else {
-            return;
-        };
-        entry.version = concluded.version;
-        for lease in &entry.leases {
-            if let Some(LeaseState::Received { reply, .. }) = self.dispatch.lease_state(*lease) {
-                let voucher = concluded.vouchers.get(lease).cloned();
-                reply.send_if_modified(|reply| {
-                    let first = reply.is_none();
-                    if first {
-                        *reply = Some(Ok(CompletionReply { voucher }));
-                    }
-                    first
-                });
+        let concluded = match (written, entry.stage) {
+            (_, Stage::Done) => return,
+            (Err(error), Stage::Accepting(lease)) => {
+                return self.not_received(id, lease, &error, now);
             }
+            (Err(error), _) => {
+                self.answer_all(id, Err(&error));
+                return self.finish(id, store_failed(&error), now);
+            }
+            (Ok(concluded), Stage::Accepting(lease)) => {
+                entry.version = concluded.version;
+                self.work_accepted(id, lease, now);
+                concluded
+            }
+            (Ok(concluded), _) => {
+                entry.version = concluded.version;
+                concluded
+            }
+        };
+        for (payment, voucher) in &concluded.paid {
+            self.paid(payment, voucher.clone(), now);
         }
+        self.answer_all(id, Ok(&concluded.paid));
+        let outcome = self
+            .tasks
+            .get(&id)
+            .and_then(|entry| entry.record.outcome.clone());
+        let Some(outcome) = outcome else { return };
         if let Some(evidence) = concluded.evidence {
             let miner = evidence.convicted;
             let index = self.evidence.len();
@@ -197,6 +216,9 @@ impl Market {
         match written {
             Ok(version) => {
                 entry.version = version;
+                for lease in entry.leases.clone() {
+                    self.release(lease);
+                }
                 self.enqueue(id, now);
                 self.catch_up(id, now);
             }
@@ -204,16 +226,42 @@ impl Market {
         }
     }
 
+    /// Answers every completion of a task that was not answered yet, with the voucher of those that were paid.
+    fn answer_all(&self, id: TaskId, ended: Result<&Vec<(Payment, SignedVoucher)>, &Error>) {
+        let Some(entry) = self.tasks.get(&id) else {
+            return;
+        };
+        for lease in &entry.leases {
+            let Some(LeaseState::Received { reply, .. }) = self.dispatch.lease_state(*lease) else {
+                continue;
+            };
+            reply.send_if_modified(|reply| {
+                let first = reply.is_none();
+                if first {
+                    *reply = Some(match ended {
+                        Ok(paid) => {
+                            let mine = paid.iter().find(|(payment, _)| payment.lease == *lease);
+                            let voucher = mine.map(|(_, voucher)| voucher.clone());
+                            Ok(CompletionReply { voucher })
+                        }
+                        Err(error) => Err(ErrorBody::from(error)),
+                    });
+                }
+                first
+            });
+        }
+    }
+
     /// A payment is durable.
-    pub(crate) fn paid(&mut self, id: TaskId, amount: Wei, voucher: SignedVoucher, now: Timestamp) {
-        let node = voucher.value.miner;
+    fn paid(&mut self, payment: &Payment, voucher: SignedVoucher, now: Timestamp) {
         self.know_voucher(voucher.clone());
+        self.cover.promise(payment.amount);
         let event = Event::Paid {
-            miner: node,
-            amount,
+            miner: payment.miner,
+            amount: payment.amount,
             voucher,
         };
-        self.events.publish(now, Some(id), event);
+        self.events.publish(now, Some(payment.task), event);
     }
 
     /// Keeps a voucher if it is the latest known of its miner.
@@ -278,28 +326,46 @@ impl Market {
                 (TaskState::Cancelled, Event::Cancelled)
             }
         };
+        entry.set_state(state);
         entry.close();
-        entry.state.send_replace(state);
-        self.open.send_modify(|open| *open -= 1);
-        self.timers
-            .add(now.after(self.settings.retention()), Timer::Forget(id));
-        self.finished.push_back(id);
-        if self.finished.len() > self.settings.max_finished
-            && let Some(oldest) = self.finished.pop_front()
-        {
-            self.writes.push(Write::Forget(oldest));
+        if entry.record.submission.webhook.is_some() {
+            self.to_notify.notify_one();
         }
+        for lease in entry.leases.clone() {
+            self.release(lease);
+        }
+        self.open.send_modify(|open| *open -= 1);
         self.events.publish(now, Some(id), event);
+        self.recent.push_back(id);
+        if self.recent.len() > MAX_RECENT {
+            self.forget_oldest();
+        }
     }
 
-    /// A finished task is kept no longer.
-    pub(crate) fn forgotten(&mut self, id: TaskId) {
-        if let Some(entry) = self.tasks.remove(&id) {
-            if self.finished.front() == Some(&id) {
-                self.finished.pop_front();
+    /// Lets go of ended tasks that the store forgets too.
+    pub(crate) fn forget(&mut self, before: Timestamp, keep: usize) {
+        while let Some(oldest) = self.recent.front() {
+            let entry = self.tasks.get(oldest);
+            let ended = entry.and_then(|entry| entry.record.ended_at);
+            if self.recent.len() <= keep && ended.is_some_and(|ended| ended >= before) {
+                return;
             }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.recent.pop_front()
+            && let Some(entry) = self.tasks.remove(&oldest)
+        {
             self.dispatch.forget(&entry.leases);
         }
+    }
+
+    /// The result of a task that ended well, while it is in memory.
+    pub(crate) fn recent(&self, id: TaskId) -> Option<(SignedReceipt, Output)> {
+        let result = self.tasks.get(&id)?.result.as_ref()?;
+        Some((result.receipt.clone(), result.output.clone()))
     }
 }
 

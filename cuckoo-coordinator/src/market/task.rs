@@ -1,10 +1,15 @@
 //! A task in memory: its stage, who may not have it, and who watches it.
 
-use cuckoo_core::{ErrorKind, LeaseId, NodeId, TaskState};
+use std::cmp::Reverse;
+
+use cuckoo_core::{ErrorKind, LeaseId, NodeId, Output, SignedReceipt, TaskState, Timestamp};
 use tokio::sync::watch;
 
 use crate::audit::{Audit, Seat};
-use crate::store::TaskRecord;
+use crate::store::{Failed, StagedOutput, TaskRecord};
+
+/// The most failures a task remembers: a miner without room may give it back again and again.
+const MAX_FAILURES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -12,8 +17,10 @@ pub(crate) struct Entry {
     pub(crate) record: TaskRecord,
     pub(crate) version: u64,
     /// Its place in line: kept when it is queued again.
-    pub(crate) order: u64,
-    pub(crate) state: watch::Sender<TaskState>,
+    pub(crate) place: Place,
+    state: TaskState,
+    /// Only while somebody watches: a million waiting tasks must not cost a channel each.
+    watchers: Option<watch::Sender<TaskState>>,
     pub(crate) stage: Stage,
     /// A write is under way: decide nothing until it is done.
     pub(crate) writing: bool,
@@ -27,12 +34,36 @@ pub(crate) struct Entry {
     pub(crate) barred: Vec<NodeId>,
     /// Miners that called its input invalid.
     pub(crate) invalid_by: Vec<NodeId>,
-    pub(crate) last_failure: Option<(ErrorKind, String)>,
     /// A timer looks whether only miners that failed it are left.
     pub(crate) second_chance: bool,
     pub(crate) audit: Option<Audit>,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
+    /// A small output that was accepted: whoever waits for it asks at once.
+    pub(crate) result: Option<Box<Recent>>,
+}
+
+/// Where a task waits: those of higher priority first, then in order of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    priority: Reverse<i8>,
+    number: u64,
+}
+
+impl Place {
+    pub(crate) fn new(priority: i8, number: u64) -> Self {
+        Self {
+            priority: Reverse(priority),
+            number,
+        }
+    }
+}
+
+/// A result in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Recent {
+    pub(crate) receipt: SignedReceipt,
+    pub(crate) output: Output,
 }
 
 /// What a task waits for.
@@ -42,12 +73,16 @@ pub(crate) enum Stage {
     Admitting,
     /// A miner.
     Queued,
+    /// Time to pass after a failure.
+    Resting,
     /// The miner that has this lease.
     Leased(LeaseId),
     /// An auditor.
     Auditing,
     /// To be written as new again.
     Reopening,
+    /// Its end to be written, together with the output of this lease.
+    Accepting(LeaseId),
     /// Its end to be written.
     Concluding,
     /// Nothing.
@@ -57,17 +92,26 @@ pub(crate) enum Stage {
 impl Stage {
     /// Whether it can still be decided how the task ends.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Self::Queued | Self::Leased(_) | Self::Auditing)
+        matches!(
+            self,
+            Self::Queued | Self::Resting | Self::Leased(_) | Self::Auditing
+        )
+    }
+
+    /// Whether the end is decided, written or not.
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Self::Accepting(_) | Self::Concluding | Self::Done)
     }
 }
 
 impl Entry {
-    pub(crate) fn new(record: TaskRecord, version: u64, order: u64, stage: Stage) -> Self {
+    pub(crate) fn new(record: TaskRecord, version: u64, place: Place, stage: Stage) -> Self {
         Self {
             record,
             version,
-            order,
-            state: watch::Sender::new(TaskState::Queued),
+            place,
+            state: TaskState::Queued,
+            watchers: None,
             stage,
             writing: stage == Stage::Admitting,
             cancelled: false,
@@ -75,11 +119,22 @@ impl Entry {
             excluded: Vec::new(),
             barred: Vec::new(),
             invalid_by: Vec::new(),
-            last_failure: None,
             second_chance: false,
             audit: None,
             leases: Vec::new(),
+            result: None,
         }
+    }
+
+    pub(crate) fn state(&self) -> &TaskState {
+        &self.state
+    }
+
+    pub(crate) fn watch(&mut self) -> watch::Receiver<TaskState> {
+        let watchers = &mut self.watchers;
+        watchers
+            .get_or_insert_with(|| watch::Sender::new(self.state.clone()))
+            .subscribe()
     }
 
     /// The lease that a miner works under now, for the task itself or its audit.
@@ -102,11 +157,45 @@ impl Entry {
         self.excluded.iter().chain(&self.barred).copied().collect()
     }
 
-    pub(crate) fn set_state(&self, state: TaskState) {
-        self.state.send_if_modified(|current| {
-            let changed = *current != state;
-            *current = state;
-            changed
+    pub(crate) fn set_state(&mut self, state: TaskState) {
+        if self.state == state {
+            return;
+        }
+        if let Some(watchers) = &self.watchers
+            && watchers.send(state.clone()).is_err()
+        {
+            self.watchers = None;
+        }
+        self.state = state;
+    }
+
+    /// Keeps an output that is about to be accepted in memory, if it is small.
+    pub(crate) fn remember(&mut self, receipt: &SignedReceipt, staged: &StagedOutput) {
+        if let Some(bytes) = &staged.inline {
+            self.result = Some(Box::new(Recent {
+                receipt: receipt.clone(),
+                output: Output::new(staged.media_type.clone(), bytes.clone()),
+            }));
+        }
+    }
+
+    /// Notes that a lease ended without an output; the latest are kept.
+    pub(crate) fn note_failure(
+        &mut self,
+        miner: NodeId,
+        kind: ErrorKind,
+        reason: &str,
+        at: Timestamp,
+    ) {
+        let failures = &mut self.record.failures;
+        if failures.len() >= MAX_FAILURES {
+            failures.remove(0);
+        }
+        failures.push(Failed {
+            miner,
+            kind,
+            reason: reason.to_owned(),
+            at,
         });
     }
 
@@ -116,6 +205,8 @@ impl Entry {
         self.audit = None;
         self.record.task.input = String::new();
         self.record.received = Vec::new();
+        self.record.failures = Vec::new();
         self.record.outcome = None;
+        self.watchers = None;
     }
 }

@@ -1,12 +1,15 @@
 //! A store in memory: for tests, demos and apps that may lose what is open when they end.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use cuckoo_core::{Error, LeaseId, NodeId, Output, Result, TaskId};
+use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
-use super::{Account, Payment, PaymentReply, TaskRecord, TaskStore, Versioned};
+use super::{
+    Account, Change, Commit, Committed, LeaseRecord, Outcome, Payment, RequesterUsage,
+    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
+};
 use crate::Evidence;
 
 /// Keeps everything in memory, as long as the coordinator's retention says; gone with the process. When outputs exceed
@@ -19,23 +22,40 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Tables {
-    tasks: HashMap<TaskId, Versioned<TaskRecord>>,
-    /// Tasks without an outcome, in order of submission.
+    tasks: HashMap<TaskId, Row>,
+    /// Tasks by when they were inserted.
+    sequence: BTreeMap<u64, TaskId>,
     unfinished: BTreeMap<u64, TaskId>,
-    sequence: HashMap<TaskId, u64>,
-    next: u64,
-    /// Tasks whose outputs may go, in order of their end.
+    /// In order of their end, which is the order in which they are forgotten.
     finished: VecDeque<TaskId>,
+    next: u64,
+    keys: HashMap<(Option<String>, String), TaskId>,
+    unnotified: BTreeMap<u64, TaskId>,
+    leases: HashMap<LeaseId, LeaseRecord>,
+    sessions: HashMap<NodeId, SessionRecord>,
     outputs: HashMap<LeaseId, Output>,
+    /// Finished tasks whose output may go, in order of their end.
+    evictable: VecDeque<TaskId>,
     output_bytes: usize,
     payments: HashMap<LeaseId, Payment>,
-    leases: HashMap<TaskId, HashSet<LeaseId>>,
     accounts: BTreeMap<NodeId, Versioned<Account>>,
     evidence: Vec<Evidence>,
+    blobs: HashMap<B256, (Output, Timestamp)>,
+}
+
+#[derive(Debug)]
+struct Row {
+    stored: Versioned<TaskRecord>,
+    sequence: u64,
+    outputs: HashSet<LeaseId>,
+    paid: Vec<LeaseId>,
+    leases: Vec<LeaseId>,
 }
 
 impl MemoryStore {
     const DEFAULT_CAPACITY: usize = 1 << 30;
+    /// The most tasks that one sweep forgets.
+    const SWEEP: usize = 1_000;
 
     /// An empty store for 1 GiB of outputs.
     pub fn new() -> Self {
@@ -62,110 +82,273 @@ impl Default for MemoryStore {
     }
 }
 
+/// Versions as they will be once the changes before have been made.
+#[derive(Default)]
+struct Ahead {
+    tasks: HashMap<TaskId, u64>,
+    accounts: HashMap<NodeId, u64>,
+    paid: HashSet<LeaseId>,
+}
+
 impl Tables {
-    fn remove_output(&mut self, lease: LeaseId) {
-        if let Some(output) = self.outputs.remove(&lease) {
-            self.output_bytes -= output.bytes.len();
+    /// Whether a change fits what is stored and the changes before it.
+    fn fits(&self, change: &Change, ahead: &mut Ahead) -> bool {
+        match change {
+            Change::Insert(record) => {
+                let id = record.task.id;
+                self.known(record).is_some()
+                    || !self.tasks.contains_key(&id) && ahead.tasks.insert(id, 1).is_none()
+            }
+            Change::Replace {
+                record, expected, ..
+            } => {
+                let id = record.task.id;
+                let stored = self.tasks.get(&id).map(|row| row.stored.version);
+                let version = ahead.tasks.get(&id).copied().or(stored);
+                ahead.tasks.insert(id, expected + 1);
+                version == Some(*expected)
+            }
+            Change::Pay(payment) => {
+                !self.payments.contains_key(&payment.lease) && ahead.paid.insert(payment.lease)
+            }
+            Change::Account { account, expected } => {
+                let stored = self.accounts.get(&account.miner);
+                let stored = stored.map_or(0, |account| account.version);
+                let version = ahead.accounts.insert(account.miner, expected + 1);
+                version.unwrap_or(stored) == *expected
+            }
+            Change::PutLease(_)
+            | Change::RemoveLease(_)
+            | Change::PutSession(_)
+            | Change::RemoveSession(_)
+            | Change::AddEvidence(_)
+            | Change::Notified(_) => true,
+        }
+    }
+
+    /// The task that a submission's idempotency key names already.
+    fn known(&self, record: &TaskRecord) -> Option<&TaskRecord> {
+        let submission = &record.submission;
+        let key = submission.idempotency_key.clone()?;
+        let id = self.keys.get(&(submission.requester.clone(), key))?;
+        Some(&self.tasks.get(id)?.stored.value)
+    }
+
+    fn apply(&mut self, change: Change) -> Committed {
+        match change {
+            Change::Insert(record) => {
+                if let Some(known) = self.known(&record) {
+                    return Committed::Known {
+                        task: known.task.id,
+                        digest: known.submission.digest,
+                    };
+                }
+                self.insert(Arc::unwrap_or_clone(record));
+                return Committed::Version(1);
+            }
+            Change::Replace {
+                record,
+                expected,
+                output,
+                dropped,
+            } => {
+                self.replace(Arc::unwrap_or_clone(record), expected + 1, output, dropped);
+                return Committed::Version(expected + 1);
+            }
+            Change::Account { account, expected } => {
+                let version = expected + 1;
+                let value = Versioned {
+                    value: account,
+                    version,
+                };
+                self.accounts.insert(value.value.miner, value);
+                return Committed::Version(version);
+            }
+            Change::Pay(payment) => {
+                if let Some(row) = self.tasks.get_mut(&payment.task) {
+                    row.paid.push(payment.lease);
+                }
+                self.payments.insert(payment.lease, payment);
+            }
+            Change::PutLease(lease) => {
+                // One that ended meanwhile needs none.
+                if let Some(row) = self.tasks.get_mut(&lease.task)
+                    && row.stored.value.outcome.is_none()
+                {
+                    row.leases.push(lease.lease);
+                    self.leases.insert(lease.lease, lease);
+                }
+            }
+            Change::RemoveLease(lease) => {
+                self.leases.remove(&lease);
+            }
+            Change::PutSession(session) => {
+                self.sessions.insert(session.miner, session);
+            }
+            Change::RemoveSession(miner) => {
+                self.sessions.remove(&miner);
+            }
+            Change::AddEvidence(evidence) => {
+                let known = |known: &Evidence| known.task.id == evidence.task.id;
+                if !self.evidence.iter().any(known) {
+                    self.evidence.push(*evidence);
+                }
+            }
+            Change::Notified(task) => {
+                if let Some(row) = self.tasks.get(&task) {
+                    self.unnotified.remove(&row.sequence);
+                }
+            }
+        }
+        Committed::Version(0)
+    }
+
+    fn insert(&mut self, record: TaskRecord) {
+        let (id, sequence) = (record.task.id, self.next);
+        self.next += 1;
+        if let Some(key) = record.submission.idempotency_key.clone() {
+            self.keys
+                .insert((record.submission.requester.clone(), key), id);
+        }
+        self.sequence.insert(sequence, id);
+        self.unfinished.insert(sequence, id);
+        let stored = Versioned {
+            value: record,
+            version: 1,
+        };
+        let row = Row {
+            stored,
+            sequence,
+            outputs: HashSet::new(),
+            paid: Vec::new(),
+            leases: Vec::new(),
+        };
+        self.tasks.insert(id, row);
+    }
+
+    fn replace(
+        &mut self,
+        record: TaskRecord,
+        version: u64,
+        output: Option<StagedOutput>,
+        mut dropped: Vec<LeaseId>,
+    ) {
+        let id = record.task.id;
+        let Some(row) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        if let Some(output) = output {
+            row.outputs.insert(output.lease);
+            let bytes = output.inline.unwrap_or_default();
+            self.output_bytes += bytes.len();
+            let media_type = output.media_type;
+            self.outputs
+                .insert(output.lease, Output { media_type, bytes });
+        }
+        if let Some(outcome) = &record.outcome
+            && self.unfinished.remove(&row.sequence).is_some()
+        {
+            let accepted = outcome.accepted();
+            dropped.extend(row.outputs.iter().filter(|lease| Some(**lease) != accepted));
+            self.finished.push_back(id);
+            if !row.outputs.is_empty() {
+                self.evictable.push_back(id);
+            }
+            if record.submission.webhook.is_some() {
+                self.unnotified.insert(row.sequence, id);
+            }
+            for lease in row.leases.drain(..) {
+                self.leases.remove(&lease);
+            }
+        }
+        row.stored = Versioned {
+            value: record,
+            version,
+        };
+        self.drop_outputs(id, dropped);
+    }
+
+    fn drop_outputs(&mut self, task: TaskId, leases: impl IntoIterator<Item = LeaseId>) {
+        for lease in leases {
+            if let Some(output) = self.outputs.remove(&lease) {
+                self.output_bytes -= output.bytes.len();
+            }
+            if let Some(row) = self.tasks.get_mut(&task) {
+                row.outputs.remove(&lease);
+            }
         }
     }
 
     fn make_room(&mut self, capacity: usize) {
         while self.output_bytes > capacity {
-            let Some(oldest) = self.finished.pop_front() else {
+            let Some(oldest) = self.evictable.pop_front() else {
                 return;
             };
-            let leases = self.leases.get(&oldest).cloned().unwrap_or_default();
-            leases
-                .into_iter()
-                .for_each(|lease| self.remove_output(lease));
+            let outputs = self.tasks.get(&oldest).map(|row| row.outputs.clone());
+            self.drop_outputs(oldest, outputs.unwrap_or_default());
         }
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        let Some(row) = self.tasks.get(&id) else {
+            return;
+        };
+        let outputs = row.outputs.clone();
+        self.drop_outputs(id, outputs);
+        if let Some(row) = self.tasks.remove(&id) {
+            self.sequence.remove(&row.sequence);
+            self.unnotified.remove(&row.sequence);
+            for lease in row.paid {
+                self.payments.remove(&lease);
+            }
+            let submission = row.stored.value.submission;
+            if let Some(key) = submission.idempotency_key {
+                self.keys.remove(&(submission.requester, key));
+            }
+        }
+        if self.evictable.front() == Some(&id) {
+            self.evictable.pop_front();
+        }
+    }
+
+    fn records<'a>(
+        &'a self,
+        tasks: impl Iterator<Item = &'a TaskId> + 'a,
+    ) -> impl Iterator<Item = &'a Versioned<TaskRecord>> + 'a {
+        tasks.filter_map(|id| self.tasks.get(id).map(|row| &row.stored))
     }
 }
 
 #[async_trait]
 impl TaskStore for MemoryStore {
-    async fn insert(&self, record: TaskRecord) -> Result<u64> {
+    async fn commit(&self, changes: Vec<Change>) -> Result<Commit> {
         let mut tables = self.tables();
-        let id = record.task.id;
-        if tables.tasks.contains_key(&id) {
-            return Err(Error::conflict(format!("task {id} is stored already")));
+        let mut ahead = Ahead::default();
+        let misfits: Vec<_> = changes
+            .iter()
+            .enumerate()
+            .filter(|(_, change)| !tables.fits(change, &mut ahead))
+            .map(|(index, _)| index)
+            .collect();
+        if !misfits.is_empty() {
+            return Ok(Commit::Conflict(misfits));
         }
-        let sequence = tables.next;
-        tables.next += 1;
-        if record.outcome.is_none() {
-            tables.unfinished.insert(sequence, id);
-            tables.sequence.insert(id, sequence);
-        }
-        tables.tasks.insert(
-            id,
-            Versioned {
-                value: record,
-                version: 1,
-            },
-        );
-        Ok(1)
-    }
-
-    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
-        Ok(self.tables().tasks.get(&task).cloned())
-    }
-
-    async fn replace(&self, record: TaskRecord, expected: u64) -> Result<u64> {
-        let mut tables = self.tables();
-        let id = record.task.id;
-        let finished = record.outcome.is_some();
-        let Some(stored) = tables.tasks.get_mut(&id) else {
-            return Err(Error::conflict(format!("task {id} is stored no longer")));
-        };
-        if stored.version != expected {
-            return Err(Error::conflict(format!(
-                "task {id} changed meanwhile: version {} instead of {expected}; load it again",
-                stored.version
-            )));
-        }
-        let version = expected + 1;
-        *stored = Versioned {
-            value: record,
-            version,
-        };
-        if finished && let Some(sequence) = tables.sequence.remove(&id) {
-            tables.unfinished.remove(&sequence);
-            tables.finished.push_back(id);
-        }
-        Ok(version)
-    }
-
-    async fn unfinished(&self) -> Result<Vec<Versioned<TaskRecord>>> {
-        let tables = self.tables();
-        let tasks = tables.unfinished.values();
-        Ok(tasks
-            .filter_map(|id| tables.tasks.get(id).cloned())
-            .collect())
-    }
-
-    async fn remove(&self, task: TaskId) -> Result<()> {
-        let mut tables = self.tables();
-        tables.tasks.remove(&task);
-        if let Some(sequence) = tables.sequence.remove(&task) {
-            tables.unfinished.remove(&sequence);
-        }
-        for lease in tables.leases.remove(&task).unwrap_or_default() {
-            tables.remove_output(lease);
-            tables.payments.remove(&lease);
-        }
-        if tables.finished.front() == Some(&task) {
-            tables.finished.pop_front();
-        }
-        Ok(())
-    }
-
-    async fn put_output(&self, task: TaskId, lease: LeaseId, output: Output) -> Result<()> {
-        let mut tables = self.tables();
-        tables.leases.entry(task).or_default().insert(lease);
-        tables.remove_output(lease);
-        tables.output_bytes += output.bytes.len();
-        tables.outputs.insert(lease, output);
+        let done = changes.into_iter().map(|change| tables.apply(change));
+        let done = done.collect();
         tables.make_room(self.capacity);
+        Ok(Commit::Done(done))
+    }
+
+    async fn stage(&self, lease: LeaseId, output: Output) -> Result<StagedOutput> {
+        Ok(StagedOutput {
+            lease,
+            media_type: output.media_type,
+            size: output.bytes.len() as u64,
+            inline: Some(output.bytes),
+        })
+    }
+
+    async fn discard(&self, _: StagedOutput) -> Result<()> {
         Ok(())
     }
 
@@ -173,163 +356,134 @@ impl TaskStore for MemoryStore {
         Ok(self.tables().outputs.get(&lease).cloned())
     }
 
-    async fn remove_output(&self, lease: LeaseId) -> Result<()> {
-        self.tables().remove_output(lease);
-        Ok(())
-    }
-
-    async fn account(&self, miner: NodeId) -> Result<Versioned<Account>> {
-        let empty = || Versioned {
-            value: Account {
-                miner,
-                voucher: None,
-            },
-            version: 0,
-        };
-        Ok(self
-            .tables()
-            .accounts
-            .get(&miner)
-            .cloned()
-            .unwrap_or_else(empty))
-    }
-
-    async fn accounts(&self) -> Result<Vec<Account>> {
+    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
         let tables = self.tables();
-        Ok(tables
-            .accounts
-            .values()
-            .map(|account| account.value.clone())
+        Ok(tables.tasks.get(&task).map(|row| row.stored.clone()))
+    }
+
+    async fn unfinished(
+        &self,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<TaskRecord>>> {
+        let tables = self.tables();
+        let after = after.and_then(|id| tables.tasks.get(&id));
+        let from = after.map_or(0, |row| row.sequence + 1);
+        let open = tables.unfinished.range(from..).map(|(_, id)| id);
+        Ok(tables.records(open).take(limit).cloned().collect())
+    }
+
+    async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
+        let tables = self.tables();
+        let before = filter.before.map(|id| tables.tasks.get(&id));
+        let before = match before {
+            // Forgotten: so is all that came before it.
+            Some(None) => 0,
+            Some(Some(row)) => row.sequence,
+            None => u64::MAX,
+        };
+        let matches = |record: &TaskRecord| {
+            filter.requester.is_none() || record.submission.requester == filter.requester
+        } && filter
+            .model
+            .as_ref()
+            .is_none_or(|model| record.task.model == *model)
+            && filter
+                .state
+                .is_none_or(|state| record.listed_state() == state);
+        let latest = tables.sequence.range(..before).rev().map(|(_, id)| id);
+        let records = tables.records(latest).map(|stored| &stored.value);
+        Ok(records
+            .filter(|record| matches(record))
+            .take(filter.limit)
+            .cloned()
             .collect())
     }
 
-    async fn pay(&self, payment: Payment, expected: u64) -> Result<PaymentReply> {
+    async fn sweep(&self, before: Timestamp, keep: usize) -> Result<usize> {
         let mut tables = self.tables();
-        if let Some(before) = tables.payments.get(&payment.lease) {
-            return Ok(PaymentReply::PaidBefore(Box::new(before.clone())));
+        let mut swept = 0;
+        while swept < Self::SWEEP {
+            let Some(oldest) = tables.finished.front().copied() else {
+                break;
+            };
+            let row = tables.tasks.get(&oldest);
+            let ended = row.and_then(|row| row.stored.value.ended_at);
+            if tables.finished.len() <= keep && ended.is_some_and(|ended| ended >= before) {
+                break;
+            }
+            tables.finished.pop_front();
+            tables.forget(oldest);
+            swept += 1;
         }
-        let miner = payment.voucher.value.miner;
-        let version = tables
-            .accounts
-            .get(&miner)
-            .map_or(0, |account| account.version);
-        if version != expected {
-            return Err(Error::conflict(format!(
-                "the account of {miner} changed meanwhile: version {version} instead of {expected}; load it again"
-            )));
-        }
-        let account = Account {
-            miner,
-            voucher: Some(payment.voucher.clone()),
-        };
-        tables.accounts.insert(
-            miner,
-            Versioned {
-                value: account,
-                version: version + 1,
-            },
-        );
-        tables
-            .leases
-            .entry(payment.task)
-            .or_default()
-            .insert(payment.lease);
-        tables.payments.insert(payment.lease, payment);
-        Ok(PaymentReply::Paid)
+        tables.blobs.retain(|_, (_, kept)| *kept >= before);
+        Ok(swept)
     }
 
-    async fn add_evidence(&self, evidence: Evidence) -> Result<()> {
-        let mut tables = self.tables();
-        if tables
-            .evidence
-            .iter()
-            .all(|known| known.task.id != evidence.task.id)
-        {
-            tables.evidence.push(evidence);
-        }
-        Ok(())
+    async fn leases(&self) -> Result<Vec<LeaseRecord>> {
+        Ok(self.tables().leases.values().cloned().collect())
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionRecord>> {
+        Ok(self.tables().sessions.values().cloned().collect())
+    }
+
+    async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {
+        Ok(self.tables().accounts.values().cloned().collect())
+    }
+
+    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>> {
+        Ok(self.tables().payments.get(&lease).cloned())
     }
 
     async fn evidence(&self) -> Result<Vec<Evidence>> {
         Ok(self.tables().evidence.clone())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use cuckoo_core::{B256, ErrorKind, ModelId, Task, Timestamp, Wei};
-
-    use super::*;
-    use crate::Outcome;
-
-    fn record(number: u8, outcome: Option<Outcome>) -> TaskRecord {
-        let task = Task {
-            id: TaskId::from(B256::repeat_byte(number)),
-            model: "shapes".parse::<ModelId>().unwrap(),
-            input: "{}".into(),
-            input_hash: B256::ZERO,
-            price: Wei::ZERO,
-            submitted_at: Timestamp::default(),
-            deadline: Timestamp::default(),
-        };
-        TaskRecord {
-            task,
-            received: Vec::new(),
-            outcome,
-        }
+    async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>> {
+        let tables = self.tables();
+        let records = tables.records(tables.unnotified.values());
+        Ok(records
+            .take(limit)
+            .map(|stored| stored.value.clone())
+            .collect())
     }
 
-    fn output(size: usize) -> Output {
-        Output {
-            media_type: "image/png".into(),
-            bytes: vec![0; size].into(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_version_that_moved_on_conflicts() {
-        let store = MemoryStore::new();
-        let version = store.insert(record(1, None)).await.unwrap();
-        let conflict = |result: Result<u64>| result.unwrap_err().kind() == ErrorKind::Conflict;
-        assert!(conflict(store.insert(record(1, None)).await));
-        let next = store.replace(record(1, None), version).await.unwrap();
-        assert!(next > version);
-        assert!(conflict(store.replace(record(1, None), version).await));
-        assert!(conflict(store.replace(record(2, None), version).await));
-        assert_eq!(store.unfinished().await.unwrap().len(), 1);
-        let ended = record(1, Some(Outcome::Cancelled));
-        store.replace(ended.clone(), next).await.unwrap();
-        assert!(store.unfinished().await.unwrap().is_empty());
-        let loaded = store.load(ended.task.id).await.unwrap().unwrap();
-        assert_eq!(loaded.value, ended);
-    }
-
-    #[tokio::test]
-    async fn outputs_beyond_the_capacity_go_by_age_but_never_those_of_open_tasks() {
-        let store = MemoryStore::with_capacity(10);
-        let lease = |number: u8| LeaseId::from(B256::repeat_byte(number));
-        for number in 1..=3 {
-            let open = record(number, None);
-            let id = open.task.id;
-            let version = store.insert(open).await.unwrap();
-            store
-                .put_output(id, lease(number), output(4))
-                .await
-                .unwrap();
-            if number < 3 {
-                let ended = record(number, Some(Outcome::Cancelled));
-                store.replace(ended, version).await.unwrap();
+    async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
+        let tables = self.tables();
+        let mut usage: BTreeMap<String, RequesterUsage> = BTreeMap::new();
+        for record in tables.tasks.values().map(|row| &row.stored.value) {
+            let Some(requester) = &record.submission.requester else {
+                continue;
+            };
+            let entry = usage
+                .entry(requester.clone())
+                .or_insert_with(|| RequesterUsage {
+                    requester: requester.clone(),
+                    tasks: 0,
+                    open: 0,
+                    spent: Wei::ZERO,
+                });
+            entry.open += u64::from(record.outcome.is_none());
+            if record.task.submitted_at >= since {
+                entry.tasks += 1;
+                if !matches!(
+                    record.outcome,
+                    Some(Outcome::Failed { .. } | Outcome::Cancelled)
+                ) {
+                    entry.spent = entry.spent.saturating_add(record.task.price);
+                }
             }
         }
-        assert_eq!(store.output(lease(1)).await.unwrap(), None);
-        assert!(store.output(lease(2)).await.unwrap().is_some());
-        let open = record(3, None).task.id;
-        store.put_output(open, lease(4), output(20)).await.unwrap();
-        assert_eq!(store.output(lease(2)).await.unwrap(), None);
-        assert!(store.output(lease(3)).await.unwrap().is_some());
-        assert!(store.output(lease(4)).await.unwrap().is_some());
-        store.remove(open).await.unwrap();
-        assert_eq!(store.output(lease(4)).await.unwrap(), None);
-        assert_eq!(store.tables().output_bytes, 0);
+        Ok(usage.into_values().collect())
+    }
+
+    async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
+        self.tables().blobs.insert(hash, (blob, at));
+        Ok(())
+    }
+
+    async fn blob(&self, hash: B256) -> Result<Option<Output>> {
+        Ok(self.tables().blobs.get(&hash).map(|(blob, _)| blob.clone()))
     }
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use cuckoo_coordinator::{
-    Account, Evidence, MemoryStore, Payment, PaymentReply, TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Evidence, LeaseRecord, MemoryStore, Payment, RequesterUsage,
+    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use cuckoo_core::{
-    Error, ErrorKind, Fault, LeaseId, LeaseStatus, NodeId, Output, Result, TaskId, TaskState, Wei,
+    B256, Error, ErrorKind, Fault, LeaseId, LeaseStatus, Output, Result, TaskId, TaskState,
+    Timestamp, Wei,
 };
 
 use crate::fixture::{Market, Setup, failure, kind, price, settle, spec};
@@ -47,45 +49,61 @@ impl FlakyStore {
 
 #[async_trait]
 impl TaskStore for FlakyStore {
-    async fn insert(&self, record: TaskRecord) -> Result<u64> {
-        self.through(self.store.insert(record)).await
+    async fn commit(&self, changes: Vec<Change>) -> Result<Commit> {
+        self.through(self.store.commit(changes)).await
     }
-    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
-        self.through(self.store.load(task)).await
+    async fn stage(&self, lease: LeaseId, output: Output) -> Result<StagedOutput> {
+        // The memory store does nothing here that could fail.
+        self.store.stage(lease, output).await
     }
-    async fn replace(&self, record: TaskRecord, expected: u64) -> Result<u64> {
-        self.through(self.store.replace(record, expected)).await
-    }
-    async fn unfinished(&self) -> Result<Vec<Versioned<TaskRecord>>> {
-        self.through(self.store.unfinished()).await
-    }
-    async fn remove(&self, task: TaskId) -> Result<()> {
-        self.through(self.store.remove(task)).await
-    }
-    async fn put_output(&self, task: TaskId, lease: LeaseId, output: Output) -> Result<()> {
-        self.through(self.store.put_output(task, lease, output))
-            .await
+    async fn discard(&self, staged: StagedOutput) -> Result<()> {
+        self.through(self.store.discard(staged)).await
     }
     async fn output(&self, lease: LeaseId) -> Result<Option<Output>> {
         self.through(self.store.output(lease)).await
     }
-    async fn remove_output(&self, lease: LeaseId) -> Result<()> {
-        self.through(self.store.remove_output(lease)).await
+    async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
+        self.through(self.store.load(task)).await
     }
-    async fn account(&self, miner: NodeId) -> Result<Versioned<Account>> {
-        self.through(self.store.account(miner)).await
+    async fn unfinished(
+        &self,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<TaskRecord>>> {
+        self.through(self.store.unfinished(after, limit)).await
     }
-    async fn accounts(&self) -> Result<Vec<Account>> {
+    async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
+        self.through(self.store.list(filter)).await
+    }
+    async fn sweep(&self, before: Timestamp, keep: usize) -> Result<usize> {
+        self.store.sweep(before, keep).await
+    }
+    async fn leases(&self) -> Result<Vec<LeaseRecord>> {
+        self.through(self.store.leases()).await
+    }
+    async fn sessions(&self) -> Result<Vec<SessionRecord>> {
+        self.through(self.store.sessions()).await
+    }
+    async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {
         self.through(self.store.accounts()).await
     }
-    async fn pay(&self, payment: Payment, expected: u64) -> Result<PaymentReply> {
-        self.through(self.store.pay(payment, expected)).await
-    }
-    async fn add_evidence(&self, evidence: Evidence) -> Result<()> {
-        self.through(self.store.add_evidence(evidence)).await
+    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>> {
+        self.through(self.store.payment(lease)).await
     }
     async fn evidence(&self) -> Result<Vec<Evidence>> {
         self.through(self.store.evidence()).await
+    }
+    async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>> {
+        self.through(self.store.unnotified(limit)).await
+    }
+    async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
+        self.through(self.store.usage(since)).await
+    }
+    async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
+        self.through(self.store.put_blob(hash, blob, at)).await
+    }
+    async fn blob(&self, hash: B256) -> Result<Option<Output>> {
+        self.through(self.store.blob(hash)).await
     }
 }
 
@@ -127,7 +145,7 @@ async fn lost_answers_neither_lose_nor_double_anything() {
     let handle = handle.unwrap();
     let assignment = market.miners[0].take().await.unwrap();
     for lost in 1..=3 {
-        // Of the output, the receipt, the account, the payment and the end: at most the first few are lost.
+        // Of the commit and of its repetitions.
         store.answers_lost.store(lost, Ordering::SeqCst);
     }
     let (reply, ()) = tokio::join!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, MemoryStore, Settings};
-use cuckoo_core::{ErrorKind, Fault, TaskState, Wei};
+use cuckoo_core::{ErrorKind, Fault, LeaseStatus, TaskState, Wei};
 
 use crate::fixture::{Market, Setup, failure, kind, price, settings, settle, spec};
 
@@ -58,6 +58,16 @@ async fn what_does_not_end_within_the_grace_ends_as_closed() {
 
 /// Another coordinator on the same chain and store, as after a crash of the first.
 async fn restart(market: &mut Market, settings: Settings) {
+    start_again(market, settings).await;
+    for index in 0..market.miners.len() {
+        if let Ok(miner) = market.join(market.miners[index].member.clone()).await {
+            market.miners[index] = miner;
+        }
+    }
+}
+
+/// The same for miners that noticed nothing.
+async fn start_again(market: &mut Market, settings: Settings) {
     market.coordinator = Coordinator::builder()
         .settings(settings)
         .chain(market.chain.clone())
@@ -69,17 +79,15 @@ async fn restart(market: &mut Market, settings: Settings) {
         .await
         .unwrap();
     market.events = market.coordinator.events();
-    for index in 0..market.miners.len() {
-        if let Ok(miner) = market.join(market.miners[index].member.clone()).await {
-            market.miners[index] = miner;
-        }
+    for miner in &mut market.miners {
+        miner.protocol = market.coordinator.protocol();
     }
 }
 
 #[tokio::test]
 async fn a_coordinator_that_starts_again_takes_up_what_was_open() {
     let mut market = Setup::audited(2).open().await;
-    let (running, _lost) = market.assigned(0).await;
+    let (running, in_work) = market.assigned(0).await;
     let (audited, assignment) = market.assigned(0).await;
     market.miners[0]
         .complete(&assignment, b"same")
@@ -87,15 +95,13 @@ async fn a_coordinator_that_starts_again_takes_up_what_was_open() {
         .unwrap();
     let queued = market.submit().await;
     restart(&mut market, Setup::audited(0).settings).await;
+    let state = market.coordinator.task(running.id()).await.unwrap().state();
+    assert!(matches!(state, TaskState::Running { .. }));
     assert_eq!(
-        market.coordinator.task(running.id()).unwrap().state(),
+        market.coordinator.task(queued.id()).await.unwrap().state(),
         TaskState::Queued
     );
-    assert_eq!(
-        market.coordinator.task(queued.id()).unwrap().state(),
-        TaskState::Queued
-    );
-    let handle = market.coordinator.task(audited.id()).unwrap();
+    let handle = market.coordinator.task(audited.id()).await.unwrap();
     assert!(matches!(handle.state(), TaskState::Auditing { .. }));
     let audit = market.miners[1].take().await.unwrap();
     assert_eq!(audit.task, audited.id(), "audits come before other work");
@@ -105,7 +111,33 @@ async fn a_coordinator_that_starts_again_takes_up_what_was_open() {
         (market.status(0).owed, market.status(1).owed),
         (price(), price())
     );
-    assert_eq!(market.miners[0].take().await.unwrap().task, running.id());
+    // Its lease holds still.
+    market.miners[0].complete(&in_work, b"late").await.unwrap();
+    assert_eq!(market.miners[0].take().await.unwrap().task, queued.id());
+}
+
+#[tokio::test]
+async fn a_miner_does_not_notice_that_its_coordinator_started_again() {
+    let mut market = Setup::with_miners(1).open().await;
+    let (handle, assignment) = market.assigned(0).await;
+    start_again(&mut market, settings()).await;
+    let status = market.miners[0].heartbeat(&assignment, 500).await;
+    assert!(matches!(status, LeaseStatus::Active { .. }));
+    let reply = market.miners[0].complete(&assignment, b"done").await;
+    assert_eq!(reply.unwrap().voucher.unwrap().value.cumulative, price());
+    let handle = market.coordinator.task(handle.id()).await.unwrap();
+    assert_eq!(&handle.result().await.unwrap().output.bytes[..], b"done");
+    // Repeated after another restart, which leaves it to the store to know of it.
+    start_again(&mut market, settings()).await;
+    market.miners[0]
+        .complete(&assignment, b"done")
+        .await
+        .unwrap();
+    assert_eq!(
+        kind(market.miners[0].complete(&assignment, b"else").await),
+        ErrorKind::Conflict
+    );
+    assert_eq!(market.status(0).owed, price());
 }
 
 #[tokio::test]
