@@ -17,7 +17,8 @@ use crate::market::Market;
 use crate::protocol::InProcess;
 use crate::store::{Outcome, TaskFilter, TaskRecord, TaskStore};
 use crate::{
-    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Settings, TaskHandle, admission,
+    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Settings, TaskHandle, Webhooks,
+    admission,
 };
 
 /// How long a finished task may be kept beyond its time.
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) market: Mutex<Market>,
     /// To the journal, in the order in which transitions asked for it.
     pub(crate) writes: mpsc::UnboundedSender<Write>,
@@ -240,7 +242,7 @@ impl Inner {
         requester: Option<String>,
     ) -> Result<TaskId> {
         let now = self.clock.now();
-        let submission = admission::submission(&spec, requester)?;
+        let submission = admission::submission(&spec, requester, self.webhooks.as_deref())?;
         let task = admission::admit(spec, &self.settings, self.entropy.as_ref(), now)?;
         let (reply, stored) = oneshot::channel();
         self.with(|market, _| market.admit(task, submission, reply))?;
@@ -282,7 +284,7 @@ impl Inner {
         };
         let lease = receipt.value.lease;
         let output = self
-            .tried(|| self.store.output(lease))
+            .tried(|| self.store.output(id, lease))
             .await?
             .ok_or_else(gone)?;
         let usage = receipt.value.usage;

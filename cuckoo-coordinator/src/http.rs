@@ -7,6 +7,8 @@
 mod access;
 mod body;
 mod error;
+mod events;
+mod history;
 mod market;
 mod miner;
 mod serve;
@@ -74,9 +76,12 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(miner::heartbeat))
         .routes(routes!(miner::complete))
         .routes(routes!(miner::fail))
-        .routes(routes!(tasks::submit))
+        .routes(routes!(tasks::submit, history::list))
         .routes(routes!(tasks::state, tasks::cancel))
         .routes(routes!(tasks::output))
+        .routes(routes!(events::events))
+        .routes(routes!(history::replay))
+        .routes(routes!(history::quote))
         .routes(routes!(market::status))
         .routes(routes!(market::evidence))
         .routes(routes!(market::health))

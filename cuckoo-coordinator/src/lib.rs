@@ -27,6 +27,7 @@ mod status;
 mod store;
 mod timers;
 mod verify;
+mod webhook;
 mod weights;
 
 pub use audit::Verdict;
@@ -41,7 +42,9 @@ pub use quote::Quote;
 pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
-    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
-    TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Committed, Content, Failed, LeaseRecord, ListedState, MemoryStore,
+    Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord, SqliteStore,
+    StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
+    TaskStore, Versioned,
 };
+pub use webhook::Webhooks;

@@ -9,6 +9,8 @@
 
 #[path = "http_api/market.rs"]
 mod market;
+#[path = "http_api/native.rs"]
+mod native;
 #[path = "http_api/openapi.rs"]
 mod openapi;
 #[path = "http_api/protocol.rs"]

@@ -311,12 +311,18 @@ pub mod paths {
     /// `POST` a [`Failure`](crate::Failure).
     pub const FAIL: &str = "/miner/v1/fail";
 
-    /// `POST` a [`TaskSpec`](crate::TaskSpec).
+    /// `POST` a [`TaskSpec`](crate::TaskSpec), `GET` the tasks that are kept.
     pub const TASKS: &str = "/v1/tasks";
     /// `GET` a task's state, `DELETE` to cancel it.
     pub const TASK: &str = "/v1/tasks/{id}";
     /// `GET` a task's output: raw bytes.
     pub const TASK_OUTPUT: &str = "/v1/tasks/{id}/output";
+    /// `POST` to submit a failed task again.
+    pub const TASK_REPLAY: &str = "/v1/tasks/{id}/replay";
+    /// `GET` a task's states as server-sent events.
+    pub const TASK_EVENTS: &str = "/v1/tasks/{id}/events";
+    /// `POST` a [`TaskSpec`](crate::TaskSpec) to learn what it would cost and when it would start.
+    pub const QUOTES: &str = "/v1/quotes";
     /// `GET` the market's state.
     pub const STATUS: &str = "/v1/status";
     /// `GET` what convicted suspended miners.

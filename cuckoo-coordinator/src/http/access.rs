@@ -8,6 +8,7 @@ use cuckoo_core::{B256, Error, Result, SessionToken};
 
 use super::Shared;
 use super::error::Refusal;
+use crate::TaskHandle;
 
 /// The longest token looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 512;
@@ -66,6 +67,26 @@ impl RequesterAccess {
 
 /// A request by somebody who may use the requester's side.
 pub(super) struct Requester;
+
+impl Requester {
+    /// The name of its API key; none where requesters need none.
+    pub(super) fn name(&self) -> Option<&str> {
+        None
+    }
+
+    /// A task, if it is this requester's.
+    ///
+    /// # Errors
+    /// `NotFound` when it is another's: that it exists is none of its business.
+    pub(super) fn own(&self, task: TaskHandle) -> Result<TaskHandle> {
+        match self.name() {
+            Some(name) if task.requester() != Some(name) => {
+                Err(Error::not_found(format!("no task {} here", task.id())))
+            }
+            _ => Ok(task),
+        }
+    }
+}
 
 impl FromRequestParts<Shared> for Requester {
     type Rejection = Refusal;

@@ -6,7 +6,7 @@ use cuckoo_core::{ErrorKind, LeaseId, NodeId, Output, SignedReceipt, TaskState, 
 use tokio::sync::watch;
 
 use crate::audit::{Audit, Seat};
-use crate::store::{Failed, StagedOutput, TaskRecord};
+use crate::store::{Content, Failed, StagedOutput, TaskRecord};
 
 /// The most failures a task remembers: a miner without room may give it back again and again.
 const MAX_FAILURES: usize = 32;
@@ -171,7 +171,7 @@ impl Entry {
 
     /// Keeps an output that is about to be accepted in memory, if it is small.
     pub(crate) fn remember(&mut self, receipt: &SignedReceipt, staged: &StagedOutput) {
-        if let Some(bytes) = &staged.inline {
+        if let Content::Inline(bytes) = &staged.content {
             self.result = Some(Box::new(Recent {
                 receipt: receipt.clone(),
                 output: Output::new(staged.media_type.clone(), bytes.clone()),

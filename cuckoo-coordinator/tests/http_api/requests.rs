@@ -27,11 +27,11 @@ fn client() -> Client {
 }
 
 impl Market {
-    fn call(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn call(&self, method: Method, path: &str) -> RequestBuilder {
         client().request(method, format!("{}{path}", self.url))
     }
 
-    async fn submit(&self, body: &Value) -> Response {
+    pub(crate) async fn submit(&self, body: &Value) -> Response {
         self.call(Method::POST, paths::TASKS)
             .json(body)
             .send()
@@ -40,7 +40,12 @@ impl Market {
     }
 
     /// Completes the next task as the first miner.
-    async fn work(&self, protocol: &dyn TaskProtocol, token: &SessionToken, output: &[u8]) {
+    pub(crate) async fn work(
+        &self,
+        protocol: &dyn TaskProtocol,
+        token: &SessionToken,
+        output: &[u8],
+    ) {
         let assignment = self.polled(protocol, token).await;
         let receipt = self.receipt(&assignment, &self.miners[0], output);
         let completion = self.completion(receipt, &self.miners[0].operator, output);
@@ -49,7 +54,7 @@ impl Market {
 }
 
 /// Checks that `response` is an error in the agreed form, and gives its body.
-async fn refused(response: Response, status: u16, kind: ErrorKind) -> ErrorBody {
+pub(crate) async fn refused(response: Response, status: u16, kind: ErrorKind) -> ErrorBody {
     let got = response.status();
     assert_eq!(response.headers()["content-type"], "application/json");
     let text = response.text().await.unwrap();
@@ -261,7 +266,7 @@ async fn unknown_routes_and_methods_are_errors_like_others() {
         refused(response, 404, ErrorKind::NotFound).await;
     }
     for (method, path, allowed) in [
-        (Method::PUT, paths::TASKS, "POST"),
+        (Method::PUT, paths::TASKS, "POST,GET,HEAD"),
         (Method::GET, paths::POLL, "POST"),
         (Method::POST, paths::STATUS, "GET,HEAD"),
     ] {

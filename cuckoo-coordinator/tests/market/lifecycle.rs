@@ -68,6 +68,7 @@ async fn restart(market: &mut Market, settings: Settings) {
 
 /// The same for miners that noticed nothing.
 async fn start_again(market: &mut Market, settings: Settings) {
+    settle().await;
     market.coordinator = Coordinator::builder()
         .settings(settings)
         .chain(market.chain.clone())
