@@ -6,8 +6,8 @@ use cuckoo_core::{
 };
 use tokio::sync::watch;
 
-use crate::store::LeaseRecord;
 use crate::preview::Streamed;
+use crate::store::LeaseRecord;
 
 /// What the miner of a completion is told, once it is known.
 pub(crate) type Reply = Option<Result<CompletionReply, ErrorBody>>;

@@ -19,6 +19,10 @@ use cuckoo_core::cli::{
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
+/// A tenth less processor time a task than with the system's allocator (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the shared commands need to know of this program.
 const PROGRAM: Program = Program {
     name: "cuckoo-coordinator",
