@@ -266,7 +266,7 @@ async fn unknown_routes_and_methods_are_errors_like_others() {
         refused(response, 404, ErrorKind::NotFound).await;
     }
     for (method, path, allowed) in [
-        (Method::PUT, paths::TASKS, "POST"),
+        (Method::PUT, paths::TASKS, "POST,GET,HEAD"),
         (Method::GET, paths::POLL, "POST"),
         (Method::POST, paths::STATUS, "GET,HEAD"),
     ] {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use cuckoo_coordinator::{ApiKeySettings, HttpSettings, ModelSettings, Settings};
+use cuckoo_coordinator::{ApiKeySettings, HttpSettings, ModelSettings, Settings, TlsSettings};
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
 use cuckoo_core::{Error, Result};
 use serde::Deserialize;
@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) api_keys: Vec<ApiKeySettings>,
     #[serde(default)]
     pub(crate) http: HttpSettings,
+    pub(crate) tls: Option<TlsSettings>,
     #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
@@ -61,6 +62,10 @@ impl Config {
             .filter_map(|key| key.key_file.as_mut())
         {
             *file = folder.join(&*file);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.cert_file = folder.join(&tls.cert_file);
+            tls.key_file = folder.join(&tls.key_file);
         }
         Ok(self)
     }
