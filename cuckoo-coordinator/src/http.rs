@@ -30,7 +30,7 @@ use utoipa_axum::routes;
 
 pub use api_keys::new_api_key;
 pub use front::Front;
-pub use serve::serve;
+pub use serve::{Server, Tls, TlsSettings, serve};
 pub use settings::HttpSettings;
 
 use crate::Coordinator;

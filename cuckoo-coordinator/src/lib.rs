@@ -38,7 +38,9 @@ pub use coordinator::Coordinator;
 pub use events::{Event, MarketEvent};
 pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
-pub use http::{Front, HttpSettings, new_api_key, router, router_with, serve};
+pub use http::{
+    Front, HttpSettings, Server, Tls, TlsSettings, new_api_key, router, router_with, serve,
+};
 pub use openapi::openapi;
 pub use preview::OutputEvent;
 pub use quote::Quote;

@@ -19,3 +19,5 @@ mod openapi;
 mod protocol;
 #[path = "http_api/requests.rs"]
 mod requests;
+#[path = "http_api/server.rs"]
+mod server;

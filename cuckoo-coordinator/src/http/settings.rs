@@ -25,6 +25,8 @@ pub struct HttpSettings {
     pub sessions_per_second: f64,
     /// How many of them at once.
     pub session_burst: u32,
+    /// The most connections at a time, a waiting miner's included; more wait in the system's backlog.
+    pub max_connections: usize,
 }
 
 impl Default for HttpSettings {
@@ -36,6 +38,7 @@ impl Default for HttpSettings {
             burst: 100,
             sessions_per_second: 5.0,
             session_burst: 200,
+            max_connections: 16_384,
         }
     }
 }
@@ -70,9 +73,9 @@ impl HttpSettings {
                 )));
             }
         }
-        if self.burst == 0 || self.session_burst == 0 {
+        if self.burst == 0 || self.session_burst == 0 || self.max_connections == 0 {
             return Err(Error::invalid(
-                "http.burst and session_burst are at least 1",
+                "http.burst, session_burst and max_connections are at least 1",
             ));
         }
         Ok(())

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
-use super::body::{json, task_limit};
+use super::body::{answer, json, task_limit};
 use super::error::Refusal;
 use super::trace::note_task;
 use crate::{Requester, TaskHandle};
@@ -219,7 +220,8 @@ fn output_response(result: TaskResult) -> Result<Response> {
         RECEIPT,
         URL_SAFE_NO_PAD.encode(receipt).try_into().map_err(unfit)?,
     );
-    Ok((headers, Body::from(result.output.bytes)).into_response())
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(result.output.bytes.len()));
+    Ok((headers, answer(result.output.bytes)).into_response())
 }
 
 /// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), which may be quoted.

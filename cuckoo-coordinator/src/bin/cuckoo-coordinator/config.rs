@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cuckoo_coordinator::{ApiKeySettings, HttpSettings, ModelSettings, Settings, Webhooks};
+use cuckoo_coordinator::{
+    ApiKeySettings, HttpSettings, ModelSettings, Settings, TlsSettings, Webhooks,
+};
 use cuckoo_core::cli::{ChainConfig, OperatorConfig, read_secret};
 use cuckoo_core::{Error, Result};
 use serde::Deserialize;
@@ -27,6 +29,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) http: HttpSettings,
     pub(crate) webhooks: Option<WebhookConfig>,
+    pub(crate) tls: Option<TlsSettings>,
     #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
@@ -86,6 +89,10 @@ impl Config {
             .filter_map(|key| key.key_file.as_mut())
         {
             *file = folder.join(&*file);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.cert_file = folder.join(&tls.cert_file);
+            tls.key_file = folder.join(&tls.key_file);
         }
         Ok(self)
     }

@@ -1,10 +1,12 @@
 //! The coordinator for operators: makes keys, deploys contracts, registers, serves; and for stakers and owners.
 
 mod api_key;
+mod certificate;
 mod chain;
 mod config;
 mod deploy;
 mod escrow;
+mod open_files;
 mod register;
 mod run;
 

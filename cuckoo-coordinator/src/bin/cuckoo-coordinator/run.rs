@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, Front, router_with, serve};
+use cuckoo_coordinator::{Coordinator, Front, Server, Tls, router_with};
 use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::{certificate, open_files};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -17,6 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     let operator = config.operator.load_key()?;
+    let tls = config.tls.clone().map(Tls::load).transpose()?;
     let front = Front::new(config.http.clone(), &config.api_keys)?;
     if config.allow_public && config.api_keys.is_empty() {
         tracing::warn!(
@@ -39,7 +41,8 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         coordinator = start(&config, operator) => coordinator?,
     };
     let routes = router_with(coordinator.clone(), front);
-    tracing::info!("listening on http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{address}");
     let drained = async {
         signalled.cancelled().await;
         tracing::info!(
@@ -50,7 +53,13 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
             .shutdown(Duration::from_secs(config.drain_seconds))
             .await;
     };
-    serve(listener, routes, drained).await;
+    let mut server =
+        Server::new(listener).max_connections(open_files::room_for(config.http.max_connections));
+    if let Some(tls) = tls {
+        tokio::spawn(certificate::keep_fresh(tls.clone())?);
+        server = server.tls(tls);
+    }
+    server.serve(routes, drained).await;
     tracing::info!("stopped");
     Ok(())
 }

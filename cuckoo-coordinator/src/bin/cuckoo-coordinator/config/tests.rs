@@ -63,7 +63,7 @@ fn every_line_that_is_commented_out_can_be_used() {
         .lines()
         .map(|line| line.strip_prefix("#! ").unwrap_or(line))
         .filter(|line| {
-            !["deployment =", "key_file ="]
+            !["deployment =", "key_file = \"app.key\""]
                 .iter()
                 .any(|other| line.starts_with(other))
         })
@@ -91,6 +91,8 @@ fn every_line_that_is_commented_out_can_be_used() {
         ],
         "the example shows every field"
     );
+    let tls = config.tls.as_ref().unwrap();
+    assert!(tls.cert_file.is_absolute() && tls.key_file.is_absolute());
     assert!(config.settings().models[0].model_hash.is_some());
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
