@@ -120,9 +120,7 @@ impl Peer {
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
-            .map_err(|error| {
-                format!("{error}; `.ci/setup bench` installs what the peers need")
-            })?;
+            .map_err(|error| format!("{error}; `.ci/setup bench` installs what the peers need"))?;
         let line = output.stdout.lines().map_while(std::io::Result::ok).last();
         match line.as_deref().map(serde_json::from_str) {
             Some(Ok(measured)) if output.status.success() => Ok(measured),
