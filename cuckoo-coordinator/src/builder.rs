@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::coordinator::{Inner, keep_time, sweep};
 use crate::journal::Journal;
 use crate::market::Market;
+use crate::requester::Usage;
 use crate::settle::Ledger;
 use crate::store::{Account, Versioned};
 use crate::{Coordinator, MemoryStore, Settings, TaskStore, Webhooks, escrow, webhook, weights};
@@ -155,6 +156,8 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
     let evidence = inner.tried(|| store.evidence()).await?;
     let sessions = inner.tried(|| store.sessions()).await?;
     let leases = inner.tried(|| store.leases()).await?;
+    let midnight = Usage::since(inner.clock.now());
+    let usage = inner.tried(|| store.usage(midnight)).await?;
     let work = leases.into_iter().filter(|lease| !lease.audit);
     let mut work: HashMap<_, _> = work.map(|lease| (lease.task, lease)).collect();
     inner.with(|market, now| {
@@ -167,6 +170,7 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
             }
             market.evidence.push(evidence);
         }
+        market.usage.restore(usage, now);
         for session in &sessions {
             market.restore_session(session, now);
         }

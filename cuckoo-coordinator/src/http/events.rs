@@ -15,9 +15,9 @@ use cuckoo_core::{ErrorBody, Result, TaskState, paths};
 use futures::stream::{Stream, StreamExt as _};
 
 use super::Shared;
-use super::access::Requester;
 use super::error::Refusal;
 use super::tasks::{TaskPath, TaskView};
+use crate::Requester;
 
 /// How often a quiet stream says that it is there: below the minute after which common proxies hang up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

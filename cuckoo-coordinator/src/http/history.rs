@@ -14,11 +14,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
-use super::access::Requester;
 use super::body::{json, task_limit};
 use super::error::Refusal;
 use super::tasks::{TaskPath, TaskView};
-use crate::{Failed, ListedState, Quote, TaskFilter, TaskRecord};
+use crate::{Failed, ListedState, Quote, Requester, TaskFilter, TaskRecord};
 
 /// The most tasks in one answer.
 const MAX_LIMIT: usize = 1_000;
@@ -114,7 +113,7 @@ pub(super) async fn list(
         return Err(Error::invalid(format!("limit is 1 to {MAX_LIMIT}")).into());
     }
     let filter = TaskFilter {
-        requester: requester.name().map(str::to_owned),
+        requester: requester.scope().map(str::to_owned),
         model: query.model,
         state: query.state,
         before: query.before,
@@ -159,7 +158,10 @@ pub(super) async fn replay(
     let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
     requester.own(shared.coordinator.task(id).await?)?;
     let timeout = query.timeout_millis.map(Duration::from_millis);
-    let task = shared.coordinator.replay(id, timeout).await?;
+    let task = shared
+        .coordinator
+        .replay_as(&requester, id, timeout)
+        .await?;
     let location = paths::TASK.replace("{id}", &task.id().to_string());
     let view = Json(TaskView::of(&task));
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
@@ -176,9 +178,9 @@ pub(super) async fn replay(
 )]
 pub(super) async fn quote(
     State(shared): State<Shared>,
-    _: Requester,
+    requester: Requester,
     request: axum::extract::Request,
 ) -> Result<Json<Quote>, Refusal> {
     let spec: TaskSpec = json(request, task_limit(shared.max_input_bytes)).await?;
-    Ok(Json(shared.coordinator.quote(spec)))
+    Ok(Json(shared.coordinator.quote_as(&requester, spec)))
 }

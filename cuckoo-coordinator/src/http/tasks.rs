@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
-use super::access::Requester;
 use super::body::{json, task_limit};
 use super::error::Refusal;
 use super::trace::note_task;
-use crate::TaskHandle;
+use crate::{Requester, TaskHandle};
 
 /// The longest that a requester is kept waiting for an output.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -91,10 +90,7 @@ pub(super) async fn submit(
     let key = idempotency_key(request.headers())?;
     let mut spec: TaskSpec = json(request, task_limit(shared.max_input_bytes)).await?;
     spec.idempotency_key = key.or(spec.idempotency_key);
-    let task = match requester.name() {
-        Some(name) => shared.coordinator.submit_as(name, spec).await?,
-        None => shared.coordinator.submit(spec).await?,
-    };
+    let task = shared.coordinator.submit_as(&requester, spec).await?;
     note_task(task.id());
     let mut response = match wait {
         Some(wait) => output_within(&task, wait).await?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cuckoo_coordinator::{router_with_requester_token, serve};
+use cuckoo_coordinator::serve;
 use cuckoo_core::{
     Completion, ErrorBody, ErrorKind, Retry, SessionToken, SignedReceipt, TaskProtocol, TaskState,
     paths,
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::market::{MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, Market, poll, spec};
 
-fn client() -> Client {
+pub(crate) fn client() -> Client {
     cuckoo_core::http_client()
         .no_proxy()
         .timeout(Duration::from_secs(30))
@@ -399,60 +399,6 @@ async fn a_queue_that_is_full_says_when_to_come_back() {
         (body.retry, retry_after.unwrap().to_str().unwrap()),
         (Retry::Later, "1")
     );
-}
-
-#[tokio::test]
-async fn requesters_show_a_token_where_one_is_asked_for() {
-    let secret = SessionToken::new("open sesame");
-    let market = Market::with(
-        |_| {},
-        |coordinator| router_with_requester_token(coordinator, &secret),
-    )
-    .await;
-    for path in [paths::STATUS, paths::EVIDENCE] {
-        let call = || market.call(Method::GET, path);
-        refused(call().send().await.unwrap(), 401, ErrorKind::Unauthorized).await;
-        refused(
-            call().bearer_auth("guess").send().await.unwrap(),
-            401,
-            ErrorKind::Unauthorized,
-        )
-        .await;
-        assert_eq!(
-            call()
-                .bearer_auth(secret.expose())
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            StatusCode::OK
-        );
-    }
-    refused(
-        market.submit(&json!(spec("a"))).await,
-        401,
-        ErrorKind::Unauthorized,
-    )
-    .await;
-    let call = market
-        .call(Method::POST, paths::TASKS)
-        .bearer_auth(secret.expose());
-    assert_eq!(
-        call.json(&json!(spec("a"))).send().await.unwrap().status(),
-        StatusCode::ACCEPTED
-    );
-    // Miners prove themselves otherwise, and whether the server lives is no secret.
-    for path in [paths::INFO, paths::HEALTH, paths::OPENAPI] {
-        assert_eq!(
-            market
-                .call(Method::GET, path)
-                .send()
-                .await
-                .unwrap()
-                .status(),
-            StatusCode::OK
-        );
-    }
 }
 
 #[tokio::test]

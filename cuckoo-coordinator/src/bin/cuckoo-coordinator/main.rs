@@ -1,5 +1,6 @@
 //! The coordinator for operators: makes keys, deploys contracts, registers, serves; and for stakers and owners.
 
+mod api_key;
 mod chain;
 mod config;
 mod deploy;
@@ -64,6 +65,9 @@ Example:
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Makes keys for requesters.
+    #[command(subcommand)]
+    ApiKey(api_key::Command),
     /// Deploys contracts and looks at them.
     #[command(subcommand)]
     Chain(chain::Command),
@@ -115,6 +119,7 @@ fn start(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
             Command::Key(command) => command.run(),
+            Command::ApiKey(command) => command.run(),
             Command::Chain(command) => chain::execute(command).await,
             Command::Register(arguments) => register::register(arguments).await,
             Command::Owner(command) => command.run(&PROGRAM).await,

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
-use cuckoo_core::cli::read_secret;
-use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock};
+use cuckoo_coordinator::{Coordinator, Front, router_with, serve};
+use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +17,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     let operator = config.operator.load_key()?;
-    let token = config
-        .requester_token_file
-        .as_deref()
-        .map(read_secret)
-        .transpose()?;
-    if config.allow_public && token.is_none() {
+    let front = Front::new(config.http.clone(), &config.api_keys)?;
+    if config.allow_public && config.api_keys.is_empty() {
         tracing::warn!(
-            "anybody who reaches {} may submit tasks; set requester_token_file",
+            "anybody who reaches {} may submit tasks; set [[api_keys]]",
             config.listen
         );
     }
@@ -43,10 +38,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         () = signalled.cancelled() => return Ok(()),
         coordinator = start(&config, operator) => coordinator?,
     };
-    let routes = match token {
-        Some(token) => router_with_requester_token(coordinator.clone(), &SessionToken::new(token)),
-        None => router(coordinator.clone()),
-    };
+    let routes = router_with(coordinator.clone(), front);
     tracing::info!("listening on http://{address}");
     let drained = async {
         signalled.cancelled().await;
@@ -68,13 +60,14 @@ async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
-            let chain = config.chain.connect().await?;
-            Coordinator::builder()
+            let mut coordinator = Coordinator::builder()
                 .settings(config.settings())
-                .chain(chain)
-                .operator(operator.clone())
-                .start()
-                .await
+                .chain(config.chain.connect().await?)
+                .operator(operator.clone());
+            if let Some(webhooks) = &config.webhooks {
+                coordinator = coordinator.webhooks(webhooks.load()?);
+            }
+            coordinator.start().await
         };
         match attempt.await {
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
