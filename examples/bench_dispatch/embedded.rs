@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use clap::Args;
-use cuckoo_coordinator::{Coordinator, Settings};
+use cuckoo_coordinator::{Coordinator, Settings, StoreSettings};
 use cuckoo_core::{ModelId, TaskSpec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,9 +25,8 @@ const SLOTS: u32 = 64;
 pub(crate) struct QueueOptions {
     #[arg(long)]
     pub(crate) tasks: usize,
-    /// The folder of the store; in memory when absent.
     #[arg(long)]
-    pub(crate) store: Option<PathBuf>,
+    pub(crate) store: PathBuf,
 }
 
 /// A queue that nobody works on.
@@ -46,8 +45,9 @@ pub(crate) async fn fill(options: QueueOptions) -> Result<Queued> {
         default_timeout_millis: 3_600_000,
         ..host::settings(0.0)?
     };
-    let store = host::store(options.store.as_ref())?;
-    let (coordinator, _) = host::start(settings, store, 0).await?;
+    let (chain, operator, _) = host::chain(0).await?;
+    let store = StoreSettings::at(&options.store).open().await?;
+    let coordinator = host::coordinator(settings, chain, operator, store).await?;
     let before = Usage::own()?;
     let start = Instant::now();
     let submitters = (0..SUBMITTERS).map(|lane| {
@@ -83,8 +83,9 @@ pub(crate) async fn fill(options: QueueOptions) -> Result<Queued> {
 
 /// Measures whole lives of tasks, with miners in the same process.
 pub(crate) async fn lives(plan: Plan) -> Result<Measured> {
-    let (coordinator, operators) =
-        host::start(host::settings(0.0)?, host::store(None)?, MINERS).await?;
+    let (chain, operator, operators) = host::chain(MINERS).await?;
+    let store = StoreSettings::at(StoreSettings::MEMORY).open().await?;
+    let coordinator = host::coordinator(host::settings(0.0)?, chain, operator, store).await?;
     let mut miners = Miners::in_process(&operators, coordinator.protocol(), SLOTS).await?;
     let spec = spec()?;
     let caller = || Caller {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use clap::Args;
 use cuckoo_coordinator::{
-    Coordinator, MemoryStore, ModelSettings, Settings, TaskStore, router, serve,
+    Coordinator, ModelSettings, Settings, StoreSettings, TaskStore, router, serve,
 };
 use cuckoo_core::{
-    B256, DeployConfig, DevChain, Key, LocalMarket, ModelId, OsEntropy, SystemClock, cai,
+    B256, DeployConfig, DevChain, Key, LocalMarket, ModelId, OsEntropy, StakingContract,
+    SystemClock, Wei, cai,
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -32,9 +33,9 @@ pub(crate) struct HostOptions {
     /// How many miners are registered.
     #[arg(long, default_value_t = 4)]
     pub(crate) miners: usize,
-    /// The folder of its store; in memory when absent.
-    #[arg(long)]
-    pub(crate) store: Option<PathBuf>,
+    /// The file of its store; `:memory:` keeps nothing.
+    #[arg(long, default_value = StoreSettings::MEMORY)]
+    pub(crate) store: PathBuf,
     /// How often an output is repeated by a second miner.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) audits: f64,
@@ -64,19 +65,13 @@ pub(crate) fn model() -> Result<ModelId> {
     Ok(MODEL.parse()?)
 }
 
-pub(crate) fn store(folder: Option<&PathBuf>) -> Result<Arc<dyn TaskStore>> {
-    match folder {
-        None => Ok(Arc::new(MemoryStore::new())),
-        Some(_) => Err(Failure::from("this version has no durable store")),
-    }
+/// What a verified task earns.
+pub(crate) fn price() -> Wei {
+    cai(1) / Wei::from(1_000)
 }
 
-/// A coordinator on a chain in this process, and the operators of its registered miners.
-pub(crate) async fn start(
-    settings: Settings,
-    store: Arc<dyn TaskStore>,
-    miners: usize,
-) -> Result<(Coordinator, Vec<Key>)> {
+/// A chain in this process with a coordinator and so many miners registered; gives their operators.
+pub(crate) async fn chain(miners: usize) -> Result<(Arc<dyn StakingContract>, Key, Vec<Key>)> {
     let (chain, entropy) = (
         DevChain::new(Arc::new(SystemClock)),
         Arc::new(OsEntropy::new()?),
@@ -85,10 +80,10 @@ pub(crate) async fn start(
     let vote = cai(20_000);
     chain.fund(
         treasury.address(),
-        cai(5_000_000) + (vote + cai(2)) * cuckoo_core::Wei::from(miners),
+        cai(5_000_000) + (vote + cai(2)) * Wei::from(miners),
     );
     let contracts = chain.deploy(&treasury, &DeployConfig::demo()).await?;
-    let market = LocalMarket::new(contracts.clone(), treasury, entropy);
+    let market = LocalMarket::new(Arc::clone(&contracts), treasury, entropy);
     let host = market
         .add_coordinator("host", cai(2_000_000), cai(1_000_000))
         .await?;
@@ -98,21 +93,30 @@ pub(crate) async fn start(
     }
     let everybody: Vec<_> = members.iter().chain([&host]).collect();
     market.settle(&everybody, &SystemClock, PATIENCE).await?;
-    let coordinator = Coordinator::builder()
-        .settings(settings)
-        .chain(contracts)
-        .operator(host.operator)
-        .store(store)
-        .start()
-        .await?;
     let operators = members.into_iter().map(|member| member.operator).collect();
-    Ok((coordinator, operators))
+    Ok((contracts, host.operator, operators))
+}
+
+/// A coordinator that works.
+pub(crate) async fn coordinator(
+    settings: Settings,
+    chain: Arc<dyn StakingContract>,
+    operator: Key,
+    store: Arc<dyn TaskStore>,
+) -> Result<Coordinator> {
+    let builder = Coordinator::builder()
+        .settings(settings)
+        .chain(chain)
+        .operator(operator)
+        .store(store);
+    Ok(builder.start().await?)
 }
 
 /// Hosts until whoever started this closes its standard input.
 pub(crate) async fn run(options: HostOptions) -> Result<()> {
-    let store = store(options.store.as_ref())?;
-    let (coordinator, operators) = start(settings(options.audits)?, store, options.miners).await?;
+    let (chain, operator, operators) = chain(options.miners).await?;
+    let store = StoreSettings::at(&options.store).open().await?;
+    let coordinator = coordinator(settings(options.audits)?, chain, operator, store).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let hosted = Hosted {
         address: listener.local_addr()?,
@@ -145,10 +149,9 @@ impl Host {
         command
             .arg("host")
             .args(["--miners", &options.miners.to_string()])
-            .args(["--audits", &options.audits.to_string()]);
-        if let Some(store) = &options.store {
-            command.arg("--store").arg(store);
-        }
+            .args(["--audits", &options.audits.to_string()])
+            .arg("--store")
+            .arg(&options.store);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -16,6 +16,7 @@ mod parked;
 mod peers;
 mod process;
 mod requester;
+mod restart;
 mod signatures;
 mod table;
 
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use embedded::QueueOptions;
 use host::HostOptions;
 use load::{Plan, Width};
+use restart::RestartOptions;
 
 /// Whatever went wrong: a measurement ends where it fails.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -105,6 +107,12 @@ enum Role {
     /// A queue that nobody works on.
     #[command(hide = true)]
     Queue(QueueOptions),
+    /// Puts tasks into a store.
+    #[command(hide = true)]
+    Fill(RestartOptions),
+    /// A coordinator that starts with that store.
+    #[command(hide = true)]
+    Restart(RestartOptions),
     /// Coordinator, miners and requesters in one process.
     #[command(hide = true)]
     Lives(Effort),
@@ -116,6 +124,8 @@ async fn main() -> Result<()> {
     match options.role {
         Some(Role::Host(host)) => host::run(host).await,
         Some(Role::Queue(queue)) => answer(&embedded::fill(queue).await?),
+        Some(Role::Fill(options)) => answer(&restart::fill(&options).await?),
+        Some(Role::Restart(options)) => answer(&restart::start(&options).await?),
         Some(Role::Lives(effort)) => answer(&embedded::lives(effort.plan()).await?),
         None => table::print(&options).await,
     }

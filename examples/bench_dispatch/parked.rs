@@ -1,5 +1,6 @@
 //! What a miner that waits for work costs the coordinator: its session, its connection, its poll.
 
+use cuckoo_coordinator::StoreSettings;
 use cuckoo_core::paths;
 use cuckoo_miner::HttpCoordinator;
 
@@ -12,7 +13,7 @@ use crate::miner::Miner;
 pub(crate) async fn bytes_each(count: usize) -> Result<f64> {
     let host = Host::start(&HostOptions {
         miners: count,
-        store: None,
+        store: StoreSettings::MEMORY.into(),
         audits: 0.0,
     })?;
     let before = host.usage()?.resident;
