@@ -307,7 +307,7 @@ impl Inner {
         };
         let lease = receipt.value.lease;
         let output = self
-            .tried(|| self.store.output(lease))
+            .tried(|| self.store.output(id, lease))
             .await?
             .ok_or_else(gone)?;
         let usage = receipt.value.usage;

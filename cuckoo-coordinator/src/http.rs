@@ -82,6 +82,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(miner::open_session, miner::close_session))
         .routes(routes!(miner::poll))
         .routes(routes!(miner::heartbeat))
+        .routes(routes!(miner::stream))
         .routes(routes!(miner::complete))
         .routes(routes!(miner::fail))
         .routes(routes!(tasks::submit, history::list))

@@ -50,7 +50,7 @@ pub(crate) enum Write {
     /// A lease was granted.
     PutLease(LeaseRecord),
     /// A lease ended without its task.
-    RemoveLease(LeaseId),
+    RemoveLease { task: TaskId, lease: LeaseId },
     /// A session was opened.
     PutSession(SessionRecord),
     /// A miner's session ended.
@@ -219,7 +219,10 @@ impl Write {
                 evidence.into_iter().chain([replace]).chain(pay).collect()
             }
             Self::PutLease(lease) => vec![Change::PutLease(lease.clone())],
-            Self::RemoveLease(lease) => vec![Change::RemoveLease(*lease)],
+            Self::RemoveLease { task, lease } => vec![Change::RemoveLease {
+                task: *task,
+                lease: *lease,
+            }],
             Self::PutSession(session) => vec![Change::PutSession(session.clone())],
             Self::RemoveSession(miner) => vec![Change::RemoveSession(*miner)],
             Self::Notified(task) => vec![Change::Notified(*task)],

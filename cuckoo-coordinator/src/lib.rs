@@ -18,6 +18,7 @@ mod http;
 mod journal;
 mod market;
 mod openapi;
+mod preview;
 mod protocol;
 mod quote;
 mod registry;
@@ -41,13 +42,15 @@ pub use http::{
     Front, HttpSettings, Server, Tls, TlsSettings, new_api_key, router, router_with, serve,
 };
 pub use openapi::openapi;
+pub use preview::OutputEvent;
 pub use quote::Quote;
 pub use requester::{ApiKeySettings, LimitReached, Requester};
 pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
-    Account, Change, Commit, Committed, Failed, LeaseRecord, ListedState, MemoryStore, Outcome,
-    Payment, Received, RequesterUsage, SessionRecord, StagedOutput, Submission, TaskFilter,
-    TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Committed, Content, Failed, LeaseRecord, ListedState, MemoryStore,
+    Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord, SqliteStore,
+    StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
+    TaskStore, Versioned,
 };
 pub use webhook::Webhooks;

@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, LeaseEnd};
 use crate::escrow::Cover;
 use crate::events::{Event, EventLog};
 use crate::journal::{Admitted, Write, Written};
+use crate::preview::Budget;
 use crate::registry::Registry;
 use crate::requester::{Requester, Usage};
 use crate::store::{LeaseRecord, Outcome, Submission, TaskRecord, Versioned};
@@ -51,6 +52,8 @@ pub(crate) struct Market {
     pub(crate) usage: Usage,
     /// Woken when a task with a webhook ended.
     pub(crate) to_notify: Arc<Notify>,
+    /// Room for what miners stream.
+    pub(crate) previews: Arc<Budget>,
     lifecycle: Lifecycle,
     next_order: u64,
     /// How many tasks have not ended.
@@ -107,6 +110,7 @@ impl Market {
         snapshot: Arc<Snapshot>,
     ) -> Self {
         let dispatch = Dispatch::new(&settings, entropy.as_ref());
+        let previews = Budget::new(settings.max_preview_bytes);
         Self {
             node,
             operator,
@@ -125,6 +129,7 @@ impl Market {
             cover: Cover::default(),
             usage: Usage::default(),
             to_notify: Arc::new(Notify::new()),
+            previews,
             lifecycle: Lifecycle::Open,
             next_order: 0,
             open: watch::Sender::new(0),

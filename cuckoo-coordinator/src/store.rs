@@ -5,13 +5,18 @@
 //! and a cluster's key-value store both fit.
 
 mod memory;
+mod objects;
 mod record;
+mod settings;
+mod sqlite;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cuckoo_core::{B256, LeaseId, ModelId, NodeId, Output, Result, TaskId, Timestamp, Wei};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::Evidence;
@@ -21,6 +26,8 @@ pub use record::{
     Account, Failed, LeaseRecord, Outcome, Payment, Received, SessionRecord, Submission,
     TaskRecord, Versioned,
 };
+pub use settings::{StoreSettings, SyncLevel};
+pub use sqlite::{SqliteStore, StoreStats};
 
 /// Where a coordinator keeps what must survive it.
 ///
@@ -36,8 +43,12 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     async fn stage(&self, lease: LeaseId, output: Output) -> Result<StagedOutput>;
     /// Forgets an output that was staged and that no change named in the end.
     async fn discard(&self, staged: StagedOutput) -> Result<()>;
-    /// The accepted or still undecided output of a lease, when it is kept.
-    async fn output(&self, lease: LeaseId) -> Result<Option<Output>>;
+    /// The accepted or still undecided output of a task's lease, when it is kept.
+    async fn output(&self, task: TaskId, lease: LeaseId) -> Result<Option<Output>>;
+    /// The same piece by piece, so that a large one need not be in memory.
+    async fn output_stream(&self, task: TaskId, lease: LeaseId) -> Result<Option<OutputStream>> {
+        Ok(self.output(task, lease).await?.map(OutputStream::from))
+    }
 
     /// A task and its version, when it is kept.
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>>;
@@ -62,7 +73,7 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     /// All accounts, by miner.
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>>;
     /// The payment for a lease, while its task is kept.
-    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>>;
+    async fn payment(&self, task: TaskId, lease: LeaseId) -> Result<Option<Payment>>;
     /// All evidence, oldest first.
     async fn evidence(&self) -> Result<Vec<Evidence>>;
 
@@ -84,7 +95,7 @@ pub enum Change {
     /// A new task. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
     /// [`Committed::Known`]. Conflicts when the id is taken.
     Insert(Arc<TaskRecord>),
-    /// A task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
+    /// An open task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
     /// outputs only that of the accepted receipt stays.
     Replace {
         /// What it becomes.
@@ -96,7 +107,7 @@ pub enum Change {
         /// Outputs that are needed no longer.
         dropped: Vec<LeaseId>,
     },
-    /// Notes a payment under its lease. Conflicts when the lease was paid before.
+    /// Notes a payment under its lease. Conflicts when the lease was paid before, or its task is not kept.
     Pay(Payment),
     /// What a miner is owed becomes this, from version `expected`; version 0 is an account that never earned anything.
     Account {
@@ -108,7 +119,12 @@ pub enum Change {
     /// A lease was granted; nothing changes when its task has ended.
     PutLease(LeaseRecord),
     /// A lease ended otherwise than with its task.
-    RemoveLease(LeaseId),
+    RemoveLease {
+        /// Its task.
+        task: TaskId,
+        /// The lease.
+        lease: LeaseId,
+    },
     /// A session was opened; it replaces the miner's earlier one.
     PutSession(SessionRecord),
     /// A miner's session ended.
@@ -124,7 +140,8 @@ pub enum Change {
 pub enum Commit {
     /// All are durable; one answer for each, in order.
     Done(Vec<Committed>),
-    /// None is, for the changes at these positions conflict with what is stored: read again and decide anew.
+    /// None is, for the changes at these positions conflict with what is stored or with those before them that do not:
+    /// read again and decide anew.
     Conflict(Vec<usize>),
 }
 
@@ -151,8 +168,46 @@ pub struct StagedOutput {
     pub media_type: String,
     /// Its length, in bytes.
     pub size: u64,
-    /// The bytes, when they are kept with the task; `None` when [`TaskStore::stage`] has written them elsewhere.
-    pub inline: Option<bytes::Bytes>,
+    /// The bytes, or where [`TaskStore::stage`] has written them.
+    pub content: Content,
+}
+
+/// A payload, or where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Small: to be kept with what it belongs to.
+    Inline(Bytes),
+    /// The name of an object, made for this payload alone.
+    Object(String),
+}
+
+/// An output on its way out of the store.
+pub struct OutputStream {
+    /// Media type, such as `image/png`.
+    pub media_type: String,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// The bytes.
+    pub chunks: BoxStream<'static, Result<Bytes>>,
+}
+
+impl From<Output> for OutputStream {
+    fn from(output: Output) -> Self {
+        Self {
+            media_type: output.media_type,
+            size: output.bytes.len() as u64,
+            chunks: stream::iter([Ok(output.bytes)]).boxed(),
+        }
+    }
+}
+
+impl fmt::Debug for OutputStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputStream")
+            .field("media_type", &self.media_type)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a requester submitted since a time.

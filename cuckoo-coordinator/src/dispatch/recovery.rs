@@ -119,7 +119,7 @@ impl Market {
         {
             pool.ended(None);
         }
-        self.writes.push(Write::RemoveLease(id));
+        self.writes.push(Write::RemoveLease { task, lease: id });
         if let Some(miner) = self.registry.miners.get_mut(&node) {
             miner.leases.remove(&id);
             miner.mailbox.retain(|waiting| *waiting != id);

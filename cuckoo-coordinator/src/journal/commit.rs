@@ -148,7 +148,7 @@ impl Journal {
         let mut unpaid = Vec::new();
         for payment in conclude.payments.drain(..) {
             if self
-                .tried(|| self.store.payment(payment.lease))
+                .tried(|| self.store.payment(payment.task, payment.lease))
                 .await?
                 .is_none()
             {
@@ -220,7 +220,7 @@ impl Item {
                 }),
             },
             Write::PutLease(_)
-            | Write::RemoveLease(_)
+            | Write::RemoveLease { .. }
             | Write::PutSession(_)
             | Write::RemoveSession(_)
             | Write::Notified(_) => {

@@ -14,7 +14,8 @@ impl Journal {
         let mut exhibits = Vec::new();
         for received in &conclude.record.received {
             let lease = received.receipt.value.lease;
-            let output = self.tried(|| self.store.output(lease)).await?;
+            let task = conclude.record.task.id;
+            let output = self.tried(|| self.store.output(task, lease)).await?;
             let output = output.ok_or_else(|| Error::internal("the store lost an output"))?;
             exhibits.push(Exhibit {
                 receipt: received.receipt.clone(),

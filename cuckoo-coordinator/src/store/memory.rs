@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
 use super::{
-    Account, Change, Commit, Committed, LeaseRecord, Outcome, Payment, RequesterUsage,
+    Account, Change, Commit, Committed, Content, LeaseRecord, Outcome, Payment, RequesterUsage,
     SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use crate::Evidence;
@@ -31,13 +31,10 @@ struct Tables {
     next: u64,
     keys: HashMap<(Option<String>, String), TaskId>,
     unnotified: BTreeMap<u64, TaskId>,
-    leases: HashMap<LeaseId, LeaseRecord>,
     sessions: HashMap<NodeId, SessionRecord>,
-    outputs: HashMap<LeaseId, Output>,
     /// Finished tasks whose output may go, in order of their end.
     evictable: VecDeque<TaskId>,
     output_bytes: usize,
-    payments: HashMap<LeaseId, Payment>,
     accounts: BTreeMap<NodeId, Versioned<Account>>,
     evidence: Vec<Evidence>,
     blobs: HashMap<B256, (Output, Timestamp)>,
@@ -47,9 +44,22 @@ struct Tables {
 struct Row {
     stored: Versioned<TaskRecord>,
     sequence: u64,
-    outputs: HashSet<LeaseId>,
-    paid: Vec<LeaseId>,
-    leases: Vec<LeaseId>,
+    outputs: HashMap<LeaseId, Output>,
+    payments: HashMap<LeaseId, Payment>,
+    leases: HashMap<LeaseId, LeaseRecord>,
+}
+
+impl Row {
+    /// The version of an open task.
+    fn open_version(&self) -> Option<u64> {
+        let open = self.stored.value.outcome.is_none();
+        open.then_some(self.stored.version)
+    }
+
+    fn output_bytes(&self) -> usize {
+        let outputs = self.outputs.values();
+        outputs.map(|output| output.bytes.len()).sum()
+    }
 }
 
 impl MemoryStore {
@@ -82,12 +92,13 @@ impl Default for MemoryStore {
     }
 }
 
-/// Versions as they will be once the changes before have been made.
+/// What the changes before, as far as they fit, will have made of what is stored.
 #[derive(Default)]
 struct Ahead {
-    tasks: HashMap<TaskId, u64>,
+    /// Versions of open tasks; none of those that ended.
+    tasks: HashMap<TaskId, Option<u64>>,
     accounts: HashMap<NodeId, u64>,
-    paid: HashSet<LeaseId>,
+    paid: HashSet<(TaskId, LeaseId)>,
 }
 
 impl Tables {
@@ -96,29 +107,46 @@ impl Tables {
         match change {
             Change::Insert(record) => {
                 let id = record.task.id;
-                self.known(record).is_some()
-                    || !self.tasks.contains_key(&id) && ahead.tasks.insert(id, 1).is_none()
+                if self.known(record).is_some() {
+                    return true;
+                }
+                let fits = !self.tasks.contains_key(&id) && !ahead.tasks.contains_key(&id);
+                if fits {
+                    ahead.tasks.insert(id, Some(1));
+                }
+                fits
             }
             Change::Replace {
                 record, expected, ..
             } => {
                 let id = record.task.id;
-                let stored = self.tasks.get(&id).map(|row| row.stored.version);
-                let version = ahead.tasks.get(&id).copied().or(stored);
-                ahead.tasks.insert(id, expected + 1);
-                version == Some(*expected)
+                let stored = || Some(self.tasks.get(&id)?.open_version());
+                let version = ahead.tasks.get(&id).copied().or_else(stored).flatten();
+                let fits = version == Some(*expected);
+                if fits {
+                    let next = record.outcome.is_none().then_some(expected + 1);
+                    ahead.tasks.insert(id, next);
+                }
+                fits
             }
             Change::Pay(payment) => {
-                !self.payments.contains_key(&payment.lease) && ahead.paid.insert(payment.lease)
+                let stored = self.tasks.get(&payment.task);
+                let kept = stored.is_some() || ahead.tasks.contains_key(&payment.task);
+                let paid = stored.is_some_and(|row| row.payments.contains_key(&payment.lease));
+                kept && !paid && ahead.paid.insert((payment.task, payment.lease))
             }
             Change::Account { account, expected } => {
                 let stored = self.accounts.get(&account.miner);
                 let stored = stored.map_or(0, |account| account.version);
-                let version = ahead.accounts.insert(account.miner, expected + 1);
-                version.unwrap_or(stored) == *expected
+                let version = ahead.accounts.get(&account.miner).copied();
+                let fits = version.unwrap_or(stored) == *expected;
+                if fits {
+                    ahead.accounts.insert(account.miner, expected + 1);
+                }
+                fits
             }
             Change::PutLease(_)
-            | Change::RemoveLease(_)
+            | Change::RemoveLease { .. }
             | Change::PutSession(_)
             | Change::RemoveSession(_)
             | Change::AddEvidence(_)
@@ -152,7 +180,7 @@ impl Tables {
                 output,
                 dropped,
             } => {
-                self.replace(Arc::unwrap_or_clone(record), expected + 1, output, dropped);
+                self.replace(Arc::unwrap_or_clone(record), expected + 1, output, &dropped);
                 return Committed::Version(expected + 1);
             }
             Change::Account { account, expected } => {
@@ -166,21 +194,21 @@ impl Tables {
             }
             Change::Pay(payment) => {
                 if let Some(row) = self.tasks.get_mut(&payment.task) {
-                    row.paid.push(payment.lease);
+                    row.payments.insert(payment.lease, payment);
                 }
-                self.payments.insert(payment.lease, payment);
             }
             Change::PutLease(lease) => {
                 // One that ended meanwhile needs none.
                 if let Some(row) = self.tasks.get_mut(&lease.task)
                     && row.stored.value.outcome.is_none()
                 {
-                    row.leases.push(lease.lease);
-                    self.leases.insert(lease.lease, lease);
+                    row.leases.insert(lease.lease, lease);
                 }
             }
-            Change::RemoveLease(lease) => {
-                self.leases.remove(&lease);
+            Change::RemoveLease { task, lease } => {
+                if let Some(row) = self.tasks.get_mut(&task) {
+                    row.leases.remove(&lease);
+                }
             }
             Change::PutSession(session) => {
                 self.sessions.insert(session.miner, session);
@@ -219,9 +247,9 @@ impl Tables {
         let row = Row {
             stored,
             sequence,
-            outputs: HashSet::new(),
-            paid: Vec::new(),
-            leases: Vec::new(),
+            outputs: HashMap::new(),
+            payments: HashMap::new(),
+            leases: HashMap::new(),
         };
         self.tasks.insert(id, row);
     }
@@ -231,52 +259,39 @@ impl Tables {
         record: TaskRecord,
         version: u64,
         output: Option<StagedOutput>,
-        mut dropped: Vec<LeaseId>,
+        dropped: &[LeaseId],
     ) {
         let id = record.task.id;
         let Some(row) = self.tasks.get_mut(&id) else {
             return;
         };
-        if let Some(output) = output {
-            row.outputs.insert(output.lease);
-            let bytes = output.inline.unwrap_or_default();
-            self.output_bytes += bytes.len();
-            let media_type = output.media_type;
-            self.outputs
-                .insert(output.lease, Output { media_type, bytes });
-        }
-        if let Some(outcome) = &record.outcome
-            && self.unfinished.remove(&row.sequence).is_some()
+        let before = row.output_bytes();
+        if let Some(StagedOutput {
+            lease,
+            media_type,
+            content: Content::Inline(bytes),
+            ..
+        }) = output
         {
+            row.outputs.insert(lease, Output { media_type, bytes });
+        }
+        row.outputs.retain(|lease, _| !dropped.contains(lease));
+        if let Some(outcome) = &record.outcome {
             let accepted = outcome.accepted();
-            dropped.extend(row.outputs.iter().filter(|lease| Some(**lease) != accepted));
+            row.outputs.retain(|lease, _| Some(*lease) == accepted);
+            row.leases.clear();
+            self.unfinished.remove(&row.sequence);
             self.finished.push_back(id);
-            if !row.outputs.is_empty() {
-                self.evictable.push_back(id);
-            }
+            self.evictable.push_back(id);
             if record.submission.webhook.is_some() {
                 self.unnotified.insert(row.sequence, id);
             }
-            for lease in row.leases.drain(..) {
-                self.leases.remove(&lease);
-            }
         }
+        self.output_bytes = self.output_bytes - before + row.output_bytes();
         row.stored = Versioned {
             value: record,
             version,
         };
-        self.drop_outputs(id, dropped);
-    }
-
-    fn drop_outputs(&mut self, task: TaskId, leases: impl IntoIterator<Item = LeaseId>) {
-        for lease in leases {
-            if let Some(output) = self.outputs.remove(&lease) {
-                self.output_bytes -= output.bytes.len();
-            }
-            if let Some(row) = self.tasks.get_mut(&task) {
-                row.outputs.remove(&lease);
-            }
-        }
     }
 
     fn make_room(&mut self, capacity: usize) {
@@ -284,27 +299,23 @@ impl Tables {
             let Some(oldest) = self.evictable.pop_front() else {
                 return;
             };
-            let outputs = self.tasks.get(&oldest).map(|row| row.outputs.clone());
-            self.drop_outputs(oldest, outputs.unwrap_or_default());
+            if let Some(row) = self.tasks.get_mut(&oldest) {
+                self.output_bytes -= row.output_bytes();
+                row.outputs.clear();
+            }
         }
     }
 
     fn forget(&mut self, id: TaskId) {
-        let Some(row) = self.tasks.get(&id) else {
+        let Some(row) = self.tasks.remove(&id) else {
             return;
         };
-        let outputs = row.outputs.clone();
-        self.drop_outputs(id, outputs);
-        if let Some(row) = self.tasks.remove(&id) {
-            self.sequence.remove(&row.sequence);
-            self.unnotified.remove(&row.sequence);
-            for lease in row.paid {
-                self.payments.remove(&lease);
-            }
-            let submission = row.stored.value.submission;
-            if let Some(key) = submission.idempotency_key {
-                self.keys.remove(&(submission.requester, key));
-            }
+        self.output_bytes -= row.output_bytes();
+        self.sequence.remove(&row.sequence);
+        self.unnotified.remove(&row.sequence);
+        let submission = row.stored.value.submission;
+        if let Some(key) = submission.idempotency_key {
+            self.keys.remove(&(submission.requester, key));
         }
         if self.evictable.front() == Some(&id) {
             self.evictable.pop_front();
@@ -344,7 +355,7 @@ impl TaskStore for MemoryStore {
             lease,
             media_type: output.media_type,
             size: output.bytes.len() as u64,
-            inline: Some(output.bytes),
+            content: Content::Inline(output.bytes),
         })
     }
 
@@ -352,8 +363,10 @@ impl TaskStore for MemoryStore {
         Ok(())
     }
 
-    async fn output(&self, lease: LeaseId) -> Result<Option<Output>> {
-        Ok(self.tables().outputs.get(&lease).cloned())
+    async fn output(&self, task: TaskId, lease: LeaseId) -> Result<Option<Output>> {
+        let tables = self.tables();
+        let row = tables.tasks.get(&task);
+        Ok(row.and_then(|row| row.outputs.get(&lease).cloned()))
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
@@ -421,7 +434,10 @@ impl TaskStore for MemoryStore {
     }
 
     async fn leases(&self) -> Result<Vec<LeaseRecord>> {
-        Ok(self.tables().leases.values().cloned().collect())
+        let tables = self.tables();
+        let open = tables.unfinished.values();
+        let rows = open.filter_map(|id| tables.tasks.get(id));
+        Ok(rows.flat_map(|row| row.leases.values().cloned()).collect())
     }
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>> {
@@ -432,8 +448,10 @@ impl TaskStore for MemoryStore {
         Ok(self.tables().accounts.values().cloned().collect())
     }
 
-    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>> {
-        Ok(self.tables().payments.get(&lease).cloned())
+    async fn payment(&self, task: TaskId, lease: LeaseId) -> Result<Option<Payment>> {
+        let tables = self.tables();
+        let row = tables.tasks.get(&task);
+        Ok(row.and_then(|row| row.payments.get(&lease).cloned()))
     }
 
     async fn evidence(&self) -> Result<Vec<Evidence>> {
@@ -453,9 +471,16 @@ impl TaskStore for MemoryStore {
         let tables = self.tables();
         let mut usage: BTreeMap<String, RequesterUsage> = BTreeMap::new();
         for record in tables.tasks.values().map(|row| &row.stored.value) {
+            let (open, counts) = (
+                record.outcome.is_none(),
+                record.task.submitted_at >= since,
+            );
             let Some(requester) = &record.submission.requester else {
                 continue;
             };
+            if !open && !counts {
+                continue;
+            }
             let entry = usage
                 .entry(requester.clone())
                 .or_insert_with(|| RequesterUsage {
@@ -464,8 +489,8 @@ impl TaskStore for MemoryStore {
                     open: 0,
                     spent: Wei::ZERO,
                 });
-            entry.open += u64::from(record.outcome.is_none());
-            if record.task.submitted_at >= since {
+            entry.open += u64::from(open);
+            if counts {
                 entry.tasks += 1;
                 if !matches!(
                     record.outcome,
@@ -479,7 +504,9 @@ impl TaskStore for MemoryStore {
     }
 
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
-        self.tables().blobs.insert(hash, (blob, at));
+        let mut tables = self.tables();
+        let (_, kept) = tables.blobs.entry(hash).or_insert((blob, at));
+        *kept = at.max(*kept);
         Ok(())
     }
 

@@ -59,8 +59,8 @@ impl TaskStore for FlakyStore {
     async fn discard(&self, staged: StagedOutput) -> Result<()> {
         self.through(self.store.discard(staged)).await
     }
-    async fn output(&self, lease: LeaseId) -> Result<Option<Output>> {
-        self.through(self.store.output(lease)).await
+    async fn output(&self, task: TaskId, lease: LeaseId) -> Result<Option<Output>> {
+        self.through(self.store.output(task, lease)).await
     }
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
         self.through(self.store.load(task)).await
@@ -87,8 +87,8 @@ impl TaskStore for FlakyStore {
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {
         self.through(self.store.accounts()).await
     }
-    async fn payment(&self, lease: LeaseId) -> Result<Option<Payment>> {
-        self.through(self.store.payment(lease)).await
+    async fn payment(&self, task: TaskId, lease: LeaseId) -> Result<Option<Payment>> {
+        self.through(self.store.payment(task, lease)).await
     }
     async fn evidence(&self) -> Result<Vec<Evidence>> {
         self.through(self.store.evidence()).await

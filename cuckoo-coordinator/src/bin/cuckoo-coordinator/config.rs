@@ -1,10 +1,12 @@
 //! The configuration file, with overrides from the environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use cuckoo_coordinator::{ApiKeySettings, HttpSettings, ModelSettings, Settings, TlsSettings};
-use cuckoo_core::cli::{ChainConfig, OperatorConfig};
+use cuckoo_coordinator::{
+    ApiKeySettings, HttpSettings, ModelSettings, Settings, TlsSettings, Webhooks,
+};
+use cuckoo_core::cli::{ChainConfig, OperatorConfig, read_secret};
 use cuckoo_core::{Error, Result};
 use serde::Deserialize;
 
@@ -27,10 +29,32 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) http: HttpSettings,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) webhooks: Option<WebhookConfig>,
     #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
     settings: Settings,
+}
+
+/// How requesters' servers are told that tasks ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookConfig {
+    secret_file: PathBuf,
+    #[serde(default)]
+    allow_private: bool,
+}
+
+impl WebhookConfig {
+    /// # Errors
+    /// `NotFound` without the file, `Invalid` when it holds no secret.
+    pub(crate) fn load(&self) -> Result<Webhooks> {
+        let secret = read_secret(&self.secret_file)?;
+        match self.allow_private {
+            true => Webhooks::with_private_addresses(&secret),
+            false => Webhooks::new(&secret),
+        }
+    }
 }
 
 fn default_listen() -> SocketAddr {
@@ -56,6 +80,9 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         self.chain.resolve_paths(folder);
         self.operator.resolve_paths(folder);
+        if let Some(webhooks) = &mut self.webhooks {
+            webhooks.secret_file = folder.join(&webhooks.secret_file);
+        }
         for file in self
             .api_keys
             .iter_mut()

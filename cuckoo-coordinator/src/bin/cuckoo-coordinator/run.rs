@@ -69,13 +69,14 @@ async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
-            let chain = config.chain.connect().await?;
-            Coordinator::builder()
+            let mut coordinator = Coordinator::builder()
                 .settings(config.settings())
-                .chain(chain)
-                .operator(operator.clone())
-                .start()
-                .await
+                .chain(config.chain.connect().await?)
+                .operator(operator.clone());
+            if let Some(webhooks) = &config.webhooks {
+                coordinator = coordinator.webhooks(webhooks.load()?);
+            }
+            coordinator.start().await
         };
         match attempt.await {
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {

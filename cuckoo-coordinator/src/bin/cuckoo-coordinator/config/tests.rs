@@ -45,7 +45,8 @@ fn the_example_is_the_default_in_words() {
         .filter(|field| *field != "models")
     {
         assert!(
-            EXAMPLE.contains(&format!("\n{field} = ")),
+            EXAMPLE.contains(&format!("\n{field} = "))
+                || EXAMPLE.contains(&format!("\n[settings.{field}]")),
             "the example leaves out {field}"
         );
     }
