@@ -28,8 +28,8 @@ pub(crate) struct Config {
     pub(crate) api_keys: Vec<ApiKeySettings>,
     #[serde(default)]
     pub(crate) http: HttpSettings,
-    pub(crate) webhooks: Option<WebhookConfig>,
     pub(crate) tls: Option<TlsSettings>,
+    pub(crate) webhooks: Option<WebhookConfig>,
     #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
