@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cuckoo_coordinator::{
-    ApiKeySettings, HttpSettings, ModelSettings, Settings, TlsSettings, Webhooks,
+    ApiKeySettings, HttpSettings, ModelSettings, Settings, StoreSettings, TlsSettings, Webhooks,
 };
 use cuckoo_core::cli::{ChainConfig, OperatorConfig, read_secret};
 use cuckoo_core::{Error, Result};
@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) operator: OperatorConfig,
     #[serde(default)]
     pub(crate) api_keys: Vec<ApiKeySettings>,
+    #[serde(default)]
+    pub(crate) store: StoreSettings,
     #[serde(default)]
     pub(crate) http: HttpSettings,
     pub(crate) tls: Option<TlsSettings>,
@@ -80,6 +82,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         self.chain.resolve_paths(folder);
         self.operator.resolve_paths(folder);
+        self.store.resolve_paths(folder);
         if let Some(webhooks) = &mut self.webhooks {
             webhooks.secret_file = folder.join(&webhooks.secret_file);
         }
@@ -120,6 +123,7 @@ impl Config {
         }
         ApiKeySettings::validate_all(&self.api_keys)?;
         self.http.validate()?;
+        self.store.validate()?;
         self.settings().validate()
     }
 }

@@ -1,9 +1,10 @@
 //! Serving, from the first connection to the chain to the last answer.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, Front, Server, Tls, router_with};
+use cuckoo_coordinator::{Coordinator, Front, Server, TaskStore, Tls, router_with};
 use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +37,10 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         .with_source(source)
     })?;
     let address = listener.local_addr().unwrap_or(config.listen);
+    let store = config.store.open().await?;
     let coordinator = tokio::select! {
         () = signalled.cancelled() => return Ok(()),
-        coordinator = start(&config, operator) => coordinator?,
+        coordinator = start(&config, operator, store) => coordinator?,
     };
     let routes = router_with(coordinator.clone(), front);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -65,14 +67,19 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
 }
 
 /// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
-async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
+async fn start(
+    config: &Config,
+    operator: Key,
+    store: Arc<dyn TaskStore>,
+) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
             let mut coordinator = Coordinator::builder()
                 .settings(config.settings())
                 .chain(config.chain.connect().await?)
-                .operator(operator.clone());
+                .operator(operator.clone())
+                .store(Arc::clone(&store));
             if let Some(webhooks) = &config.webhooks {
                 coordinator = coordinator.webhooks(webhooks.load()?);
             }

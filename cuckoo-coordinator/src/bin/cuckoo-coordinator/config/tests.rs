@@ -35,9 +35,15 @@ fn the_example_is_the_default_in_words() {
         "the example states every default"
     );
     assert_eq!(config.http, HttpSettings::default());
+    let store = StoreSettings {
+        path: StoreSettings::default().path,
+        ..config.store
+    };
+    assert_eq!(store, StoreSettings::default());
     let fields = [
         serde_json::to_value(Settings::default()).unwrap(),
         serde_json::to_value(HttpSettings::default()).unwrap(),
+        serde_json::to_value(StoreSettings::default()).unwrap(),
     ];
     for field in fields
         .iter()
@@ -46,6 +52,7 @@ fn the_example_is_the_default_in_words() {
     {
         assert!(
             EXAMPLE.contains(&format!("\n{field} = "))
+                || EXAMPLE.contains(&format!("\n#! {field} = "))
                 || EXAMPLE.contains(&format!("\n[settings.{field}]")),
             "the example leaves out {field}"
         );
