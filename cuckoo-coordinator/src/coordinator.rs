@@ -326,7 +326,9 @@ impl Inner {
 
 /// Forgets finished tasks that were kept long enough, until `stop`.
 pub(crate) async fn sweep(inner: Weak<Inner>, stop: CancellationToken) {
-    while let Some(strong) = inner.upgrade() {
+    while !stop.is_cancelled()
+        && let Some(strong) = inner.upgrade()
+    {
         let settings = &strong.settings;
         let before = strong.clock.now().before(settings.retention());
         strong.with(|market, _| market.forget(before, settings.max_finished));

@@ -162,16 +162,13 @@ impl Journal {
 }
 
 impl Write {
-    /// The task it replaces and the version it read.
-    fn replaces(&self) -> Option<(&TaskRecord, u64)> {
+    /// The task as it is to be stored.
+    fn record(&self) -> Option<&TaskRecord> {
         match self {
-            Self::Receive {
-                record, version, ..
-            }
-            | Self::Reopen {
-                record, version, ..
-            } => Some((record, *version)),
-            Self::Conclude(conclude) => Some((&conclude.record, conclude.version)),
+            Self::Insert { record, .. }
+            | Self::Receive { record, .. }
+            | Self::Reopen { record, .. } => Some(record),
+            Self::Conclude(conclude) => Some(&conclude.record),
             _ => None,
         }
     }

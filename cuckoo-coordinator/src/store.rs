@@ -92,7 +92,7 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 /// Something to be made durable.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A new task. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
+    /// A new task, of version 1. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
     /// [`Committed::Known`]. Conflicts when the id is taken.
     Insert(Arc<TaskRecord>),
     /// An open task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
@@ -221,6 +221,18 @@ pub struct RequesterUsage {
     pub open: u64,
     /// The price of all of them, in wei; those that ended without an output cost nothing.
     pub spent: Wei,
+}
+
+impl RequesterUsage {
+    /// Nothing yet.
+    pub(crate) fn none(requester: String) -> Self {
+        Self {
+            requester,
+            tasks: 0,
+            open: 0,
+            spent: Wei::ZERO,
+        }
+    }
 }
 
 /// Which tasks to list.

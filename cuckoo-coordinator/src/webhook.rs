@@ -6,7 +6,7 @@
 
 mod address;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_TRIES: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+/// How long the store is left alone when it does not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// How many receivers are called at once, and how many messages are looked at.
 const AT_ONCE: usize = 8;
 const PAGE: usize = 1_000;
@@ -40,7 +42,7 @@ const MAX_ADDRESS: usize = 2_048;
 
 /// What a coordinator needs to send webhooks.
 pub struct Webhooks {
-    secret: Vec<u8>,
+    mac: Hmac<Sha256>,
     client: Client,
     allow_private: bool,
 }
@@ -83,6 +85,8 @@ impl Webhooks {
                      `echo whsec_$(openssl rand -base64 32)` makes one",
                 )
             })?;
+        let mac = Hmac::new_from_slice(&secret)
+            .map_err(|source| Error::internal("no HMAC").with_source(source))?;
         let mut client = cuckoo_core::http_client()
             .redirect(redirect::Policy::none())
             .timeout(PATIENCE)
@@ -94,7 +98,7 @@ impl Webhooks {
             .build()
             .map_err(|source| Error::internal("no HTTP client").with_source(source))?;
         Ok(Self {
-            secret,
+            mac,
             client,
             allow_private,
         })
@@ -120,6 +124,14 @@ impl Webhooks {
         Ok(url)
     }
 
+    /// `v1,` and the base64 of the HMAC-SHA256 over id, time and body.
+    fn sign(&self, id: &str, time: u64, body: &[u8]) -> String {
+        let mut mac = self.mac.clone();
+        mac.update(format!("{id}.{time}.").as_bytes());
+        mac.update(body);
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    }
+
     /// Sends a task's end once.
     async fn send(&self, record: &TaskRecord, now: Timestamp) -> Result<()> {
         let address = record.submission.webhook.as_deref().unwrap_or_default();
@@ -130,7 +142,7 @@ impl Webhooks {
         let body = serde_json::to_vec(&message)
             .map_err(|source| Error::internal("a task's state is not JSON").with_source(source))?;
         let (id, time) = (record.task.id.to_string(), now.as_secs());
-        let signature = sign(&self.secret, &id, time, &body);
+        let signature = self.sign(&id, time, &body);
         let response = self
             .client
             .post(url)
@@ -155,17 +167,6 @@ impl Webhooks {
             )))
         }
     }
-}
-
-/// `v1,` and the base64 of the HMAC-SHA256 over id, time and body.
-fn sign(secret: &[u8], id: &str, time: u64, body: &[u8]) -> String {
-    // HMAC takes keys of any length.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
-        unreachable!("HMAC takes keys of any length");
-    };
-    mac.update(format!("{id}.{time}.").as_bytes());
-    mac.update(body);
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 /// What a receiver gets.
@@ -222,12 +223,19 @@ pub(crate) async fn deliver(
     // `None` is done: the store is about to learn it.
     let mut trials: HashMap<TaskId, Option<Trial>> = HashMap::new();
     while let Some(strong) = inner.upgrade() {
-        let pending = strong.tried(|| strong.store.unnotified(PAGE)).await;
-        let pending = pending.unwrap_or_else(|error| {
-            tracing::warn!(%error, "webhooks cannot be read from the store; trying again later");
-            Vec::new()
-        });
-        trials.retain(|task, _| pending.iter().any(|record| record.task.id == *task));
+        let pending = match strong.tried(|| strong.store.unnotified(PAGE)).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::warn!(%error, "webhooks cannot be read from the store; trying again later");
+                drop(strong);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = clock.sleep(STORE_PAUSE) => continue,
+                }
+            }
+        };
+        let waiting: HashSet<_> = pending.iter().map(|record| record.task.id).collect();
+        trials.retain(|task, _| waiting.contains(task));
         let now = clock.now();
         let due = pending.into_iter().filter(|record| {
             let trial = trials.get(&record.task.id);
@@ -283,8 +291,7 @@ mod tests {
     fn signatures_are_those_of_standard_webhooks() {
         // The example of the specification.
         let webhooks = Webhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signature = sign(
-            &webhooks.secret,
+        let signature = webhooks.sign(
             "msg_p5jXN8AQM9LWM0D4loKWxJek",
             1_614_265_330,
             br#"{"test": 2432232314}"#,

@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CONFLICTS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
+/// The version of a task that was just inserted.
+const FIRST: u64 = 1;
+
 /// A write of a batch and where its changes stand in the commit.
 struct Item {
     write: Write,
@@ -111,11 +114,7 @@ impl Journal {
             .iter_mut()
             .filter(|item| item.outcome.is_none() && conflicts(item))
         {
-            let meant = match &item.write {
-                Write::Insert { record, .. } => Some(&**record),
-                write => write.replaces().map(|(record, _)| record),
-            };
-            if let Some(meant) = meant
+            if let Some(meant) = item.write.record()
                 && let Some(version) = self.stored_as(meant).await?
             {
                 item.outcome = Some(Ok(Committed::Version(version)));
@@ -237,6 +236,8 @@ impl Item {
 fn admitted(record: &TaskRecord, committed: Committed) -> Result<Admitted> {
     match committed {
         Committed::Version(version) => Ok(Admitted::New(version)),
+        // The first try of this very commit had taken effect, and only its answer was lost.
+        Committed::Known { task, .. } if task == record.task.id => Ok(Admitted::New(FIRST)),
         Committed::Known { task, digest } if digest == record.submission.digest => {
             Ok(Admitted::Known(task))
         }

@@ -144,10 +144,8 @@ async fn lost_answers_neither_lose_nor_double_anything() {
     let (handle, ()) = tokio::join!(market.coordinator.submit(spec()), pass(&market));
     let handle = handle.unwrap();
     let assignment = market.miners[0].take().await.unwrap();
-    for lost in 1..=3 {
-        // Of the commit and of its repetitions.
-        store.answers_lost.store(lost, Ordering::SeqCst);
-    }
+    // Of the commit and of its repetitions.
+    store.answers_lost.store(3, Ordering::SeqCst);
     let (reply, ()) = tokio::join!(
         market.miners[0].complete(&assignment, b"done"),
         pass(&market)
@@ -155,6 +153,18 @@ async fn lost_answers_neither_lose_nor_double_anything() {
     assert_eq!(reply.unwrap().voucher.unwrap().value.cumulative, price());
     handle.result().await.unwrap();
     assert_eq!(market.status(0).owed, price());
+}
+
+#[tokio::test]
+async fn a_submission_with_a_key_whose_answer_was_lost_is_not_taken_for_a_repetition() {
+    let (market, store) = market().await;
+    store.answers_lost.store(1, Ordering::SeqCst);
+    let task = spec().with_idempotency_key("order-7");
+    let (handle, ()) = tokio::join!(market.coordinator.submit(task), pass(&market));
+    let handle = handle.unwrap();
+    // It is in line, not only in the store.
+    let assignment = market.miners[0].take().await.unwrap();
+    assert_eq!(assignment.task, handle.id());
 }
 
 #[tokio::test]
