@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, ModelSettings, Settings, Webhooks, router, serve};
+use cuckoo_coordinator::{
+    Coordinator, MemoryStore, ModelSettings, Settings, Webhooks, router, serve,
+};
 use cuckoo_core::{
     Assignment, B256, Capability, Completion, DeployConfig, Deployment, DevChain, Entropy, Key,
     LocalMarket, ManualClock, Member, ModelId, Output, PollRequest, Receipt, SeededEntropy,
@@ -22,6 +24,7 @@ pub(crate) const MODEL_HASH: B256 = B256::repeat_byte(0x11);
 /// One coordinator, three miners, one account that is nobody.
 pub(crate) struct Market {
     pub(crate) coordinator: Coordinator,
+    pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) entropy: Arc<SeededEntropy>,
     pub(crate) operator: Member,
@@ -76,12 +79,14 @@ impl Market {
         };
         adjust(&mut settings);
         let deployment = chain.deployment();
+        let store = Arc::new(MemoryStore::new());
         let coordinator = Coordinator::builder()
             .settings(settings)
             .chain(chain)
             .operator(operator.operator.clone())
             .clock(clock.clone())
             .entropy(entropy.clone())
+            .store(store.clone())
             .webhooks(Webhooks::with_private_addresses(WEBHOOK_SECRET).unwrap())
             .start()
             .await
@@ -93,6 +98,7 @@ impl Market {
         tokio::spawn(serve(listener, routes, stop.clone().cancelled_owned()));
         Self {
             coordinator,
+            store,
             clock,
             entropy,
             operator,

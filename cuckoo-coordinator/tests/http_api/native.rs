@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use cuckoo_coordinator::TaskStore as _;
 use cuckoo_core::{Clock as _, ErrorKind, Failure, PollRequest, paths};
 use futures::StreamExt as _;
 use hmac::Mac as _;
@@ -283,7 +284,10 @@ async fn a_webhook_is_signed_and_sent_again_until_it_is_taken() {
         assert_eq!(message["type"], "task.cancelled");
         assert_eq!(message["data"]["state"], "cancelled");
     }
-    // Taken: not sent again.
+    // Taken: not sent again, nor after another start.
+    while !market.store.unnotified(10).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
     market.clock.advance(Duration::from_secs(36_000));
     let silence = tokio::time::timeout(Duration::from_millis(200), messages.recv()).await;
     assert!(silence.is_err());

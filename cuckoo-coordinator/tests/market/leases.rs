@@ -330,3 +330,29 @@ async fn a_miner_that_goes_quiet_is_shown_as_not_connected() {
     market.miners[0].take().await;
     assert!(market.status(0).connected);
 }
+
+#[tokio::test]
+async fn a_task_rests_after_its_second_failure_but_not_for_miners_without_room() {
+    let market = Setup::with_miners(4).open().await;
+    let (handle, first) = market.assigned(0).await;
+    market.miners[0]
+        .fail(&first, ErrorKind::Execution)
+        .await
+        .unwrap();
+    let second = market.miners[1].take().await.unwrap();
+    market.miners[1]
+        .fail(&second, ErrorKind::Rejected)
+        .await
+        .unwrap();
+    let third = market.miners[2].take().await.unwrap();
+    market.miners[2]
+        .fail(&third, ErrorKind::Execution)
+        .await
+        .unwrap();
+    assert_eq!(market.miners[3].take().await, None);
+    market.advance(499).await;
+    assert_eq!(market.miners[3].take().await, None);
+    market.advance(1).await;
+    let fourth = market.miners[3].take().await.unwrap();
+    assert_eq!(fourth.task, handle.id());
+}
