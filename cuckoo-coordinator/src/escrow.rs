@@ -3,6 +3,7 @@
 //! What is promised and not redeemed, and the price of what miners work on now, stay below what is in the escrow; so a
 //! voucher that a miner is sent can always be redeemed.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -55,17 +56,14 @@ impl Cover {
 
 /// What the chain says of the escrow and of what was redeemed from it.
 struct Reading {
-    redeemed: Vec<(NodeId, Wei)>,
+    redeemed: HashMap<NodeId, Wei>,
     escrow: Wei,
 }
 
 impl Market {
     /// Takes over what the chain said; whoever waited for the escrow gets work. Gives what is free, in wei.
     fn set_cover(&mut self, reading: &Reading, now: Timestamp) -> Wei {
-        let redeemed = |miner: NodeId| {
-            let known = reading.redeemed.iter().find(|(node, _)| *node == miner);
-            known.map_or(Wei::ZERO, |(_, redeemed)| *redeemed)
-        };
+        let redeemed = |miner: NodeId| reading.redeemed.get(&miner).copied().unwrap_or_default();
         let owed = self.registry.miners.values().map(|miner| {
             let owed = miner.voucher.as_ref();
             let owed = owed.map_or(Wei::ZERO, |voucher| voucher.value.cumulative);

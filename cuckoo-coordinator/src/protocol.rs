@@ -126,7 +126,7 @@ impl TaskProtocol for InProcess {
         completion: Completion,
     ) -> Result<CompletionReply> {
         let inner = &self.0;
-        let claim = inner.with(|market, now| market.expect(token, &completion.receipt, now))?;
+        let claim = inner.with(|market, now| market.expected(token, &completion.receipt, now))?;
         let mut answer = match claim {
             Claim::Known(answer) => answer,
             Claim::Forgotten(miner) => return inner.completed_before(miner, &completion).await,

@@ -2,7 +2,7 @@
 //!
 //! A task goes its whole way: submitted over HTTP, assigned by stake, polled by a miner, its signed receipt verified, paid
 //! by a voucher, its output fetched. The peers do a task with a result of the same sizes, each by its own client.
-//! `docs/benchmarks.md` says how to read the table.
+//! The last column of a peer's row is our rate divided by its.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -29,6 +29,10 @@ use embedded::QueueOptions;
 use host::HostOptions;
 use load::{Plan, Width};
 use restart::RestartOptions;
+
+/// As in the coordinator's binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Whatever went wrong: a measurement ends where it fails.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;

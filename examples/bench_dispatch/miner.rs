@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     Assignment, B256, Capability, Clock as _, Completion, CompletionReply, CoordinatorInfo,
     Deployment, Entropy as _, Key, NodeId, OsEntropy, Output, PollReply, PollRequest, Receipt,
-    Session, SessionToken, Signed, SystemClock, TaskProtocol, Usage, paths, payload_hash,
+    Session, SessionToken, Signed, SystemClock, TaskProtocol, paths, payload_hash,
 };
 use cuckoo_miner::HttpCoordinator;
 use tokio::sync::Semaphore;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::http::Connection;
 use crate::requester::Stopwatch;
+use crate::signatures::USAGE;
 use crate::{Failure, OUTPUT, Result, host};
 
 /// How long a poll waits, in milliseconds.
@@ -89,11 +90,7 @@ impl Miner {
             input_hash: payload_hash(task.input.as_bytes()),
             output_hash: payload_hash(OUTPUT),
             states_root: B256::ZERO,
-            usage: Usage {
-                input_units: 1,
-                output_units: 1,
-                compute_millis: 1,
-            },
+            usage: USAGE,
         };
         Completion {
             receipt: Signed::sign(receipt, &self.operator, &self.deployment),

@@ -10,12 +10,12 @@ use cuckoo_coordinator::{
     TaskStore,
 };
 use cuckoo_core::{
-    Address, B256, Clock as _, Deployment, Entropy as _, Key, LeaseId, NodeId, OsEntropy, Output,
-    Receipt, Signed, SignedReceipt, SystemClock, Task, TaskId, Timestamp, Usage, payload_hash,
+    Clock as _, Entropy as _, Key, LeaseId, OsEntropy, Output, Signed, SignedReceipt, SystemClock,
+    Task, TaskId, Timestamp, payload_hash,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, OUTPUT, Result, host, input};
+use crate::{Failure, OUTPUT, Result, host, input, signatures};
 
 /// Tasks in a commit while the store is filled.
 const BATCH: usize = 1_000;
@@ -100,27 +100,7 @@ impl Maker {
     fn new() -> Result<Self> {
         let entropy = OsEntropy::new()?;
         let key = Key::random(&entropy);
-        let deployment = Deployment {
-            chain_id: 1337,
-            staking: Address::repeat_byte(1),
-            payments: Address::repeat_byte(2),
-        };
-        let receipt = Receipt {
-            coordinator: NodeId(1),
-            miner: NodeId(2),
-            lease: LeaseId::from(B256::ZERO),
-            task: TaskId::from(B256::ZERO),
-            model_hash: B256::repeat_byte(1),
-            input_hash: B256::ZERO,
-            output_hash: payload_hash(OUTPUT),
-            states_root: B256::ZERO,
-            usage: Usage {
-                input_units: 1,
-                output_units: 1,
-                compute_millis: 1,
-            },
-        };
-        let receipt = Signed::sign(receipt, &key, &deployment);
+        let receipt = Signed::sign(signatures::receipt(), &key, &signatures::nowhere());
         Ok(Self {
             entropy,
             receipt,

@@ -5,12 +5,19 @@ use std::time::Instant;
 
 use cuckoo_core::{
     Address, B256, Deployment, Key, LeaseId, NodeId, OsEntropy, Receipt, Signable, Signed, TaskId,
-    Usage, Voucher, cai,
+    Usage, Voucher, cai, payload_hash,
 };
 
-use crate::Result;
+use crate::{OUTPUT, Result};
 
 const TIMES: u32 = 5_000;
+
+/// What every task is said to consume.
+pub(crate) const USAGE: Usage = Usage {
+    input_units: 1,
+    output_units: 1,
+    compute_millis: 1,
+};
 
 /// Microseconds of processor time each.
 #[derive(Debug, Clone, Copy)]
@@ -25,29 +32,34 @@ pub(crate) struct Signatures {
     pub(crate) digest: f64,
 }
 
-/// Times what a task needs.
-pub(crate) fn measure() -> Result<Signatures> {
-    let key = Key::random(&OsEntropy::new()?);
-    let deployment = Deployment {
+/// A market that is nowhere, for signatures that nobody acts on.
+pub(crate) fn nowhere() -> Deployment {
+    Deployment {
         chain_id: 1337,
         staking: Address::repeat_byte(1),
         payments: Address::repeat_byte(2),
-    };
-    let receipt = Receipt {
+    }
+}
+
+/// A receipt for such a market.
+pub(crate) fn receipt() -> Receipt {
+    Receipt {
         coordinator: NodeId(1),
         miner: NodeId(2),
         lease: LeaseId::from(B256::repeat_byte(3)),
         task: TaskId::from(B256::repeat_byte(4)),
         model_hash: B256::repeat_byte(5),
         input_hash: B256::repeat_byte(6),
-        output_hash: B256::repeat_byte(7),
+        output_hash: payload_hash(OUTPUT),
         states_root: B256::ZERO,
-        usage: Usage {
-            input_units: 1,
-            output_units: 1,
-            compute_millis: 1,
-        },
-    };
+        usage: USAGE,
+    }
+}
+
+/// Times what a task needs.
+pub(crate) fn measure() -> Result<Signatures> {
+    let key = Key::random(&OsEntropy::new()?);
+    let (deployment, receipt) = (nowhere(), receipt());
     let voucher = Voucher {
         coordinator: NodeId(1),
         miner: NodeId(2),

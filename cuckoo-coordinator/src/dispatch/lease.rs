@@ -114,6 +114,21 @@ impl Lease {
     }
 }
 
+impl LeaseState {
+    /// Answers the completion that came, once.
+    pub(crate) fn answer(&self, outcome: impl FnOnce() -> Result<CompletionReply, ErrorBody>) {
+        if let Self::Received { reply, .. } = self {
+            reply.send_if_modified(|reply| {
+                let first = reply.is_none();
+                if first {
+                    *reply = Some(outcome());
+                }
+                first
+            });
+        }
+    }
+}
+
 impl LeaseEnd {
     /// What a completion that comes too late is told.
     pub(crate) fn refusal(self) -> Error {

@@ -102,7 +102,7 @@ impl Market {
     ///
     /// # Errors
     /// `Closed`, `Unauthorized`, or `Conflict` when the lease is over or not this miner's.
-    pub(crate) fn expect(
+    pub(crate) fn expected(
         &mut self,
         token: &SessionToken,
         receipt: &SignedReceipt,
@@ -158,7 +158,7 @@ impl Market {
     /// Takes a checked completion and has it written; the answer comes through the receiver.
     ///
     /// # Errors
-    /// As [`expect`](Self::expect): the lease may have ended while the receipt was checked.
+    /// As [`expected`](Self::expected): the lease may have ended while the receipt was checked.
     pub(crate) fn claim(
         &mut self,
         token: &SessionToken,
@@ -166,7 +166,7 @@ impl Market {
         output: StagedOutput,
         now: Timestamp,
     ) -> Result<watch::Receiver<Reply>> {
-        match self.expect(token, &receipt, now)? {
+        match self.expected(token, &receipt, now)? {
             Claim::Known(reply) => return Ok(reply),
             Claim::Forgotten(_) => return Err(not_yours()),
             Claim::Open(_) => {}
@@ -227,7 +227,8 @@ impl Market {
             return;
         };
         if entry.stage == Stage::Done {
-            answer(lease, Err(&Error::closed("the coordinator was shut down")));
+            let closed = Error::closed("the coordinator was shut down");
+            lease.state.answer(|| Err(ErrorBody::from(&closed)));
             return;
         }
         entry.writing = false;
@@ -300,7 +301,7 @@ impl Market {
         else {
             return;
         };
-        answer(lease, Err(error));
+        lease.state.answer(|| Err(ErrorBody::from(error)));
         lease.state = LeaseState::Active;
         lease.expires_at = extended;
         self.timers.add(extended, Timer::Lease(id));
@@ -316,28 +317,12 @@ impl Market {
 
     /// Tells the miner that its completion is noted; its pay comes with a later voucher.
     pub(crate) fn answer(&mut self, lease: LeaseId) {
-        if let Some(lease) = self.dispatch.leases.get(&lease) {
-            answer(lease, Ok(()));
+        if let Some(state) = self.dispatch.lease_state(lease) {
+            state.answer(|| Ok(CompletionReply { voucher: None }));
         }
     }
 }
 
 pub(crate) fn not_yours() -> Error {
     Error::conflict("this is no lease of yours, or it ended long ago; poll again")
-}
-
-/// Answers a completion, once.
-fn answer(lease: &super::Lease, outcome: Result<(), &Error>) {
-    if let LeaseState::Received { reply, .. } = &lease.state {
-        reply.send_if_modified(|reply| {
-            let first = reply.is_none();
-            if first {
-                *reply = Some(match outcome {
-                    Ok(()) => Ok(CompletionReply { voucher: None }),
-                    Err(error) => Err(ErrorBody::from(error)),
-                });
-            }
-            first
-        });
-    }
 }

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use cuckoo_core::{
     Error, ErrorBody, ModelId, NodeId, Result, TaskId, TaskSpec, TaskState, Timestamp, paths,
 };
@@ -16,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Shared;
 use super::body::{json, task_limit};
 use super::error::Refusal;
-use super::tasks::{TaskPath, TaskView};
+use super::tasks::{Asked, TaskPath, TaskView, accepted};
 use crate::{Failed, ListedState, Quote, Requester, TaskFilter, TaskRecord};
 
 /// The most tasks in one answer.
@@ -105,9 +103,8 @@ impl From<TaskRecord> for KeptTask {
 pub(super) async fn list(
     State(shared): State<Shared>,
     requester: Requester,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Json<TaskList>, Refusal> {
-    let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Error::invalid(format!("limit is 1 to {MAX_LIMIT}")).into());
@@ -153,18 +150,15 @@ pub(super) async fn replay(
     State(shared): State<Shared>,
     requester: Requester,
     TaskPath(id): TaskPath,
-    query: Result<Query<ReplayQuery>, axum::extract::rejection::QueryRejection>,
+    Asked(query): Asked<ReplayQuery>,
 ) -> Result<Response, Refusal> {
-    let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
     requester.own(shared.coordinator.task(id).await?)?;
     let timeout = query.timeout_millis.map(Duration::from_millis);
     let task = shared
         .coordinator
         .replay_as(&requester, id, timeout)
         .await?;
-    let location = paths::TASK.replace("{id}", &task.id().to_string());
-    let view = Json(TaskView::of(&task));
-    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], view).into_response())
+    Ok(accepted(&task))
 }
 
 /// What a task would cost and when it would start, or why it would not be taken. Binds nobody.

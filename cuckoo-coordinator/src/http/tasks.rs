@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -139,9 +140,8 @@ pub(super) async fn output(
     State(shared): State<Shared>,
     requester: Requester,
     TaskPath(id): TaskPath,
-    query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
+    Asked(query): Asked<OutputQuery>,
 ) -> Result<Response, Refusal> {
-    let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
     let task = requester.own(shared.coordinator.task(id).await?)?;
     output_within(&task, Duration::from_millis(query.wait_millis)).await
 }
@@ -180,6 +180,19 @@ impl FromRequestParts<Shared> for TaskPath {
     }
 }
 
+/// What stands behind the question mark.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Refusal> {
+        let Query(asked) = Query::try_from_uri(&parts.uri)
+            .map_err(|rejection| Error::invalid(rejection.body_text()))?;
+        Ok(Self(asked))
+    }
+}
+
 /// The output if it is there within `wait`, else 202 and the state. A task that failed is its error.
 async fn output_within(task: &TaskHandle, wait: Duration) -> Result<Response, Refusal> {
     // Like the arrival of a body, how long a connection is held is real time.
@@ -189,7 +202,8 @@ async fn output_within(task: &TaskHandle, wait: Duration) -> Result<Response, Re
     }
 }
 
-fn accepted(task: &TaskHandle) -> Response {
+/// 202, where the task is, and how it stands.
+pub(super) fn accepted(task: &TaskHandle) -> Response {
     let location = paths::TASK.replace("{id}", &task.id().to_string());
     (
         StatusCode::ACCEPTED,

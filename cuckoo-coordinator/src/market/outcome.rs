@@ -9,7 +9,6 @@ use cuckoo_core::{
 
 use super::{Market, Stage};
 use crate::audit::Verdict;
-use crate::dispatch::LeaseState;
 use crate::events::Event;
 use crate::journal::{Conclude, Concluded, Conviction, Write};
 use crate::registry::Miner;
@@ -232,22 +231,15 @@ impl Market {
             return;
         };
         for lease in &entry.leases {
-            let Some(LeaseState::Received { reply, .. }) = self.dispatch.lease_state(*lease) else {
+            let Some(state) = self.dispatch.lease_state(*lease) else {
                 continue;
             };
-            reply.send_if_modified(|reply| {
-                let first = reply.is_none();
-                if first {
-                    *reply = Some(match ended {
-                        Ok(paid) => {
-                            let mine = paid.iter().find(|(payment, _)| payment.lease == *lease);
-                            let voucher = mine.map(|(_, voucher)| voucher.clone());
-                            Ok(CompletionReply { voucher })
-                        }
-                        Err(error) => Err(ErrorBody::from(error)),
-                    });
-                }
-                first
+            state.answer(|| {
+                let paid = ended.map_err(ErrorBody::from)?;
+                let mine = paid.iter().find(|(payment, _)| payment.lease == *lease);
+                Ok(CompletionReply {
+                    voucher: mine.map(|(_, voucher)| voucher.clone()),
+                })
             });
         }
     }

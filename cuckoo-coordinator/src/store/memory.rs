@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
+use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp};
 
 use super::{
     Account, Change, Commit, Committed, Content, LeaseRecord, Outcome, Payment, RequesterUsage,
@@ -471,10 +471,7 @@ impl TaskStore for MemoryStore {
         let tables = self.tables();
         let mut usage: BTreeMap<String, RequesterUsage> = BTreeMap::new();
         for record in tables.tasks.values().map(|row| &row.stored.value) {
-            let (open, counts) = (
-                record.outcome.is_none(),
-                record.task.submitted_at >= since,
-            );
+            let (open, counts) = (record.outcome.is_none(), record.task.submitted_at >= since);
             let Some(requester) = &record.submission.requester else {
                 continue;
             };
@@ -483,12 +480,7 @@ impl TaskStore for MemoryStore {
             }
             let entry = usage
                 .entry(requester.clone())
-                .or_insert_with(|| RequesterUsage {
-                    requester: requester.clone(),
-                    tasks: 0,
-                    open: 0,
-                    spent: Wei::ZERO,
-                });
+                .or_insert_with(|| RequesterUsage::none(requester.clone()));
             entry.open += u64::from(open);
             if counts {
                 entry.tasks += 1;

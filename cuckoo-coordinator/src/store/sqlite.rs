@@ -72,7 +72,9 @@ impl SqliteStore {
             let stopped = |source| Error::internal("opening the store stopped").with_source(source);
             opening.await.map_err(stopped)??
         };
-        let (mark, run) = opened.begin_run().map_err(|error| fault(&opened.path, error))?;
+        let (mark, run) = opened
+            .begin_run()
+            .map_err(|error| fault(&opened.path, error))?;
         let objects = Objects::open(settings, &mark, run).await?;
         let due = Arc::new(AtomicBool::new(false));
         let checkpointer = Checkpointer::start(
@@ -254,12 +256,16 @@ impl TaskStore for SqliteStore {
     }
 
     async fn output(&self, task: TaskId, lease: LeaseId) -> Result<Option<Output>> {
-        let kept = self.readers.read(move |connection| read::output(connection, task, lease));
+        let kept = self
+            .readers
+            .read(move |connection| read::output(connection, task, lease));
         self.fetch(kept.await?).await
     }
 
     async fn output_stream(&self, task: TaskId, lease: LeaseId) -> Result<Option<OutputStream>> {
-        let kept = self.readers.read(move |connection| read::output(connection, task, lease));
+        let kept = self
+            .readers
+            .read(move |connection| read::output(connection, task, lease));
         Ok(match kept.await? {
             None => None,
             Some(Kept::Here(output)) => Some(output.into()),
@@ -279,7 +285,9 @@ impl TaskStore for SqliteStore {
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
-        self.readers.read(move |connection| read::load(connection, task)).await
+        self.readers
+            .read(move |connection| read::load(connection, task))
+            .await
     }
 
     async fn unfinished(
@@ -294,7 +302,9 @@ impl TaskStore for SqliteStore {
 
     async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
         let filter = filter.clone();
-        self.readers.read(move |connection| read::list(connection, &filter)).await
+        self.readers
+            .read(move |connection| read::list(connection, &filter))
+            .await
     }
 
     async fn sweep(&self, before: Timestamp, keep: usize) -> Result<usize> {
@@ -326,11 +336,15 @@ impl TaskStore for SqliteStore {
     }
 
     async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>> {
-        self.readers.read(move |connection| read::unnotified(connection, limit)).await
+        self.readers
+            .read(move |connection| read::unnotified(connection, limit))
+            .await
     }
 
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
-        self.readers.read(move |connection| read::usage(connection, since)).await
+        self.readers
+            .read(move |connection| read::usage(connection, since))
+            .await
     }
 
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
@@ -365,7 +379,9 @@ impl TaskStore for SqliteStore {
     }
 
     async fn blob(&self, hash: B256) -> Result<Option<Output>> {
-        let kept = self.readers.read(move |connection| read::blob(connection, hash));
+        let kept = self
+            .readers
+            .read(move |connection| read::blob(connection, hash));
         self.fetch(kept.await?).await
     }
 }

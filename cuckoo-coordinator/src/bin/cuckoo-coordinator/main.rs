@@ -21,7 +21,7 @@ use cuckoo_core::cli::{
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
-/// A tenth less processor time a task than with the system's allocator (docs/benchmarks.md).
+/// Less processor time a task than with the system's allocator, which threads that pass memory on contend for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

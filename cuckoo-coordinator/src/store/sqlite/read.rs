@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp, Wei};
+use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use tokio::sync::Semaphore;
 
 use super::connection;
 use super::fault::fault;
-use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, number, count, wei, word};
-use crate::store::{
-    Account, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter, TaskRecord, Versioned,
-};
+use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, count, number, wei, word};
 use crate::Evidence;
+use crate::store::{
+    Account, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter,
+    TaskRecord, Versioned,
+};
 
 /// The most that read at once.
 const READERS: usize = 4;
@@ -45,11 +46,16 @@ impl Readers {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let closed = |_| Error::unavailable("the store is closed");
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(closed)?;
         let readers = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let connection = readers.take().map_err(|error| fault(&readers.path, error))?;
+            let connection = readers
+                .take()
+                .map_err(|error| fault(&readers.path, error))?;
             let answer = query(&connection);
             readers.idle().push(connection);
             answer.map_err(|error| fault(&readers.path, error))
@@ -257,17 +263,14 @@ pub(super) fn payment(
             "SELECT p.miner, p.amount FROM tasks t CROSS JOIN payments p USING (sequence)
              WHERE t.id = ? AND p.lease = ?",
         )?
-        .query_row(
-            [task.word().as_slice(), lease.word().as_slice()],
-            |row| {
-                Ok(Payment {
-                    lease,
-                    task,
-                    miner: NodeId(number(row, 0)?),
-                    amount: wei(row, 1)?,
-                })
-            },
-        )
+        .query_row([task.word().as_slice(), lease.word().as_slice()], |row| {
+            Ok(Payment {
+                lease,
+                task,
+                miner: NodeId(number(row, 0)?),
+                amount: wei(row, 1)?,
+            })
+        })
         .optional()
 }
 
@@ -346,16 +349,8 @@ pub(super) fn usage(
     Ok(usage.into_values().collect())
 }
 
-fn entry(
-    usage: &mut BTreeMap<String, RequesterUsage>,
-    requester: String,
-) -> &mut RequesterUsage {
+fn entry(usage: &mut BTreeMap<String, RequesterUsage>, requester: String) -> &mut RequesterUsage {
     usage
         .entry(requester.clone())
-        .or_insert_with(|| RequesterUsage {
-            requester,
-            tasks: 0,
-            open: 0,
-            spent: Wei::ZERO,
-        })
+        .or_insert_with(|| RequesterUsage::none(requester))
 }

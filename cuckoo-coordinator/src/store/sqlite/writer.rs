@@ -76,7 +76,12 @@ where
 
 impl Writer {
     /// Starts the thread. It does the rest of a checkpoint when `due`, and sends on the names of objects that were freed.
-    pub(super) fn start(tables: Tables, path: Arc<Path>, due: Arc<AtomicBool>, freed: mpsc::Sender<Vec<String>>) -> Result<Self> {
+    pub(super) fn start(
+        tables: Tables,
+        path: Arc<Path>,
+        due: Arc<AtomicBool>,
+        freed: mpsc::Sender<Vec<String>>,
+    ) -> Result<Self> {
         let (calls, waiting) = mpsc::channel(WAITING);
         let thread = Thread {
             tables,
