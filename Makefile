@@ -5,10 +5,10 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench lint contracts mutations slither parity score screenshot openapi
+.PHONY: help setup demo test bench bench-dispatch lint contracts mutations slither parity score screenshot openapi
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## install what building and testing need and this machine lacks
 	@.ci/setup
@@ -23,6 +23,11 @@ test: setup ## every suite: Rust, doc tests, contracts, report in Chromium, Pyth
 bench: ## scheduler and inference benchmarks; results go to docs/benchmarks.md by hand
 	cargo bench -p cuckoo-core
 	cargo run --release --quiet -p cuckoo-core --example fairness
+
+bench-dispatch: ## tasks a second beside BullMQ, Celery and NATS JetStream (installs Redis and NATS; ten minutes)
+	@.ci/setup bench
+	@cargo build --release --quiet -p cuckoo-examples --bin bench-dispatch
+	@ulimit -n "$$(ulimit -Hn)"; "$(TARGET)/release/bench-dispatch" --scratch "$(TARGET)/bench-dispatch"
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -7,8 +7,8 @@ use cuckoo_core::{
 };
 use serde_json::Value;
 
-use crate::Settings;
 use crate::store::Submission;
+use crate::{Settings, Webhooks};
 
 /// Checks `spec` and fixes everything that is signed for: the input's exact text (with a seed), its hash and the price.
 ///
@@ -54,7 +54,7 @@ pub(crate) fn admit(
     }
     let input = seal(spec.input, settings, entropy)?;
     Ok(Task {
-        id: TaskId::random(entropy),
+        id: TaskId::at(now, entropy),
         model: spec.model,
         input_hash: payload_hash(input.as_bytes()),
         input,
@@ -69,7 +69,17 @@ pub(crate) fn admit(
 ///
 /// # Errors
 /// `Invalid` for an idempotency key or webhook out of bounds.
-pub(crate) fn submission(spec: &TaskSpec, requester: Option<String>) -> Result<Submission> {
+pub(crate) fn submission(
+    spec: &TaskSpec,
+    requester: Option<String>,
+    webhooks: Option<&Webhooks>,
+) -> Result<Submission> {
+    if let Some(address) = &spec.webhook {
+        let none = || {
+            Error::invalid("this coordinator sends no webhooks; follow the task's events instead")
+        };
+        webhooks.ok_or_else(none)?.check(address)?;
+    }
     let mut digest = B256::ZERO;
     if let Some(key) = &spec.idempotency_key {
         let visible = key.bytes().all(|byte| byte.is_ascii_graphic());

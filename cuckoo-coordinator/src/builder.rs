@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use crate::coordinator::{Inner, keep_time, sweep};
 use crate::journal::Journal;
 use crate::market::Market;
+use crate::requester::Usage;
 use crate::settle::Ledger;
 use crate::store::{Account, Versioned};
-use crate::{Coordinator, MemoryStore, Settings, TaskStore, escrow, weights};
+use crate::{Coordinator, MemoryStore, Settings, TaskStore, Webhooks, escrow, webhook, weights};
 
 /// Collects settings and components, then starts a [`Coordinator`]. Chain and operator are required.
 #[derive(Debug, Default)]
@@ -27,6 +28,7 @@ pub struct CoordinatorBuilder {
     clock: Option<Arc<dyn Clock>>,
     entropy: Option<Arc<dyn Entropy>>,
     store: Option<Arc<dyn TaskStore>>,
+    webhooks: Option<Webhooks>,
 }
 
 impl CoordinatorBuilder {
@@ -69,6 +71,13 @@ impl CoordinatorBuilder {
     #[must_use]
     pub fn store(mut self, store: Arc<dyn TaskStore>) -> Self {
         self.store = Some(store);
+        self
+    }
+
+    /// How it tells requesters' servers that tasks ended; tasks with a webhook are refused when not called.
+    #[must_use]
+    pub fn webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(webhooks);
         self
     }
 
@@ -115,6 +124,7 @@ impl CoordinatorBuilder {
             clock,
             entropy,
             store,
+            webhooks: self.webhooks.map(Arc::new),
             market: Mutex::new(market),
             writes: sender,
             timer_wake: Arc::new(Notify::new()),
@@ -146,6 +156,8 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
     let evidence = inner.tried(|| store.evidence()).await?;
     let sessions = inner.tried(|| store.sessions()).await?;
     let leases = inner.tried(|| store.leases()).await?;
+    let midnight = Usage::since(inner.clock.now());
+    let usage = inner.tried(|| store.usage(midnight)).await?;
     let work = leases.into_iter().filter(|lease| !lease.audit);
     let mut work: HashMap<_, _> = work.map(|lease| (lease.task, lease)).collect();
     inner.with(|market, now| {
@@ -158,6 +170,7 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
             }
             market.evidence.push(evidence);
         }
+        market.usage.restore(usage, now);
         for session in &sessions {
             market.restore_session(session, now);
         }
@@ -187,6 +200,12 @@ fn spawn_background(inner: &Arc<Inner>, mirror: Mirror, chain: Arc<dyn StakingCo
         .tracker
         .spawn(keep_time(Arc::downgrade(inner), clock, wake, stop()));
     inner.tracker.spawn(sweep(Arc::downgrade(inner), stop()));
+    if let Some(webhooks) = inner.webhooks.clone() {
+        let wake = inner.with(|market, _| Arc::clone(&market.to_notify));
+        let clock = Arc::clone(&inner.clock);
+        let deliver = webhook::deliver(Arc::downgrade(inner), webhooks, clock, wake, stop());
+        inner.tracker.spawn(deliver);
+    }
     let watch = escrow::watch(Arc::downgrade(inner), chain, stop());
     inner.tracker.spawn(watch);
 }

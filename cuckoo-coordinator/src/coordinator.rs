@@ -17,7 +17,8 @@ use crate::market::Market;
 use crate::protocol::InProcess;
 use crate::store::{Outcome, TaskFilter, TaskRecord, TaskStore};
 use crate::{
-    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Settings, TaskHandle, admission,
+    CoordinatorBuilder, Evidence, MarketEvent, MarketStatus, Quote, Requester, Settings,
+    TaskHandle, Webhooks, admission,
 };
 
 /// How long a finished task may be kept beyond its time.
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     pub(crate) market: Mutex<Market>,
     /// To the journal, in the order in which transitions asked for it.
     pub(crate) writes: mpsc::UnboundedSender<Write>,
@@ -86,26 +88,31 @@ impl Coordinator {
     /// price or when too many tasks are open, `Unavailable` when the coordinator is not active on chain or its store is
     /// down, `Closed` while it shuts down.
     pub async fn submit(&self, spec: TaskSpec) -> Result<TaskHandle> {
-        let id = self.inner.submit(spec, None).await?;
-        self.task(id).await
+        self.submit_as(&Requester::anonymous(), spec).await
     }
 
-    /// The same for one of several requesters: idempotency keys are its own, and the task remembers whose it is.
+    /// The same for one of several requesters: idempotency keys are its own, its limits hold, and the task remembers
+    /// whose it is.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit).
-    pub async fn submit_as(&self, requester: &str, spec: TaskSpec) -> Result<TaskHandle> {
-        let id = self.inner.submit(spec, Some(requester.to_owned())).await?;
+    /// As [`submit`](Self::submit); `Rejected`, with [`LimitReached`](crate::LimitReached) as its source, at a limit.
+    pub async fn submit_as(&self, requester: &Requester, spec: TaskSpec) -> Result<TaskHandle> {
+        let id = self.inner.submit(spec, requester).await?;
         self.task(id).await
     }
 
     /// What submitting a task now would come to; binds nobody.
     pub fn quote(&self, spec: TaskSpec) -> Quote {
+        self.quote_as(&Requester::anonymous(), spec)
+    }
+
+    /// The same for one of several requesters, within its limits.
+    pub fn quote_as(&self, requester: &Requester, spec: TaskSpec) -> Quote {
         let inner = &self.inner;
         let now = inner.clock.now();
         let task = admission::admit(spec, &inner.settings, inner.entropy.as_ref(), now);
         match task {
-            Ok(task) => inner.with(|market, now| market.quote(&task, now)),
+            Ok(task) => inner.with(|market, now| market.quote(&task, requester, now)),
             Err(error) => Quote::refused(&error),
         }
     }
@@ -124,6 +131,19 @@ impl Coordinator {
     /// # Errors
     /// `NotFound` when it is not kept, `Conflict` when it did not fail; else as [`submit`](Self::submit).
     pub async fn replay(&self, id: TaskId, timeout: Option<Duration>) -> Result<TaskHandle> {
+        self.replay_as(&Requester::anonymous(), id, timeout).await
+    }
+
+    /// The same at the wish of `requester`: of a task of its own within its limits, of another's without.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay) and [`submit_as`](Self::submit_as).
+    pub async fn replay_as(
+        &self,
+        requester: &Requester,
+        id: TaskId,
+        timeout: Option<Duration>,
+    ) -> Result<TaskHandle> {
         let inner = &self.inner;
         let stored = inner.tried(|| inner.store.load(id)).await?;
         let record = stored.ok_or_else(|| inner.unknown(id))?.value;
@@ -140,7 +160,11 @@ impl Coordinator {
             .with_priority(task.priority)
             .with_timeout(timeout);
         spec.webhook = record.submission.webhook;
-        let again = inner.submit(spec, record.submission.requester).await?;
+        let again = match record.submission.requester {
+            owner if owner.as_deref() == requester.name() => inner.submit(spec, requester).await,
+            None => inner.submit(spec, &Requester::anonymous()).await,
+            Some(owner) => inner.submit(spec, &Requester::named(owner)).await,
+        }?;
         self.task(again).await
     }
 
@@ -237,13 +261,14 @@ impl Inner {
     pub(crate) async fn submit(
         self: &Arc<Self>,
         spec: TaskSpec,
-        requester: Option<String>,
+        requester: &Requester,
     ) -> Result<TaskId> {
         let now = self.clock.now();
-        let submission = admission::submission(&spec, requester)?;
+        let name = requester.name().map(str::to_owned);
+        let submission = admission::submission(&spec, name, self.webhooks.as_deref())?;
         let task = admission::admit(spec, &self.settings, self.entropy.as_ref(), now)?;
         let (reply, stored) = oneshot::channel();
-        self.with(|market, _| market.admit(task, submission, reply))?;
+        self.with(|market, now| market.admit(task, submission, requester, reply, now))?;
         stored
             .await
             .map_err(|_| Error::closed("the coordinator was shut down"))?

@@ -212,6 +212,7 @@ impl Market {
             expires_at,
             delivered: false,
             reserved: entry.record.task.price,
+            streamed: None,
             state: LeaseState::Active,
         };
         self.cover.reserve(lease.reserved);

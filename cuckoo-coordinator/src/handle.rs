@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use crate::coordinator::Inner;
+use crate::preview::Shown;
 
 /// A submitted task: watch it, await its result, cancel it. Cheap to clone; dropping it does not cancel the task.
 #[derive(Clone)]
@@ -70,6 +71,10 @@ impl TaskHandle {
             Some((state, rest))
         })
         .boxed()
+    }
+
+    pub(crate) fn preview(&self) -> Option<watch::Receiver<Shown>> {
+        self.coordinator.with(|market, _| market.preview(self.id))
     }
 
     /// Waits for the end and gives the output. Any number of callers may wait; dropping the future changes nothing.

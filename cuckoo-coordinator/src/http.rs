@@ -5,11 +5,18 @@
 //! that are too large. `docs/protocol.md` walks through every route with curl; `openapi.json` is generated from here.
 
 mod access;
+mod api_keys;
 mod body;
 mod error;
+mod events;
+mod front;
+mod history;
 mod market;
 mod miner;
+mod peer;
+mod rate;
 mod serve;
+mod settings;
 mod tasks;
 mod trace;
 
@@ -17,52 +24,55 @@ use std::sync::Arc;
 
 use axum::Router;
 use bytes::Bytes;
-use cuckoo_core::{SessionToken, TaskProtocol};
+use cuckoo_core::TaskProtocol;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use serve::serve;
+pub use api_keys::new_api_key;
+pub use front::Front;
+pub use serve::{Server, Tls, TlsSettings, serve};
+pub use settings::HttpSettings;
 
 use crate::Coordinator;
-use access::RequesterAccess;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared {
     coordinator: Coordinator,
     protocol: Arc<dyn TaskProtocol>,
-    access: RequesterAccess,
+    front: Front,
     max_input_bytes: usize,
     max_output_bytes: usize,
     openapi: Bytes,
 }
 
-/// The routes of `coordinator`, for requesters without a token: serve them on a loopback address only.
+/// The routes of `coordinator`, for requesters without keys: serve them on a loopback address only.
 pub fn router(coordinator: Coordinator) -> Router {
-    build(coordinator, RequesterAccess::open())
+    router_with(coordinator, Front::default())
 }
 
-/// The routes of `coordinator`, where requesters must send `token` as their bearer token.
-pub fn router_with_requester_token(coordinator: Coordinator, token: &SessionToken) -> Router {
-    build(coordinator, RequesterAccess::with_token(token))
-}
-
-fn build(coordinator: Coordinator, access: RequesterAccess) -> Router {
+/// The routes of `coordinator` behind `front`.
+pub fn router_with(coordinator: Coordinator, front: Front) -> Router {
     let (routes, document) = routes().split_for_parts();
     let settings = coordinator.settings();
+    let cors = front.cors();
     let shared = Shared {
         protocol: coordinator.protocol(),
-        access,
+        front,
         max_input_bytes: settings.max_input_bytes,
         max_output_bytes: settings.max_output_bytes,
         openapi: crate::openapi::render(document).into(),
         coordinator,
     };
-    routes
+    let routes = routes
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(axum::middleware::from_fn(trace::span_per_request))
-        .with_state(shared)
+        .with_state(shared);
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
 }
 
 /// Every route together with its description, so that neither can be forgotten.
@@ -72,11 +82,15 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(miner::open_session, miner::close_session))
         .routes(routes!(miner::poll))
         .routes(routes!(miner::heartbeat))
+        .routes(routes!(miner::stream))
         .routes(routes!(miner::complete))
         .routes(routes!(miner::fail))
-        .routes(routes!(tasks::submit))
+        .routes(routes!(tasks::submit, history::list))
         .routes(routes!(tasks::state, tasks::cancel))
         .routes(routes!(tasks::output))
+        .routes(routes!(events::events))
+        .routes(routes!(history::replay))
+        .routes(routes!(history::quote))
         .routes(routes!(market::status))
         .routes(routes!(market::evidence))
         .routes(routes!(market::health))

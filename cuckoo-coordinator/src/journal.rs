@@ -136,6 +136,8 @@ impl Journal {
     ) {
         let mut batch = Vec::new();
         loop {
+            // Whoever is ready to run enqueues its write first: under load more tasks share a commit and a voucher.
+            tokio::task::yield_now().await;
             let count = tokio::select! {
                 biased;
                 count = writes.recv_many(&mut batch, MAX_BATCH) => count,

@@ -18,15 +18,18 @@ mod http;
 mod journal;
 mod market;
 mod openapi;
+mod preview;
 mod protocol;
 mod quote;
 mod registry;
+mod requester;
 mod settings;
 mod settle;
 mod status;
 mod store;
 mod timers;
 mod verify;
+mod webhook;
 mod weights;
 
 pub use audit::Verdict;
@@ -35,9 +38,13 @@ pub use coordinator::Coordinator;
 pub use events::{Event, MarketEvent};
 pub use evidence::{Evidence, Exhibit};
 pub use handle::TaskHandle;
-pub use http::{router, router_with_requester_token, serve};
+pub use http::{
+    Front, HttpSettings, Server, Tls, TlsSettings, new_api_key, router, router_with, serve,
+};
 pub use openapi::openapi;
+pub use preview::OutputEvent;
 pub use quote::Quote;
+pub use requester::{ApiKeySettings, LimitReached, Requester};
 pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
@@ -46,3 +53,4 @@ pub use store::{
     StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
     TaskStore, Versioned,
 };
+pub use webhook::Webhooks;

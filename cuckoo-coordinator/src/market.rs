@@ -20,7 +20,9 @@ use crate::dispatch::{Dispatch, LeaseEnd};
 use crate::escrow::Cover;
 use crate::events::{Event, EventLog};
 use crate::journal::{Admitted, Write, Written};
+use crate::preview::Budget;
 use crate::registry::Registry;
+use crate::requester::{Requester, Usage};
 use crate::store::{LeaseRecord, Outcome, Submission, TaskRecord, Versioned};
 use crate::timers::Timers;
 use crate::{Evidence, MarketStatus, Settings};
@@ -47,8 +49,11 @@ pub(crate) struct Market {
     pub(crate) stale_since: Option<Timestamp>,
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) cover: Cover,
+    pub(crate) usage: Usage,
     /// Woken when a task with a webhook ended.
     pub(crate) to_notify: Arc<Notify>,
+    /// Room for what miners stream.
+    pub(crate) previews: Arc<Budget>,
     lifecycle: Lifecycle,
     next_order: u64,
     /// How many tasks have not ended.
@@ -105,6 +110,7 @@ impl Market {
         snapshot: Arc<Snapshot>,
     ) -> Self {
         let dispatch = Dispatch::new(&settings, entropy.as_ref());
+        let previews = Budget::new(settings.max_preview_bytes);
         Self {
             node,
             operator,
@@ -121,7 +127,9 @@ impl Market {
             stale_since: None,
             evidence: Vec::new(),
             cover: Cover::default(),
+            usage: Usage::default(),
             to_notify: Arc::new(Notify::new()),
+            previews,
             lifecycle: Lifecycle::Open,
             next_order: 0,
             open: watch::Sender::new(0),
@@ -134,14 +142,17 @@ impl Market {
     ///
     /// # Errors
     /// `Closed` while shutting down, `Unavailable` when the chain does not let this coordinator work, `Rejected` when
-    /// too many tasks are open.
+    /// too many tasks are open or a limit of the requester's is reached.
     pub(crate) fn admit(
         &mut self,
         task: Task,
         submission: Submission,
+        requester: &Requester,
         reply: oneshot::Sender<Result<TaskId>>,
+        now: Timestamp,
     ) -> Result<()> {
-        self.check_room()?;
+        self.check_room(&task, requester, now)?;
+        self.usage.begin(requester.name(), &task, now);
         let id = task.id;
         self.timers.add(task.deadline, Timer::Deadline(id));
         let record = TaskRecord::new(task, submission);
@@ -157,7 +168,12 @@ impl Market {
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
-    pub(crate) fn check_room(&self) -> Result<()> {
+    pub(crate) fn check_room(
+        &self,
+        task: &Task,
+        requester: &Requester,
+        now: Timestamp,
+    ) -> Result<()> {
         if self.lifecycle != Lifecycle::Open {
             return Err(Error::closed(
                 "the coordinator is shutting down; submit the task to another",
@@ -179,7 +195,8 @@ impl Market {
             ))
             .with_retry(cuckoo_core::Retry::Later));
         }
-        Ok(())
+        let limits = requester.limits();
+        limits.map_or(Ok(()), |limits| self.usage.check(limits, task, now))
     }
 
     /// A task was written, or could not be.
@@ -197,6 +214,9 @@ impl Market {
             Err(_) | Ok(Admitted::Known(_)) => {
                 // A shutdown may have ended it before.
                 if entry.stage != Stage::Done {
+                    let record = &entry.record;
+                    let requester = record.submission.requester.as_deref();
+                    self.usage.undo(requester, &record.task, now);
                     self.tasks.remove(&id);
                     self.open.send_modify(|open| *open -= 1);
                 }

@@ -30,7 +30,7 @@ pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
     components.add_security_scheme("session", bearer("The token of an open session"));
     components.add_security_scheme(
         "requester",
-        bearer("The requester token, where the coordinator was started with one"),
+        bearer("An API key, where the coordinator was started with some"),
     );
     document
 }

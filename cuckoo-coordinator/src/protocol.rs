@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Completion, CompletionReply, CoordinatorInfo, Error, Failure, Heartbeat, HeartbeatReply,
-    ModelOffer, NodeId, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session, SessionGrant,
-    SessionOpened, SessionToken, Signed, TaskProtocol,
+    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, Failure, Heartbeat,
+    HeartbeatReply, ModelOffer, NodeId, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session,
+    SessionGrant, SessionOpened, SessionToken, Signed, TaskProtocol,
 };
 
 use crate::coordinator::Inner;
@@ -114,6 +114,10 @@ impl TaskProtocol for InProcess {
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {
         self.0
             .with(|market, now| market.heartbeat(token, &request, now))
+    }
+
+    async fn stream(&self, token: &SessionToken, chunk: Chunk) -> Result<ChunkReply> {
+        self.0.with(|market, now| market.stream(token, &chunk, now))
     }
 
     async fn complete(

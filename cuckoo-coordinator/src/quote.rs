@@ -3,6 +3,7 @@
 use cuckoo_core::{Error, ErrorBody, Task, Timestamp, Wei};
 use serde::{Deserialize, Serialize};
 
+use crate::Requester;
 use crate::market::Market;
 
 /// What submitting a task now would come to.
@@ -38,9 +39,9 @@ impl Quote {
 }
 
 impl Market {
-    /// What taking `task` in now would come to.
-    pub(crate) fn quote(&self, task: &Task, now: Timestamp) -> Quote {
-        if let Err(error) = self.check_room() {
+    /// What taking `task` in for `requester` now would come to.
+    pub(crate) fn quote(&self, task: &Task, requester: &Requester, now: Timestamp) -> Quote {
+        if let Err(error) = self.check_room(task, requester, now) {
             return Quote::refused(&error);
         }
         if !self.cover.covers(task.price) {

@@ -43,6 +43,9 @@ pub struct Settings {
     pub max_input_bytes: usize,
     /// Longest output.
     pub max_output_bytes: usize,
+    /// The most that is kept of outputs in the making, over all tasks, for those who watch them; what is beyond they see when
+    /// its task ends.
+    pub max_preview_bytes: usize,
     /// The most tasks that may be open at once; more are refused.
     pub max_queued: usize,
     /// How many miners may try a task before it fails.
@@ -143,6 +146,7 @@ impl Default for Settings {
             max_timeout_millis: 3_600_000,
             max_input_bytes: 65_536,
             max_output_bytes: 32 << 20,
+            max_preview_bytes: 256 << 20,
             max_queued: 100_000,
             max_attempts: 5,
             retry_pause_millis: 500,

@@ -5,6 +5,8 @@ use cuckoo_core::{
     payload_hash,
 };
 
+use crate::preview::Streamed;
+
 /// What a receipt must say.
 #[derive(Debug, Clone)]
 pub(crate) struct Expected {
@@ -17,6 +19,8 @@ pub(crate) struct Expected {
     pub(crate) task: TaskId,
     pub(crate) model_hash: B256,
     pub(crate) input_hash: B256,
+    /// What the output must begin with.
+    pub(crate) streamed: Streamed,
     pub(crate) max_output_bytes: usize,
 }
 
@@ -58,7 +62,27 @@ impl Expected {
                 "the output does not match the receipt's output_hash; hash the exact bytes that are sent",
             ));
         }
-        Ok(())
+        self.check_beginning(&completion.output, receipt.output_hash)
+    }
+
+    fn check_beginning(&self, output: &Output, output_hash: B256) -> Result<()> {
+        let Some(streamed) = &self.streamed else {
+            return Ok(());
+        };
+        let bytes = &output.bytes;
+        let beginning = usize::try_from(streamed.length())
+            .ok()
+            .and_then(|length| bytes.get(..length));
+        let hash = match beginning {
+            Some(beginning) if beginning.len() == bytes.len() => Some(output_hash),
+            beginning => beginning.map(payload_hash),
+        };
+        if hash == Some(streamed.hash()) {
+            return Ok(());
+        }
+        Err(Error::unverified(
+            "the output does not begin with what was streamed for it; stream nothing but the output's own bytes",
+        ))
     }
 
     fn check_bounds(&self, output: &Output) -> Result<()> {
@@ -84,7 +108,7 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
-    use cuckoo_core::{ErrorKind, Key, Receipt, SeededEntropy, Signed, Usage};
+    use cuckoo_core::{ErrorKind, Key, PayloadHasher, Receipt, SeededEntropy, Signed, Usage};
 
     use super::*;
 
@@ -111,6 +135,7 @@ mod tests {
             task: TaskId::from(B256::repeat_byte(4)),
             model_hash: B256::repeat_byte(5),
             input_hash: B256::repeat_byte(6),
+            streamed: None,
             max_output_bytes: 3,
         };
         let receipt = Receipt {
@@ -179,6 +204,27 @@ mod tests {
             check(&expected, &key, receipt, output),
             Some(ErrorKind::Unverified)
         );
+    }
+
+    #[test]
+    fn an_output_begins_with_what_was_streamed() {
+        let (mut expected, key, receipt, output) = honest();
+        for (streamed, found) in [
+            (&[1][..], None),
+            (&[1, 2, 3], None),
+            (&[2], Some(ErrorKind::Unverified)),
+            (&[1, 2, 4], Some(ErrorKind::Unverified)),
+            (&[1, 2, 3, 4], Some(ErrorKind::Unverified)),
+        ] {
+            let mut hasher = PayloadHasher::default();
+            hasher.update(streamed);
+            expected.streamed = Some(Box::new(hasher));
+            assert_eq!(
+                check(&expected, &key, receipt.clone(), output.clone()),
+                found,
+                "{streamed:?}"
+            );
+        }
     }
 
     #[test]

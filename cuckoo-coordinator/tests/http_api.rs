@@ -7,11 +7,17 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "http_api/front.rs"]
+mod front;
 #[path = "http_api/market.rs"]
 mod market;
+#[path = "http_api/native.rs"]
+mod native;
 #[path = "http_api/openapi.rs"]
 mod openapi;
 #[path = "http_api/protocol.rs"]
 mod protocol;
 #[path = "http_api/requests.rs"]
 mod requests;
+#[path = "http_api/server.rs"]
+mod server;

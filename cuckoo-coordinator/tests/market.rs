@@ -25,5 +25,7 @@ mod pay;
 mod sessions;
 #[path = "market/shares.rs"]
 mod shares;
+#[path = "market/streams.rs"]
+mod streams;
 #[path = "market/tasks.rs"]
 mod tasks;

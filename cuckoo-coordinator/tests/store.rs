@@ -11,6 +11,8 @@
 mod agreement;
 #[path = "store/changes.rs"]
 mod changes;
+#[path = "store/commands.rs"]
+mod commands;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/file.rs"]

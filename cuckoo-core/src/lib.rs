@@ -18,6 +18,7 @@ mod http;
 mod id;
 mod key;
 mod keystore;
+mod kind;
 mod local_market;
 mod protocol;
 mod receipt;
@@ -55,13 +56,19 @@ pub use http::http_client;
 pub use id::{LeaseId, ModelId, NodeId, TaskId};
 pub use key::{Key, Signature};
 pub use keystore::{load_key, save_key};
+pub use kind::{
+    Embeddings, EmbeddingsInput, FinishReason, Message, ModelKind, Role, TextInput, TextLine,
+    TextOutput, TextPiece, TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
+};
 pub use local_market::{LocalMarket, Member};
 pub use protocol::{
-    Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat, HeartbeatReply,
-    LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply, PollRequest, Session,
-    SessionGrant, SessionOpened, SessionToken, TaskProtocol, paths,
+    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat,
+    HeartbeatReply, LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply,
+    PollRequest, Session, SessionGrant, SessionOpened, SessionToken, TaskProtocol, paths,
 };
-pub use receipt::{Receipt, SignedReceipt, SignedVoucher, Usage, Voucher, payload_hash};
+pub use receipt::{
+    PayloadHasher, Receipt, SignedReceipt, SignedVoucher, Usage, Voucher, payload_hash,
+};
 pub use scheduler::{
     LoggedChoice, Scheduler, SchedulerEvent, StakeLottery, StakeOrder, feasible_shares, replay,
     total_variation,

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Assignment, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output, Result, Retry,
-    Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
+    Assignment, Bytes, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output, Result,
+    Retry, Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
 };
 
 /// The protocol's version; the first path segment of every route.
@@ -41,10 +41,21 @@ pub trait TaskProtocol: fmt::Debug + Send + Sync + 'static {
     /// Extends leases, reports progress, learns of cancellations.
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply>;
 
+    /// Hands up the beginning of an output that is still being made, piece by piece: what watchers of the task see before
+    /// its receipt is there. Extends the lease and learns of cancellations, as a heartbeat does.
+    ///
+    /// Optional, and a preview: only the completion counts, and its output must begin with everything that was
+    /// streamed.
+    ///
+    /// # Errors
+    /// `Invalid` for a chunk or an output that is too long.
+    async fn stream(&self, token: &SessionToken, chunk: Chunk) -> Result<ChunkReply>;
+
     /// Hands in an output and its receipt. The same completion again is answered the same way.
     ///
     /// # Errors
-    /// `Conflict` when the lease ended, `Unverified` when receipt, hash or signature do not hold.
+    /// `Conflict` when the lease ended, `Unverified` when receipt, hash or signature do not hold or the output does not
+    /// begin with what was streamed.
     async fn complete(
         &self,
         token: &SessionToken,
@@ -232,6 +243,33 @@ pub enum LeaseStatus {
     Ended,
 }
 
+/// A piece of an output that is still being made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// The lease it is made under.
+    pub lease: LeaseId,
+    /// How many bytes of the output are before it.
+    pub offset: u64,
+    /// The next bytes; at most [`Chunk::MAX_BYTES`].
+    pub bytes: Bytes,
+}
+
+impl Chunk {
+    /// The most bytes of one chunk.
+    pub const MAX_BYTES: usize = 64 * 1024;
+}
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ChunkReply {
+    /// What to do about the lease.
+    #[serde(flatten)]
+    pub lease: LeaseStatus,
+    /// How many bytes of the output have arrived: where the next chunk begins. What was sent already is passed over; after
+    /// a gap nothing is taken, and this is where to go on.
+    pub received: u64,
+}
+
 /// A result handed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
@@ -305,22 +343,45 @@ pub mod paths {
     pub const POLL: &str = "/miner/v1/poll";
     /// `POST` a [`Heartbeat`](crate::Heartbeat) for a [`HeartbeatReply`](crate::HeartbeatReply).
     pub const HEARTBEAT: &str = "/miner/v1/heartbeat";
+    /// `POST` the next bytes of an output in the making, with [`LEASE`] and [`OFFSET`], for a
+    /// [`ChunkReply`](crate::ChunkReply).
+    pub const STREAM: &str = "/miner/v1/stream";
     /// `POST` an output's bytes, with its media type and [`RECEIPT`], for a
     /// [`CompletionReply`](crate::CompletionReply).
     pub const COMPLETE: &str = "/miner/v1/complete";
     /// `POST` a [`Failure`](crate::Failure).
     pub const FAIL: &str = "/miner/v1/fail";
 
-    /// `POST` a [`TaskSpec`](crate::TaskSpec).
+    /// `POST` a [`TaskSpec`](crate::TaskSpec), `GET` the tasks that are kept.
     pub const TASKS: &str = "/v1/tasks";
     /// `GET` a task's state, `DELETE` to cancel it.
     pub const TASK: &str = "/v1/tasks/{id}";
     /// `GET` a task's output: raw bytes.
     pub const TASK_OUTPUT: &str = "/v1/tasks/{id}/output";
+    /// `POST` to submit a failed task again.
+    pub const TASK_REPLAY: &str = "/v1/tasks/{id}/replay";
+    /// `GET` a task's states as server-sent events.
+    pub const TASK_EVENTS: &str = "/v1/tasks/{id}/events";
+    /// `POST` a [`TaskSpec`](crate::TaskSpec) to learn what it would cost and when it would start.
+    pub const QUOTES: &str = "/v1/quotes";
     /// `GET` the market's state.
     pub const STATUS: &str = "/v1/status";
     /// `GET` what convicted suspended miners.
     pub const EVIDENCE: &str = "/v1/evidence";
+
+    /// `POST` as OpenAI's image generation.
+    pub const IMAGES: &str = "/v1/images/generations";
+    /// `POST` as OpenAI's chat completions.
+    pub const CHAT: &str = "/v1/chat/completions";
+    /// `POST` as OpenAI's completions.
+    pub const COMPLETIONS: &str = "/v1/completions";
+    /// `POST` as OpenAI's embeddings.
+    pub const EMBEDDINGS: &str = "/v1/embeddings";
+    /// `GET` as OpenAI's list of models.
+    pub const MODELS: &str = "/v1/models";
+    /// `GET` as OpenAI's view of one model; a `/` in its name is written `%2F`.
+    pub const MODEL: &str = "/v1/models/{model}";
+
     /// `GET` whether the server answers.
     pub const HEALTH: &str = "/healthz";
     /// `GET` this interface's OpenAPI document.
@@ -328,6 +389,10 @@ pub mod paths {
 
     /// Header that carries a [`SignedReceipt`](crate::SignedReceipt): base64url, without padding, of its JSON.
     pub const RECEIPT: &str = "cuckoo-receipt";
+    /// Header that names the lease of a chunk.
+    pub const LEASE: &str = "cuckoo-lease";
+    /// Header that says how many bytes of the output are before a chunk.
+    pub const OFFSET: &str = "cuckoo-offset";
     /// Response header that names the task of an output.
     pub const TASK_ID: &str = "cuckoo-task";
     /// Response header with the node number of the miner that made an output.

@@ -1,6 +1,8 @@
 //! What a miner signs for work and a coordinator signs for pay.
 
-use alloy::primitives::{B256, U256, keccak256};
+use std::fmt;
+
+use alloy::primitives::{B256, Keccak256, U256, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::{LeaseId, NodeId, Signed, TaskId};
@@ -58,6 +60,37 @@ pub struct Voucher {
 /// Hash of a payload as receipts carry it.
 pub fn payload_hash(bytes: &[u8]) -> B256 {
     keccak256(bytes)
+}
+
+/// Hashes a payload that comes in pieces; ends in the same [`payload_hash`].
+#[derive(Clone, Default)]
+pub struct PayloadHasher {
+    state: Keccak256,
+    length: u64,
+}
+
+impl PayloadHasher {
+    /// Takes the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.state.update(bytes);
+        self.length += bytes.len() as u64;
+    }
+
+    /// How many bytes it took.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The hash of all bytes so far.
+    pub fn hash(&self) -> B256 {
+        self.state.clone().finalize()
+    }
+}
+
+impl fmt::Debug for PayloadHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PayloadHasher({} bytes)", self.length)
+    }
 }
 
 /// A miner's signed receipt.

@@ -13,11 +13,12 @@
 use std::path::PathBuf;
 
 use cuckoo_core::{
-    Address, Assignment, B256, Capability, CompletionReply, CoordinatorInfo, Deployment, Error,
-    ErrorBody, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key, LeaseId, LeaseProgress,
-    LeaseStatus, ModelId, ModelOffer, NodeId, NodeKind, OperatorConsent, PROTOCOL_VERSION,
-    PollReply, PollRequest, Receipt, Session, SessionGrant, SessionOpened, SessionToken, Signable,
-    Signed, Task, TaskId, TaskSpec, TaskState, Timestamp, U256, Usage, Voucher, payload_hash,
+    Address, Assignment, B256, Capability, ChunkReply, CompletionReply, CoordinatorInfo,
+    Deployment, Error, ErrorBody, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key,
+    LeaseId, LeaseProgress, LeaseStatus, ModelId, ModelOffer, NodeId, NodeKind, OperatorConsent,
+    PROTOCOL_VERSION, PollReply, PollRequest, Receipt, Session, SessionGrant, SessionOpened,
+    SessionToken, Signable, Signed, Task, TaskId, TaskSpec, TaskState, Timestamp, U256, Usage,
+    Voucher, payload_hash,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -296,6 +297,13 @@ fn wire_messages() {
                 LeaseStatus::Cancelled,
                 LeaseStatus::Ended,
             ],
+        },
+    );
+    examples.add(
+        "chunk_reply",
+        ChunkReply {
+            lease: LeaseStatus::Active { expires_at: TIME },
+            received: 300,
         },
     );
     examples.add("receipt", Signed::sign(receipt(), &miner, &deployment));

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, ErrorKind, Failure, Heartbeat,
-    HeartbeatReply, PollReply, PollRequest, Result, Retry, Session, SessionOpened, SessionToken,
-    Signed, TaskProtocol, http_client, paths,
+    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, ErrorKind,
+    Failure, Heartbeat, HeartbeatReply, PollReply, PollRequest, Result, Retry, Session,
+    SessionOpened, SessionToken, Signed, TaskProtocol, http_client, paths,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::Serialize;
@@ -237,6 +237,17 @@ impl TaskProtocol for HttpCoordinator {
             .request(Method::POST, paths::HEARTBEAT)
             .bearer_auth(token.expose())
             .json(&request);
+        self.reply(call, MAX_REPLY).await
+    }
+
+    async fn stream(&self, token: &SessionToken, chunk: Chunk) -> Result<ChunkReply> {
+        let call = self
+            .request(Method::POST, paths::STREAM)
+            .bearer_auth(token.expose())
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(paths::LEASE, chunk.lease.to_string())
+            .header(paths::OFFSET, chunk.offset)
+            .body(chunk.bytes);
         self.reply(call, MAX_REPLY).await
     }
 

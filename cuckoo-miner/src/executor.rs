@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, B256, Capability, Output, Result, Timestamp, Usage};
+use cuckoo_core::{Assignment, B256, Bytes, Capability, Output, Result, Timestamp, Usage};
 use tokio_util::sync::CancellationToken;
+
+use crate::emitted::Emitted;
 
 /// Runs tasks of the models it offers.
 ///
@@ -79,11 +81,12 @@ impl Execution {
     }
 }
 
-/// A run's line to the miner: progress goes out, cancellation comes in. Clones share it.
+/// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TaskContext {
     cancel: CancellationToken,
     progress: Arc<AtomicU16>,
+    emitted: Arc<Emitted>,
     deadline: Timestamp,
 }
 
@@ -93,8 +96,27 @@ impl TaskContext {
         Self {
             cancel: CancellationToken::new(),
             progress: Arc::default(),
+            emitted: Arc::default(),
             deadline,
         }
+    }
+
+    /// Shows the next bytes of the output to whoever watches the task, before the run ends. Returns at once.
+    ///
+    /// What is emitted is a preview: in the end the run gives the whole output, and that must begin with everything that
+    /// was emitted, byte for byte, or it is not handed in. [`TextWriter`](cuckoo_core::TextWriter) makes both.
+    pub fn emit(&self, bytes: impl AsRef<[u8]>) {
+        self.emitted.push(bytes.as_ref());
+    }
+
+    /// Everything emitted so far.
+    pub fn emitted(&self) -> Bytes {
+        self.emitted.from(0, usize::MAX)
+    }
+
+    /// The line's other end, where the emitted bytes leave.
+    pub(crate) fn outlet(&self) -> &Emitted {
+        &self.emitted
     }
 
     /// Completes when the run should stop, because its result is not wanted any more. Safe to drop.
@@ -132,6 +154,14 @@ impl TaskContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_emitted_adds_up() {
+        let context = TaskContext::new(Timestamp::from_millis(5));
+        context.emit("red ");
+        context.clone().emit(b"circle");
+        assert_eq!(context.emitted(), "red circle");
+    }
 
     #[tokio::test]
     async fn clones_of_a_context_share_progress_and_cancellation() {

@@ -24,7 +24,7 @@ pub(crate) enum Over {
 /// One lease in work.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    id: LeaseId,
+    pub(crate) id: LeaseId,
     /// The run's line to here.
     pub(crate) context: TaskContext,
     interval: Duration,
@@ -61,6 +61,15 @@ impl Lease {
     pub(crate) async fn over(&self) -> Over {
         self.over.cancelled().await;
         self.state().over.unwrap_or(Over::Ended)
+    }
+
+    /// Does what the coordinator answered about this lease; `local` moves its times to our clock.
+    pub(crate) fn apply(&self, status: LeaseStatus, local: impl Fn(Timestamp) -> Timestamp) {
+        match status {
+            LeaseStatus::Active { expires_at } => self.state().expires_at = local(expires_at),
+            LeaseStatus::Cancelled => self.end(Over::Cancelled),
+            LeaseStatus::Ended => self.end(Over::Ended),
+        }
     }
 
     fn end(&self, why: Over) {
@@ -178,11 +187,7 @@ pub(crate) fn apply(
         )));
     }
     for (lease, status) in leases.iter().zip(answer) {
-        match status {
-            LeaseStatus::Active { expires_at } => lease.state().expires_at = local(*expires_at),
-            LeaseStatus::Cancelled => lease.end(Over::Cancelled),
-            LeaseStatus::Ended => lease.end(Over::Ended),
-        }
+        lease.apply(*status, &local);
     }
     Ok(())
 }
@@ -192,6 +197,13 @@ pub(crate) fn apply(
 pub(crate) struct LeaseGuard {
     leases: Arc<Leases>,
     lease: Arc<Lease>,
+}
+
+impl LeaseGuard {
+    /// The lease, for what may outlast its work a little.
+    pub(crate) fn share(&self) -> Arc<Lease> {
+        Arc::clone(&self.lease)
+    }
 }
 
 impl std::ops::Deref for LeaseGuard {

@@ -3,11 +3,12 @@
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
-//! lease alive, `vouchers` keeps what is owed.
+//! lease alive, `stream` sends what it emits, `vouchers` keeps what is owed.
 
 mod backoff;
 mod client;
 mod diffusion;
+mod emitted;
 mod executor;
 mod heartbeat;
 mod image;
@@ -22,6 +23,7 @@ mod session;
 mod settings;
 mod slots;
 mod status;
+mod stream;
 mod vouchers;
 mod work;
 

@@ -15,7 +15,7 @@ use crate::leases::{LeaseGuard, Over};
 use crate::link::Link;
 use crate::session::OpenSession;
 use crate::slots::Slot;
-use crate::{Execution, Executor, heartbeat};
+use crate::{Execution, Executor, heartbeat, stream};
 
 /// The longest media type handed in, in bytes.
 const MAX_MEDIA_TYPE: usize = 127;
@@ -97,6 +97,8 @@ impl Work {
             // A task of its own, so that a panic ends the run and nothing else.
             tokio::spawn(async move { executor.execute(task, context).await }.in_current_span())
         };
+        // Beside the run, and no longer than it but for the last call.
+        tokio::spawn(stream::run(Arc::clone(&self.link), self.lease.share()).in_current_span());
         let ended = tokio::select! {
             joined = &mut handle => Ended::Joined(joined),
             over = self.lease.over() => Ended::Unwanted(over),
@@ -172,6 +174,11 @@ impl Work {
                 output.bytes.len(),
                 shared.settings.max_output_bytes
             )));
+        }
+        if !self.lease.context.outlet().begins(&output.bytes) {
+            return Err(Error::execution(
+                "the executor's output does not begin with what it emitted; emit nothing but the output itself",
+            ));
         }
         let printable = output
             .media_type

@@ -17,10 +17,10 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    Address, B256, Completion, Deployment, ErrorBody, ErrorKind, Failure, Heartbeat, Key, LeaseId,
-    LeaseProgress, NodeId, Output, PollReply, PollRequest, Receipt, Retry, SeededEntropy, Session,
-    SessionToken, Signed, SignedReceipt, TaskId, TaskProtocol as _, Timestamp, Usage, paths,
-    payload_hash,
+    Address, B256, Chunk, Completion, Deployment, ErrorBody, ErrorKind, Failure, Heartbeat, Key,
+    LeaseId, LeaseProgress, NodeId, Output, PollReply, PollRequest, Receipt, Retry, SeededEntropy,
+    Session, SessionToken, Signed, SignedReceipt, TaskId, TaskProtocol as _, Timestamp, Usage,
+    paths, payload_hash,
 };
 use cuckoo_miner::HttpCoordinator;
 use futures::StreamExt as _;
@@ -129,6 +129,16 @@ async fn each_call_has_its_route_its_token_and_its_body() {
         .await
         .unwrap();
     assert!(reply.leases.is_empty());
+    let chunk = Chunk {
+        lease,
+        offset: 7,
+        bytes: b"\0\n".to_vec().into(),
+    };
+    // This one too.
+    coordinator
+        .stream(&token(), chunk.clone())
+        .await
+        .unwrap_err();
     coordinator
         .complete(&token(), completion.clone())
         .await
@@ -148,6 +158,7 @@ async fn each_call_has_its_route_its_token_and_its_body() {
             ("POST", paths::SESSIONS),
             ("POST", paths::POLL),
             ("POST", paths::HEARTBEAT),
+            ("POST", paths::STREAM),
             ("POST", paths::COMPLETE),
             ("POST", paths::FAIL),
             ("DELETE", paths::SESSIONS),
@@ -164,8 +175,12 @@ async fn each_call_has_its_route_its_token_and_its_body() {
     assert_eq!(body(1), serde_json::to_value(&session).unwrap());
     assert_eq!(body(2), serde_json::to_value(request(3)).unwrap());
     assert_eq!(body(3), serde_json::to_value(&heartbeat).unwrap());
-    assert_eq!(body(5), serde_json::to_value(&failure).unwrap());
+    assert_eq!(body(6), serde_json::to_value(&failure).unwrap());
     let (_, _, headers, bytes) = &seen[4];
+    assert_eq!(bytes, &chunk.bytes);
+    assert_eq!(headers[paths::LEASE], lease.to_string());
+    assert_eq!(headers[paths::OFFSET], "7");
+    let (_, _, headers, bytes) = &seen[5];
     assert_eq!(bytes, &completion.output.bytes);
     assert_eq!(headers[header::CONTENT_TYPE], "image/png");
     let receipt = URL_SAFE_NO_PAD

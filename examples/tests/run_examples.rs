@@ -41,6 +41,16 @@ fn the_custom_miner_serves_a_task_within_sixty_lines() {
 }
 
 #[test]
+fn an_embedded_coordinator_forgets_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = run(env!("CARGO_BIN_EXE_embedded"), folder.path());
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("{\"words\":6}"), "{output:?}");
+    assert!(told.contains("1 completed"), "{output:?}");
+    assert!(folder.path().join("coordinator.db").exists());
+}
+
+#[test]
 fn the_rust_service_saves_a_picture() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let examples = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -6,6 +6,7 @@ use cuckoo_core::{
 };
 use tokio::sync::watch;
 
+use crate::preview::Streamed;
 use crate::store::LeaseRecord;
 
 /// What the miner of a completion is told, once it is known.
@@ -24,6 +25,7 @@ pub(crate) struct Lease {
     pub(crate) delivered: bool,
     /// What the escrow holds ready for it, in wei.
     pub(crate) reserved: Wei,
+    pub(crate) streamed: Streamed,
     pub(crate) state: LeaseState,
 }
 
@@ -91,6 +93,7 @@ impl Lease {
             expires_at,
             delivered: true,
             reserved,
+            streamed: None,
             state: LeaseState::Active,
         }
     }

@@ -55,6 +55,18 @@ impl Market {
     }
 
     fn beat(&mut self, miner: NodeId, id: LeaseId, progress: u16, now: Timestamp) -> LeaseStatus {
+        let status = self.keep_alive(miner, id, now);
+        if let LeaseStatus::Active { .. } = status
+            && let Some(lease) = self.dispatch.lease(id)
+            && lease.role == Role::Work
+        {
+            self.note_progress(lease.task, miner, progress, now);
+        }
+        status
+    }
+
+    /// Extends a lease of `miner`, unless it has ended.
+    pub(crate) fn keep_alive(&mut self, miner: NodeId, id: LeaseId, now: Timestamp) -> LeaseStatus {
         let extended = now.after(self.settings.lease());
         let Some(lease) = self
             .dispatch
@@ -66,10 +78,6 @@ impl Market {
         };
         if lease.is_active() && lease.expires_at > now {
             lease.expires_at = extended;
-            let (task, role) = (lease.task, lease.role);
-            if role == Role::Work {
-                self.note_progress(task, miner, progress, now);
-            }
         } else if lease.is_active() {
             self.lease_due(id, now);
         }
@@ -142,6 +150,7 @@ impl Market {
             task: lease.task,
             model_hash: lease.model_hash,
             input_hash: entry.record.task.input_hash,
+            streamed: lease.streamed.clone(),
             max_output_bytes: self.settings.max_output_bytes,
         })))
     }

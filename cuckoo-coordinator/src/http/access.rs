@@ -1,13 +1,14 @@
-//! Bearer tokens: a miner's session, and the one that an operator may ask of requesters.
+//! Bearer tokens: a miner's session and a requester's API key.
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use cuckoo_core::{B256, Error, Result, SessionToken};
+use axum::http::{HeaderMap, StatusCode};
+use cuckoo_core::{Error, Result, SessionToken};
 
 use super::Shared;
 use super::error::Refusal;
+use crate::{Requester, TaskHandle};
 
 /// The longest token looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 512;
@@ -29,7 +30,7 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<SessionToken>> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<SessionToken>> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Ok(None);
     };
@@ -46,41 +47,68 @@ fn bearer(headers: &HeaderMap) -> Result<Option<SessionToken>> {
     Ok(Some(SessionToken::new(token)))
 }
 
-/// Who may submit tasks and look at the market.
-#[derive(Debug, Clone)]
-pub(super) struct RequesterAccess {
-    token_hash: Option<B256>,
-}
-
-impl RequesterAccess {
-    pub(super) fn open() -> Self {
-        Self { token_hash: None }
+impl Requester {
+    /// Whose tasks it sees: its own, or all, as operators do.
+    pub(super) fn scope(&self) -> Option<&str> {
+        self.name().filter(|_| !self.is_operator())
     }
 
-    pub(super) fn with_token(token: &SessionToken) -> Self {
-        Self {
-            token_hash: Some(token.hash()),
+    /// A task, if it sees it.
+    ///
+    /// # Errors
+    /// `NotFound` when it is another's: that it exists is none of its business.
+    pub(super) fn own(&self, task: TaskHandle) -> Result<TaskHandle> {
+        match self.scope() {
+            Some(name) if task.requester() != Some(name) => {
+                Err(Error::not_found(format!("no task {} here", task.id())))
+            }
+            _ => Ok(task),
         }
     }
 }
-
-/// A request by somebody who may use the requester's side.
-pub(super) struct Requester;
 
 impl FromRequestParts<Shared> for Requester {
     type Rejection = Refusal;
 
+    /// Asked once a request: what was found stays with the request, for whoever looks later.
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        let Some(wanted) = shared.access.token_hash else {
-            return Ok(Self);
-        };
-        // Hashes are compared, so the time it takes tells nothing about the token.
-        match bearer(&parts.headers)? {
-            Some(token) if token.hash() == wanted => Ok(Self),
-            _ => Err(Error::unauthorized(
-                "this coordinator asks requesters for a token; send it as `Authorization: Bearer <token>`",
-            )
-            .into()),
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
         }
+        let requester = shared.front.requester(parts)?;
+        parts.extensions.insert(requester.clone());
+        Ok(requester)
+    }
+}
+
+/// A request by somebody who may see what concerns everybody.
+pub(super) struct Operator;
+
+impl FromRequestParts<Shared> for Operator {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let requester = Requester::from_request_parts(parts, shared).await?;
+        if !requester.is_operator() {
+            return Err(Refusal::with_status(
+                StatusCode::FORBIDDEN,
+                Error::unauthorized(
+                    "this shows what all requesters do; it needs an API key with `operator = true`",
+                ),
+            ));
+        }
+        Ok(Self)
+    }
+}
+
+/// A request by a miner without a session, not too soon after others from where it comes.
+pub(super) struct Newcomer;
+
+impl FromRequestParts<Shared> for Newcomer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        shared.front.session_attempt(parts)?;
+        Ok(Self)
     }
 }

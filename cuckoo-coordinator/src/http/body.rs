@@ -1,5 +1,7 @@
-//! Request bodies, bounded in size and in the time they take to arrive.
+//! Bodies: those of requests, bounded in size and in the time they take to arrive; large ones of answers, bounded in the
+//! time they take to be read.
 
+use std::io;
 use std::time::Duration;
 
 use axum::Json;
@@ -9,16 +11,21 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
 use bytes::{Bytes, BytesMut};
 use cuckoo_core::{Error, Result};
-use futures::StreamExt as _;
+use futures::stream::{self, StreamExt as _};
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::error::Refusal;
+use super::serve::patience;
 
 /// Longest a body may take to arrive: 32 MiB at 4.5 Mbit/s.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Read and thrown away beyond the limit, so that a client that sends first and listens later sees the refusal instead
 /// of a broken connection.
 const DRAINED: usize = 8 * 1024 * 1024;
+/// An answer above this many bytes is handed over in parts of it.
+const CHUNK: usize = 64 * 1024;
 /// The most bytes of a miner's control message: 64 capabilities or 256 heartbeats fit several times.
 pub(super) const MAX_CONTROL_BYTES: usize = 256 * 1024;
 
@@ -123,7 +130,80 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         })
 }
 
+/// Bytes as the body of an answer. A client that does not read them in time gets no more, whatever keeps it: over HTTP/2 it
+/// may read the connection and refuse the stream.
+pub(super) fn answer(bytes: Bytes) -> Body {
+    if bytes.len() <= CHUNK {
+        return Body::from(bytes);
+    }
+    let total = bytes.len();
+    let (sender, receiver) = mpsc::channel(1);
+    let deadline = Instant::now() + patience(total as u64);
+    tokio::spawn(async move {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let chunk = rest.split_to(rest.len().min(CHUNK));
+            let taken = tokio::time::timeout_at(deadline, sender.send(chunk)).await;
+            if !matches!(taken, Ok(Ok(()))) {
+                return;
+            }
+        }
+    });
+    let chunks = stream::try_unfold(
+        (receiver, total),
+        async |(mut receiver, left)| match receiver.recv().await {
+            _ if left == 0 => Ok(None),
+            Some(chunk) => {
+                let left = left - chunk.len();
+                Ok(Some((chunk, (receiver, left))))
+            }
+            None => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the answer was not read in time",
+            )),
+        },
+    );
+    Body::from_stream(chunks)
+}
+
 fn too_long(limit: usize) -> Refusal {
     let message = format!("the body is too long; this route takes at most {limit} bytes");
     Refusal::with_status(StatusCode::PAYLOAD_TOO_LARGE, Error::invalid(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use cuckoo_core::{Clock as _, SystemClock};
+
+    use super::*;
+
+    const LENGTH: usize = 1 << 20;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_comes_whole_to_who_reads_it() {
+        let mut chunks = answer(vec![7; LENGTH].into()).into_data_stream();
+        let mut length = 0;
+        while let Some(chunk) = chunks.next().await {
+            length += chunk.unwrap().len();
+            SystemClock.sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(length, LENGTH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_a_large_answer_gets_no_more_of_it() {
+        let bytes = Bytes::from(vec![7; LENGTH]);
+        let held = bytes.clone();
+        let mut chunks = answer(bytes).into_data_stream();
+        chunks.next().await.unwrap().unwrap();
+        assert!(!held.is_unique());
+        SystemClock
+            .sleep(patience(LENGTH as u64) + Duration::from_secs(1))
+            .await;
+        // One part was waiting to be taken.
+        chunks.next().await.unwrap().unwrap();
+        chunks.next().await.unwrap().unwrap_err();
+        drop(chunks);
+        assert!(held.is_unique(), "its memory is free");
+    }
 }

@@ -1,13 +1,15 @@
 //! Errors as responses.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cuckoo_core::{Error, ErrorBody, ErrorKind, Retry};
 
+use crate::LimitReached;
+
 /// An error and the status it is answered with.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     error: Error,
 }
@@ -37,13 +39,34 @@ impl IntoResponse for Refusal {
         }
         let mut response = (status, Json(ErrorBody::from(&error))).into_response();
         let headers = response.headers_mut();
-        if error.retry() == Retry::Later {
+        if let Some(limit) = LimitReached::of(&error) {
+            tell_limit(limit, headers);
+        } else if error.retry() == Retry::Later {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// When to come back, and what for a client may count: the `RateLimit` fields of draft-ietf-httpapi-ratelimit-headers-10.
+fn tell_limit(limit: &LimitReached, headers: &mut HeaderMap) {
+    let (policy, seconds) = (limit.policy, limit.retry_after_seconds());
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let mut tell = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    tell("ratelimit", format!("\"{policy}\";r=0;t={seconds}"));
+    if let Some((quota, window)) = limit.allowed {
+        let window = window.as_secs_f64().ceil();
+        tell(
+            "ratelimit-policy",
+            format!("\"{policy}\";q={quota};w={window}"),
+        );
     }
 }
 

@@ -10,13 +10,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Shared;
-use super::access::Requester;
-use crate::{Evidence, MarketStatus};
+use super::access::Operator;
+use crate::{Evidence, MarketStatus, Requester};
 
 /// Miners, their shares and what they are owed; how many tasks wait, run and ended.
 #[utoipa::path(get, path = paths::STATUS, tag = "requester", security((), ("requester" = [])), responses(
     (status = 200, body = MarketStatus),
-    (status = 401, description = "This coordinator asks requesters for a token", body = ErrorBody),
+    (status = 401, description = "This coordinator asks for an API key", body = ErrorBody),
 ))]
 pub(super) async fn status(State(shared): State<Shared>, _: Requester) -> Json<MarketStatus> {
     Json(shared.coordinator.status())
@@ -25,9 +25,10 @@ pub(super) async fn status(State(shared): State<Shared>, _: Requester) -> Json<M
 /// The contradicting receipts that suspended miners.
 #[utoipa::path(get, path = paths::EVIDENCE, tag = "requester", security((), ("requester" = [])), responses(
     (status = 200, body = Vec<Evidence>),
-    (status = 401, description = "This coordinator asks requesters for a token", body = ErrorBody),
+    (status = 401, description = "This coordinator asks for an API key", body = ErrorBody),
+    (status = 403, description = "The key is no operator's: evidence holds other requesters' inputs", body = ErrorBody),
 ))]
-pub(super) async fn evidence(State(shared): State<Shared>, _: Requester) -> Json<Vec<Evidence>> {
+pub(super) async fn evidence(State(shared): State<Shared>, _: Operator) -> Json<Vec<Evidence>> {
     Json(shared.coordinator.evidence())
 }
 

@@ -1,5 +1,7 @@
 //! The miner's side: `TaskProtocol`, call by call.
 
+use std::str::FromStr;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -8,13 +10,13 @@ use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, Failure, Heartbeat,
-    HeartbeatReply, Output, PollReply, PollRequest, Result, Session, SessionOpened, Signed,
-    SignedReceipt, paths,
+    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, Failure,
+    Heartbeat, HeartbeatReply, Output, PollReply, PollRequest, Result, Session, SessionOpened,
+    Signed, SignedReceipt, paths,
 };
 
 use super::Shared;
-use super::access::Bearer;
+use super::access::{Bearer, Newcomer};
 use super::body::{Control, read};
 use super::error::Refusal;
 use super::trace::note_task;
@@ -39,9 +41,11 @@ pub(super) async fn info(State(shared): State<Shared>) -> Answer<CoordinatorInfo
     (status = 400, description = "Malformed", body = ErrorBody),
     (status = 401, description = "Not registered, not active, suspended, or an expired or replayed request", body = ErrorBody),
     (status = 422, description = "Signed by another key", body = ErrorBody),
+    (status = 429, description = "Too many sessions opened by this miner or from this address", body = ErrorBody),
 ))]
 pub(super) async fn open_session(
     State(shared): State<Shared>,
+    _: Newcomer,
     Control(request): Control<Signed<Session>>,
 ) -> Answer<SessionOpened> {
     Ok(Json(shared.protocol.open_session(request).await?))
@@ -88,6 +92,34 @@ pub(super) async fn heartbeat(
     Control(request): Control<Heartbeat>,
 ) -> Answer<HeartbeatReply> {
     Ok(Json(shared.protocol.heartbeat(&token, request).await?))
+}
+
+/// Hands up the next bytes of an output in the making, as the body, for those who watch the task; extends the lease.
+#[utoipa::path(post, path = paths::STREAM, tag = "miner", security(("session" = [])),
+    params(
+        ("Cuckoo-Lease" = String, Header, description = "The lease: 0x and 64 hexadecimal digits"),
+        ("Cuckoo-Offset" = u64, Header, description = "How many bytes of the output are before these"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The next bytes, at most 65536"),
+    responses(
+        (status = 200, description = "What to do about the lease, and where the next chunk begins", body = ChunkReply),
+        (status = 400, description = "Malformed, or the output is too long", body = ErrorBody),
+        (status = 401, description = "The session ended: open another", body = ErrorBody),
+        (status = 413, description = "The chunk is too long", body = ErrorBody),
+    )
+)]
+pub(super) async fn stream(
+    State(shared): State<Shared>,
+    Bearer(token): Bearer,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<ChunkReply> {
+    let chunk = Chunk {
+        lease: header(&headers, paths::LEASE)?,
+        offset: header(&headers, paths::OFFSET)?,
+        bytes: read(&headers, body, Chunk::MAX_BYTES).await?,
+    };
+    Ok(Json(shared.protocol.stream(&token, chunk).await?))
 }
 
 /// Hands in an output: its bytes as the body, its media type as `Content-Type`, the signed receipt as a header.
@@ -139,6 +171,19 @@ pub(super) async fn fail(
 ) -> Result<StatusCode, Refusal> {
     shared.protocol.fail(&token, failure).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The value of a header that must be there.
+fn header<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<T> {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| {
+            Error::invalid(format!(
+                "send the header `{name}`; docs/protocol.md shows each route in use"
+            ))
+        })
 }
 
 fn receipt(headers: &HeaderMap) -> Result<SignedReceipt> {

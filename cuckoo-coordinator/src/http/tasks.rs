@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,15 +17,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
-use super::access::Requester;
-use super::body::{json, task_limit};
+use super::body::{answer, json, task_limit};
 use super::error::Refusal;
 use super::trace::note_task;
-use crate::TaskHandle;
+use crate::{Requester, TaskHandle};
 
 /// The longest that a requester is kept waiting for an output.
 const MAX_WAIT: Duration = Duration::from_secs(600);
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const RECEIPT: HeaderName = HeaderName::from_static(paths::RECEIPT);
@@ -42,11 +43,12 @@ pub(crate) struct TaskView {
 }
 
 impl TaskView {
-    fn of(task: &TaskHandle) -> Self {
-        Self {
-            id: task.id(),
-            state: task.state(),
-        }
+    pub(super) fn of(task: &TaskHandle) -> Self {
+        Self::new(task.id(), task.state())
+    }
+
+    pub(super) fn new(id: TaskId, state: TaskState) -> Self {
+        Self { id, state }
     }
 }
 
@@ -62,7 +64,10 @@ pub(super) struct OutputQuery {
 
 /// Submits a task. With `Prefer: wait=60` the answer is the output itself, if it is there within so many seconds.
 #[utoipa::path(post, path = paths::TASKS, tag = "requester", security((), ("requester" = [])),
-    params(("Prefer" = Option<String>, Header, description = "`wait=N` (RFC 7240): wait up to N seconds, at most 600, for the output")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the task that the first request made; takes the place of `idempotency_key`"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` (RFC 7240): wait up to N seconds, at most 600, for the output"),
+    ),
     request_body = TaskSpec,
     responses(
         (status = 200, description = "The output, after a wait; any media type", body = Vec<u8>, content_type = "application/octet-stream",
@@ -70,6 +75,7 @@ pub(super) struct OutputQuery {
         (status = 202, description = "Accepted; `Location` is where to look for it", body = TaskView, headers(("Location" = String))),
         (status = 400, description = "Malformed, or an input that the model cannot take", body = ErrorBody),
         (status = 404, description = "No such model", body = ErrorBody),
+        (status = 409, description = "The idempotency key named another submission", body = ErrorBody),
         (status = 413, description = "The input is too long", body = ErrorBody),
         (status = 429, description = "Refused by limits or price", body = ErrorBody),
         (status = 503, description = "Shutting down", body = ErrorBody),
@@ -78,12 +84,14 @@ pub(super) struct OutputQuery {
 )]
 pub(super) async fn submit(
     State(shared): State<Shared>,
-    _: Requester,
+    requester: Requester,
     request: Request,
 ) -> Result<Response, Refusal> {
     let wait = preferred_wait(request.headers());
-    let spec: TaskSpec = json(request, task_limit(shared.max_input_bytes)).await?;
-    let task = shared.coordinator.submit(spec).await?;
+    let key = idempotency_key(request.headers())?;
+    let mut spec: TaskSpec = json(request, task_limit(shared.max_input_bytes)).await?;
+    spec.idempotency_key = key.or(spec.idempotency_key);
+    let task = shared.coordinator.submit_as(&requester, spec).await?;
     note_task(task.id());
     let mut response = match wait {
         Some(wait) => output_within(&task, wait).await?,
@@ -108,10 +116,11 @@ pub(super) async fn submit(
 )]
 pub(super) async fn state(
     State(shared): State<Shared>,
-    _: Requester,
+    requester: Requester,
     TaskPath(id): TaskPath,
 ) -> Result<Json<TaskView>, Refusal> {
-    Ok(Json(TaskView::of(&shared.coordinator.task(id).await?)))
+    let task = requester.own(shared.coordinator.task(id).await?)?;
+    Ok(Json(TaskView::of(&task)))
 }
 
 /// A task's output: 200 and raw bytes once it is there, 202 and the task's state until then.
@@ -128,12 +137,12 @@ pub(super) async fn state(
 )]
 pub(super) async fn output(
     State(shared): State<Shared>,
-    _: Requester,
+    requester: Requester,
     TaskPath(id): TaskPath,
     query: Result<Query<OutputQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) = query.map_err(|rejection| Error::invalid(rejection.body_text()))?;
-    let task = shared.coordinator.task(id).await?;
+    let task = requester.own(shared.coordinator.task(id).await?)?;
     output_within(&task, Duration::from_millis(query.wait_millis)).await
 }
 
@@ -147,16 +156,16 @@ pub(super) async fn output(
 )]
 pub(super) async fn cancel(
     State(shared): State<Shared>,
-    _: Requester,
+    requester: Requester,
     TaskPath(id): TaskPath,
 ) -> Result<Json<TaskView>, Refusal> {
-    let task = shared.coordinator.task(id).await?;
+    let task = requester.own(shared.coordinator.task(id).await?)?;
     task.cancel().await?;
     Ok(Json(TaskView::of(&task)))
 }
 
 /// The task that a route's path names.
-pub(super) struct TaskPath(TaskId);
+pub(super) struct TaskPath(pub(super) TaskId);
 
 impl FromRequestParts<Shared> for TaskPath {
     type Rejection = Refusal;
@@ -211,7 +220,20 @@ fn output_response(result: TaskResult) -> Result<Response> {
         RECEIPT,
         URL_SAFE_NO_PAD.encode(receipt).try_into().map_err(unfit)?,
     );
-    Ok((headers, Body::from(result.output.bytes)).into_response())
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(result.output.bytes.len()));
+    Ok((headers, answer(result.output.bytes)).into_response())
+}
+
+/// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), which may be quoted.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let text = value.to_str().map_err(|source| {
+        Error::invalid("the header Idempotency-Key holds other than visible ASCII characters")
+            .with_source(source)
+    })?;
+    Ok(Some(text.trim().trim_matches('"').to_owned()))
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240), at most [`MAX_WAIT`]. What is not understood is ignored, as the RFC asks.

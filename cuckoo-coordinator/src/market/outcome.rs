@@ -326,6 +326,9 @@ impl Market {
                 (TaskState::Cancelled, Event::Cancelled)
             }
         };
+        let charged = matches!(state, TaskState::Completed { .. });
+        let requester = entry.record.submission.requester.as_deref();
+        self.usage.end(requester, &entry.record.task, charged, now);
         entry.set_state(state);
         entry.close();
         if entry.record.submission.webhook.is_some() {

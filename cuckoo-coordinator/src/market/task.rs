@@ -6,6 +6,7 @@ use cuckoo_core::{ErrorKind, LeaseId, NodeId, Output, SignedReceipt, TaskState, 
 use tokio::sync::watch;
 
 use crate::audit::{Audit, Seat};
+use crate::preview::Preview;
 use crate::store::{Content, Failed, StagedOutput, TaskRecord};
 
 /// The most failures a task remembers: a miner without room may give it back again and again.
@@ -37,6 +38,8 @@ pub(crate) struct Entry {
     /// A timer looks whether only miners that failed it are left.
     pub(crate) second_chance: bool,
     pub(crate) audit: Option<Audit>,
+    /// What was streamed of its output, or is waited for.
+    pub(crate) preview: Option<Preview>,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
     /// A small output that was accepted: whoever waits for it asks at once.
@@ -121,6 +124,7 @@ impl Entry {
             invalid_by: Vec::new(),
             second_chance: false,
             audit: None,
+            preview: None,
             leases: Vec::new(),
             result: None,
         }
@@ -203,6 +207,8 @@ impl Entry {
     pub(crate) fn close(&mut self) {
         self.stage = Stage::Done;
         self.audit = None;
+        // Which tells its watchers to look at the result.
+        self.preview = None;
         self.record.task.input = String::new();
         self.record.received = Vec::new();
         self.record.failures = Vec::new();

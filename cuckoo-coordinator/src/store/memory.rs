@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
 use super::{
-    Account, Change, Commit, Committed, Content, LeaseRecord, Outcome, Payment, RequesterUsage,
+    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, Outcome, Payment, RequesterUsage,
     SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use crate::Evidence;
@@ -38,6 +38,8 @@ struct Tables {
     accounts: BTreeMap<NodeId, Versioned<Account>>,
     evidence: Vec<Evidence>,
     blobs: HashMap<B256, (Output, Timestamp)>,
+    /// Usage by tasks that were forgotten.
+    forgotten: BTreeMap<(String, Hour), (u64, Wei)>,
 }
 
 #[derive(Debug)]
@@ -313,7 +315,16 @@ impl Tables {
         self.output_bytes -= row.output_bytes();
         self.sequence.remove(&row.sequence);
         self.unnotified.remove(&row.sequence);
-        let submission = row.stored.value.submission;
+        let record = row.stored.value;
+        let cost = cost(&record);
+        let TaskRecord {
+            task, submission, ..
+        } = record;
+        if let Some(requester) = submission.requester.clone() {
+            let hour = Hour::of(task.submitted_at);
+            let sum = self.forgotten.entry((requester, hour)).or_default();
+            *sum = (sum.0 + 1, sum.1.saturating_add(cost));
+        }
         if let Some(key) = submission.idempotency_key {
             self.keys.remove(&(submission.requester, key));
         }
@@ -328,6 +339,28 @@ impl Tables {
     ) -> impl Iterator<Item = &'a Versioned<TaskRecord>> + 'a {
         tasks.filter_map(|id| self.tasks.get(id).map(|row| &row.stored))
     }
+}
+
+/// What a task costs its requester: nothing once it ended without an output.
+fn cost(record: &TaskRecord) -> Wei {
+    match record.outcome {
+        Some(Outcome::Failed { .. } | Outcome::Cancelled) => Wei::ZERO,
+        Some(Outcome::Completed { .. }) | None => record.task.price,
+    }
+}
+
+fn entry<'a>(
+    usage: &'a mut BTreeMap<String, RequesterUsage>,
+    requester: &str,
+) -> &'a mut RequesterUsage {
+    usage
+        .entry(requester.to_owned())
+        .or_insert_with(|| RequesterUsage {
+            requester: requester.to_owned(),
+            tasks: 0,
+            open: 0,
+            spent: Wei::ZERO,
+        })
 }
 
 #[async_trait]
@@ -429,6 +462,8 @@ impl TaskStore for MemoryStore {
             tables.forget(oldest);
             swept += 1;
         }
+        let first = Hour::first_kept(before);
+        tables.forgotten.retain(|(_, hour), _| *hour >= first);
         tables.blobs.retain(|_, (_, kept)| *kept >= before);
         Ok(swept)
     }
@@ -469,36 +504,28 @@ impl TaskStore for MemoryStore {
 
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
         let tables = self.tables();
-        let mut usage: BTreeMap<String, RequesterUsage> = BTreeMap::new();
+        let mut usage = BTreeMap::new();
         for record in tables.tasks.values().map(|row| &row.stored.value) {
-            let (open, counts) = (
-                record.outcome.is_none(),
-                record.task.submitted_at >= since,
-            );
-            let Some(requester) = &record.submission.requester else {
-                continue;
-            };
-            if !open && !counts {
-                continue;
-            }
-            let entry = usage
-                .entry(requester.clone())
-                .or_insert_with(|| RequesterUsage {
-                    requester: requester.clone(),
-                    tasks: 0,
-                    open: 0,
-                    spent: Wei::ZERO,
-                });
-            entry.open += u64::from(open);
-            if counts {
-                entry.tasks += 1;
-                if !matches!(
-                    record.outcome,
-                    Some(Outcome::Failed { .. } | Outcome::Cancelled)
-                ) {
-                    entry.spent = entry.spent.saturating_add(record.task.price);
+            let open = record.outcome.is_none();
+            let counts = record.task.submitted_at >= since;
+            if let Some(requester) = &record.submission.requester
+                && (open || counts)
+            {
+                let entry = entry(&mut usage, requester);
+                entry.open += u64::from(open);
+                if counts {
+                    entry.tasks += 1;
+                    entry.spent = entry.spent.saturating_add(cost(record));
                 }
             }
+        }
+        let hour = Hour::of(since);
+        for ((requester, _), (tasks, spent)) in
+            tables.forgotten.iter().filter(|((_, of), _)| *of >= hour)
+        {
+            let entry = entry(&mut usage, requester);
+            entry.tasks += tasks;
+            entry.spent = entry.spent.saturating_add(*spent);
         }
         Ok(usage.into_values().collect())
     }

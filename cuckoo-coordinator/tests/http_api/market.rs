@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, ModelSettings, Settings, router, serve};
+use cuckoo_coordinator::{Coordinator, ModelSettings, Settings, Webhooks, router, serve};
 use cuckoo_core::{
     Assignment, B256, Capability, Completion, DeployConfig, Deployment, DevChain, Entropy, Key,
     LocalMarket, ManualClock, Member, ModelId, Output, PollRequest, Receipt, SeededEntropy,
@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) const MAX_INPUT_BYTES: usize = 1_024;
 pub(crate) const MAX_OUTPUT_BYTES: usize = 64 * 1_024;
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const MODEL_HASH: B256 = B256::repeat_byte(0x11);
 
 /// One coordinator, three miners, one account that is nobody.
@@ -81,6 +82,7 @@ impl Market {
             .operator(operator.operator.clone())
             .clock(clock.clone())
             .entropy(entropy.clone())
+            .webhooks(Webhooks::with_private_addresses(WEBHOOK_SECRET).unwrap())
             .start()
             .await
             .unwrap();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuckoo_coordinator::OutputEvent;
 use cuckoo_core::{
-    B256, Completion, Deployment, ErrorKind, Failure, Fault, Heartbeat, Key, LeaseId,
+    B256, Chunk, Completion, Deployment, ErrorKind, Failure, Fault, Heartbeat, Key, LeaseId,
     LeaseProgress, LeaseStatus, Member, PollRequest, Result, Retry, Session, SessionToken, Signed,
     TaskProtocol, TaskState, Timestamp, U256, cai, payload_hash,
 };
 use cuckoo_miner::HttpCoordinator;
+use futures::StreamExt as _;
 
 use crate::market::{MAX_OUTPUT_BYTES, Market, model, poll, spec};
 
@@ -111,6 +113,72 @@ async fn work_is_handed_out_kept_alive_completed_and_paid() {
             ErrorKind::Conflict
         );
         assert_eq!(market.coordinator.vouchers()[0].value.cumulative, cai(1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_output_in_the_making_is_seen_before_it_is_completed() {
+    both(async |market, protocol| {
+        let miner = &market.miners[0];
+        let token = market.join(protocol.as_ref(), miner).await;
+        let (task, assignment) = market.assigned(protocol.as_ref(), &token).await;
+        let mut watcher = task.output_stream();
+        market.clock.advance(Duration::from_secs(5));
+        let send = async |offset: usize, bytes: &[u8]| {
+            let chunk = Chunk {
+                lease: assignment.lease,
+                offset: offset as u64,
+                bytes: bytes.to_vec().into(),
+            };
+            protocol.stream(&token, chunk).await
+        };
+        let (beginning, rest) = PICTURE.split_at(9);
+        let reply = send(0, beginning).await.unwrap();
+        assert_eq!(reply.received, 9);
+        let LeaseStatus::Active { expires_at } = reply.lease else {
+            panic!("{reply:?}")
+        };
+        assert!(expires_at > assignment.lease_expires_at);
+        let seen = watcher.next().await.unwrap().unwrap();
+        assert_eq!(seen, OutputEvent::Bytes(beginning.to_vec().into()));
+        // All bytes, zeros and line ends among them.
+        assert_eq!(send(9, b"\0\r\n").await.unwrap().received, 12);
+        let long = vec![b'x'; Chunk::MAX_BYTES + 1];
+        assert_eq!(kind(send(12, &long).await), ErrorKind::Invalid);
+        assert_eq!(kind(send(MAX_OUTPUT_BYTES, b"x").await), ErrorKind::Invalid);
+
+        let output = [beginning, b"\0\r\n", rest].concat();
+        let receipt = market.receipt(&assignment, miner, PICTURE);
+        let other = market.completion(receipt, &miner.operator, PICTURE);
+        assert_eq!(
+            kind(protocol.complete(&token, other).await),
+            ErrorKind::Unverified
+        );
+        let receipt = market.receipt(&assignment, miner, &output);
+        let completion = market.completion(receipt, &miner.operator, &output);
+        protocol.complete(&token, completion).await.unwrap();
+        let mut text = beginning.to_vec();
+        loop {
+            match watcher.next().await.unwrap().unwrap() {
+                OutputEvent::Bytes(bytes) => text.extend_from_slice(&bytes),
+                OutputEvent::End(result) => break assert_eq!(result.output.bytes, output),
+                OutputEvent::Restart => panic!("nothing changed"),
+            }
+        }
+        assert_eq!(text, output);
+        let over = send(12, b"late").await.unwrap();
+        assert_eq!((over.lease, over.received), (LeaseStatus::Ended, 0));
+        let stranger = SessionToken::new("nobody");
+        let chunk = Chunk {
+            lease: assignment.lease,
+            offset: 0,
+            bytes: b"x".to_vec().into(),
+        };
+        assert_eq!(
+            kind(protocol.stream(&stranger, chunk).await),
+            ErrorKind::Unauthorized
+        );
     })
     .await;
 }

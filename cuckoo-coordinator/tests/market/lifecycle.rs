@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, MemoryStore, Settings};
+use cuckoo_coordinator::{
+    ApiKeySettings, Coordinator, LimitReached, MemoryStore, Requester, Settings,
+};
 use cuckoo_core::{ErrorKind, Fault, LeaseStatus, TaskState, Wei};
 
 use crate::fixture::{Market, Setup, failure, kind, price, settings, settle, spec};
@@ -68,6 +70,7 @@ async fn restart(market: &mut Market, settings: Settings) {
 
 /// The same for miners that noticed nothing.
 async fn start_again(market: &mut Market, settings: Settings) {
+    settle().await;
     market.coordinator = Coordinator::builder()
         .settings(settings)
         .chain(market.chain.clone())
@@ -230,4 +233,48 @@ fn handles_may_be_shared_between_threads() {
     shared::<Coordinator>();
     shared::<cuckoo_coordinator::TaskHandle>();
     shared::<cuckoo_coordinator::CoordinatorBuilder>();
+}
+
+#[tokio::test]
+async fn limits_hold_over_a_restart() {
+    let mut market = Setup::with_miners(1).open().await;
+    let limited = Requester::new(ApiKeySettings {
+        max_open_tasks: Some(2),
+        max_tasks_per_day: Some(4),
+        max_spend_per_day: Some(price() * Wei::from(3)),
+        ..ApiKeySettings::named("app")
+    });
+    let refused_by = async |market: &Market| {
+        let error = market.coordinator.submit_as(&limited, spec()).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rejected);
+        LimitReached::of(&error).expect("a limit").policy
+    };
+    let submit = async |market: &Market| {
+        let submitted = market.coordinator.submit_as(&limited, spec()).await;
+        submitted.unwrap()
+    };
+    let done = submit(&market).await;
+    let assignment = market.miners[0].take().await.unwrap();
+    market.miners[0].complete(&assignment, b"a").await.unwrap();
+    done.result().await.unwrap();
+    submit(&market).await;
+    let dropped = submit(&market).await;
+    assert_eq!(refused_by(&market).await, "open-tasks");
+
+    restart(&mut market, Setup::with_miners(0).settings).await;
+    assert_eq!(refused_by(&market).await, "open-tasks");
+    // One completed, one open, one cancelled: that one costs nothing, but was a task.
+    let dropped = market.coordinator.task(dropped.id()).await.unwrap();
+    dropped.cancel().await.unwrap();
+    submit(&market).await.cancel().await.unwrap();
+    assert_eq!(refused_by(&market).await, "tasks-per-day");
+    restart(&mut market, Setup::with_miners(0).settings).await;
+    assert_eq!(refused_by(&market).await, "tasks-per-day");
+    // Who has no limits is not limited.
+    market.submit().await;
+
+    market.advance(24 * 3_600_000).await;
+    restart(&mut market, Setup::with_miners(0).settings).await;
+    submit(&market).await;
 }

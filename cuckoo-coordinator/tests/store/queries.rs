@@ -242,4 +242,13 @@ async fn usage_counts_what_is_open_and_what_came_since(kind: Kind) {
     assert_eq!(store.usage(time(16)).await.unwrap(), later);
     let none = [usage("anna", 0, 2, Wei::ZERO), usage("ben", 0, 1, Wei::ZERO)];
     assert_eq!(store.usage(time(41)).await.unwrap(), none);
+    // What is forgotten still counts, by the hour.
+    assert_eq!(store.sweep(time(0), 0).await.unwrap(), 3);
+    assert_eq!(store.usage(time(0)).await.unwrap(), all);
+    assert_eq!(store.usage(time(3_600_000)).await.unwrap(), none);
+    // But not for ever.
+    let later = 41 * 24 * 3_600_000;
+    store.sweep(time(later), 0).await.unwrap();
+    let left = [usage("anna", 2, 2, cai(4)), usage("ben", 1, 1, cai(2))];
+    assert_eq!(store.usage(time(0)).await.unwrap(), left);
 }

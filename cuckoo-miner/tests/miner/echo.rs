@@ -10,6 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::peer::{MODEL, MODEL_HASH};
 
+/// How much a `long stream` emits at once: more than one chunk.
+pub(crate) const STREAM: usize = 3 * cuckoo_core::Chunk::MAX_BYTES - 1;
+
 /// Answers with its input, in the way the input's text asks for.
 #[derive(Debug)]
 pub(crate) struct Echo {
@@ -75,6 +78,21 @@ impl Executor for Echo {
                         return Err(Error::cancelled("stopped"));
                     }
                 }
+            }
+            "stream" | "lie" => {
+                let (beginning, rest) = task.input.split_at(5);
+                context.emit(beginning);
+                self.gate.acquire().await.unwrap().forget();
+                context.emit(rest);
+                self.gate.acquire().await.unwrap().forget();
+                if input["text"] == "lie" {
+                    return Ok(execution(b"another thing".to_vec()));
+                }
+            }
+            "long stream" => {
+                context.emit(vec![7; STREAM]);
+                self.gate.acquire().await.unwrap().forget();
+                return Ok(execution(vec![7; STREAM]));
             }
             "hang" => std::future::pending().await,
             "panic" => panic!("out of {}", "tape"),

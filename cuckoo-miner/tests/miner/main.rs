@@ -11,6 +11,7 @@ mod leases;
 mod peer;
 mod sessions;
 mod shutdown;
+mod streams;
 mod work;
 
 use std::sync::Arc;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, Clock, Completion, CompletionReply, CoordinatorInfo, DeployConfig,
-    Deployment, DevChain, Entropy, Error, ErrorKind, Failure, Heartbeat, HeartbeatReply, Key,
-    LeaseId, LeaseStatus, LocalMarket, ManualClock, Member, PROTOCOL_VERSION, PollReply,
-    PollRequest, Result, SeededEntropy, Session, SessionGrant, SessionOpened, SessionToken, Signed,
-    SignedVoucher, StakingContract, SystemClock, TaskId, TaskProtocol, Timestamp, U256, Voucher,
-    cai, payload_hash,
+    Assignment, B256, Chunk, ChunkReply, Clock, Completion, CompletionReply, CoordinatorInfo,
+    DeployConfig, Deployment, DevChain, Entropy, Error, ErrorKind, Failure, Heartbeat,
+    HeartbeatReply, Key, LeaseId, LeaseStatus, LocalMarket, ManualClock, Member, PROTOCOL_VERSION,
+    PollReply, PollRequest, Result, SeededEntropy, Session, SessionGrant, SessionOpened,
+    SessionToken, Signed, SignedVoucher, StakingContract, SystemClock, TaskId, TaskProtocol,
+    Timestamp, U256, Voucher, cai, payload_hash,
 };
 use tokio::sync::Notify;
 
@@ -98,6 +98,17 @@ pub(crate) enum Answer {
     Refuse(ErrorKind),
 }
 
+/// What to do with a chunk.
+#[derive(Debug)]
+pub(crate) enum ChunkAnswer {
+    /// Take it, then let the response get lost.
+    Lose,
+    /// Forget everything that came before, and it.
+    Forget,
+    /// Refuse it.
+    Refuse(ErrorKind),
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) sessions: HashSet<SessionToken>,
@@ -106,12 +117,15 @@ pub(crate) struct State {
     pub(crate) polls: Vec<PollRequest>,
     pub(crate) polling: usize,
     pub(crate) heartbeats: Vec<Heartbeat>,
+    pub(crate) chunks: Vec<Chunk>,
     pub(crate) completions: Vec<Completion>,
     pub(crate) failures: Vec<Failure>,
     // What the test wants:
     pub(crate) queue: VecDeque<Assignment>,
     pub(crate) vouchers: VecDeque<SignedVoucher>,
     pub(crate) answers: VecDeque<Answer>,
+    /// What to do with the next chunk.
+    pub(crate) chunk_answers: VecDeque<ChunkAnswer>,
     pub(crate) lease_answers: HashMap<LeaseId, LeaseStatus>,
     pub(crate) down: bool,
     pub(crate) impatient: bool,
@@ -120,6 +134,20 @@ pub(crate) struct State {
     pub(crate) deployment: Option<Deployment>,
     pub(crate) protocol: Option<u32>,
     pub(crate) clock_ahead: Duration,
+}
+
+impl State {
+    /// What a lease streamed, with what came twice once.
+    pub(crate) fn streamed(&self, lease: LeaseId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for chunk in self.chunks.iter().filter(|chunk| chunk.lease == lease) {
+            let offset = usize::try_from(chunk.offset).unwrap();
+            assert!(offset <= bytes.len(), "a gap before {chunk:?}");
+            bytes.truncate(offset);
+            bytes.extend_from_slice(&chunk.bytes);
+        }
+        bytes
+    }
 }
 
 #[derive(Debug)]
@@ -338,6 +366,31 @@ impl TaskProtocol for Peer {
             leases.collect()
         });
         Ok(HeartbeatReply { leases })
+    }
+
+    async fn stream(&self, token: &SessionToken, chunk: Chunk) -> Result<ChunkReply> {
+        self.admit(token)?;
+        let expires_at = self.now().after(Duration::from_secs(10));
+        let lease = chunk.lease;
+        let (answer, received, status) = self.set(|state| {
+            let answer = state.chunk_answers.pop_front();
+            match answer {
+                Some(ChunkAnswer::Forget) => state.chunks.retain(|chunk| chunk.lease != lease),
+                Some(ChunkAnswer::Refuse(_)) => {}
+                Some(ChunkAnswer::Lose) | None => state.chunks.push(chunk),
+            }
+            let status = state.lease_answers.get(&lease).copied();
+            let status = status.unwrap_or(LeaseStatus::Active { expires_at });
+            (answer, state.streamed(lease).len() as u64, status)
+        });
+        match answer {
+            Some(ChunkAnswer::Lose) => Err(Error::unavailable("the connection broke off")),
+            Some(ChunkAnswer::Refuse(kind)) => Err(Error::new(kind, "refused")),
+            Some(ChunkAnswer::Forget) | None => Ok(ChunkReply {
+                lease: status,
+                received,
+            }),
+        }
     }
 
     async fn complete(

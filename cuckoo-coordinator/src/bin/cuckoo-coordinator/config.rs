@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use cuckoo_coordinator::{ModelSettings, Settings};
-use cuckoo_core::cli::{ChainConfig, OperatorConfig};
+use cuckoo_coordinator::{
+    ApiKeySettings, HttpSettings, ModelSettings, Settings, StoreSettings, TlsSettings, Webhooks,
+};
+use cuckoo_core::cli::{ChainConfig, OperatorConfig, read_secret};
 use cuckoo_core::{Error, Result};
 use serde::Deserialize;
 
@@ -18,15 +20,43 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     #[serde(default)]
     pub(crate) allow_public: bool,
-    pub(crate) requester_token_file: Option<PathBuf>,
     #[serde(default = "default_drain_seconds")]
     pub(crate) drain_seconds: u64,
     pub(crate) chain: ChainConfig,
     pub(crate) operator: OperatorConfig,
     #[serde(default)]
+    pub(crate) api_keys: Vec<ApiKeySettings>,
+    #[serde(default)]
+    pub(crate) store: StoreSettings,
+    #[serde(default)]
+    pub(crate) http: HttpSettings,
+    pub(crate) tls: Option<TlsSettings>,
+    pub(crate) webhooks: Option<WebhookConfig>,
+    #[serde(default)]
     models: Vec<ModelSettings>,
     #[serde(default)]
     settings: Settings,
+}
+
+/// How requesters' servers are told that tasks ended.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookConfig {
+    secret_file: PathBuf,
+    #[serde(default)]
+    allow_private: bool,
+}
+
+impl WebhookConfig {
+    /// # Errors
+    /// `NotFound` without the file, `Invalid` when it holds no secret.
+    pub(crate) fn load(&self) -> Result<Webhooks> {
+        let secret = read_secret(&self.secret_file)?;
+        match self.allow_private {
+            true => Webhooks::with_private_addresses(&secret),
+            false => Webhooks::new(&secret),
+        }
+    }
 }
 
 fn default_listen() -> SocketAddr {
@@ -52,8 +82,20 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         self.chain.resolve_paths(folder);
         self.operator.resolve_paths(folder);
-        if let Some(file) = &mut self.requester_token_file {
+        self.store.resolve_paths(folder);
+        if let Some(webhooks) = &mut self.webhooks {
+            webhooks.secret_file = folder.join(&webhooks.secret_file);
+        }
+        for file in self
+            .api_keys
+            .iter_mut()
+            .filter_map(|key| key.key_file.as_mut())
+        {
             *file = folder.join(&*file);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.cert_file = folder.join(&tls.cert_file);
+            tls.key_file = folder.join(&tls.key_file);
         }
         Ok(self)
     }
@@ -74,11 +116,14 @@ impl Config {
         }
         if !self.listen.ip().is_loopback() && !self.allow_public {
             return Err(Error::invalid(format!(
-                "listen = \"{}\" is reachable by others; set allow_public = true if that is meant, and a \
-                 requester_token_file, or anybody spends the escrow",
+                "listen = \"{}\" is reachable by others; set allow_public = true if that is meant, and \
+                 [[api_keys]], or anybody spends the escrow",
                 self.listen
             )));
         }
+        ApiKeySettings::validate_all(&self.api_keys)?;
+        self.http.validate()?;
+        self.store.validate()?;
         self.settings().validate()
     }
 }

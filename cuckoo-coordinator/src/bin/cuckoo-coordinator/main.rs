@@ -1,11 +1,15 @@
 //! The coordinator for operators: makes keys, deploys contracts, registers, serves; and for stakers and owners.
 
+mod api_key;
+mod certificate;
 mod chain;
 mod config;
 mod deploy;
 mod escrow;
+mod open_files;
 mod register;
 mod run;
+mod store;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -17,6 +21,10 @@ use cuckoo_core::cli::{
 };
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
+
+/// A tenth less processor time a task than with the system's allocator (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What the shared commands need to know of this program.
 const PROGRAM: Program = Program {
@@ -64,6 +72,9 @@ Example:
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Makes keys for requesters.
+    #[command(subcommand)]
+    ApiKey(api_key::Command),
     /// Deploys contracts and looks at them.
     #[command(subcommand)]
     Chain(chain::Command),
@@ -74,6 +85,9 @@ Example:
     /// Fills and empties a coordinator's escrow.
     #[command(subcommand)]
     Escrow(escrow::Command),
+    /// Counts, checks and copies the tasks on disk.
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(flatten)]
     Staker(StakerCommand),
     Account(AccountArgs),
@@ -115,10 +129,12 @@ fn start(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
             Command::Key(command) => command.run(),
+            Command::ApiKey(command) => command.run(),
             Command::Chain(command) => chain::execute(command).await,
             Command::Register(arguments) => register::register(arguments).await,
             Command::Owner(command) => command.run(&PROGRAM).await,
             Command::Escrow(command) => escrow::execute(command).await,
+            Command::Store(command) => store::execute(command).await,
             Command::Staker(command) => command.run(&PROGRAM).await,
             Command::Account(arguments) => arguments.run(&PROGRAM).await,
             Command::Faucet(command) => command.run(&PROGRAM).await,

@@ -1,15 +1,16 @@
 //! Serving, from the first connection to the chain to the last answer.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_coordinator::{Coordinator, router, router_with_requester_token, serve};
-use cuckoo_core::cli::read_secret;
-use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SessionToken, SystemClock};
+use cuckoo_coordinator::{Coordinator, Front, Server, TaskStore, Tls, router_with};
+use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::{certificate, open_files};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -18,14 +19,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(crate) async fn run(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
     let operator = config.operator.load_key()?;
-    let token = config
-        .requester_token_file
-        .as_deref()
-        .map(read_secret)
-        .transpose()?;
-    if config.allow_public && token.is_none() {
+    let tls = config.tls.clone().map(Tls::load).transpose()?;
+    let front = Front::new(config.http.clone(), &config.api_keys)?;
+    if config.allow_public && config.api_keys.is_empty() {
         tracing::warn!(
-            "anybody who reaches {} may submit tasks; set requester_token_file",
+            "anybody who reaches {} may submit tasks; set [[api_keys]]",
             config.listen
         );
     }
@@ -39,15 +37,14 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         .with_source(source)
     })?;
     let address = listener.local_addr().unwrap_or(config.listen);
+    let store = config.store.open().await?;
     let coordinator = tokio::select! {
         () = signalled.cancelled() => return Ok(()),
-        coordinator = start(&config, operator) => coordinator?,
+        coordinator = start(&config, operator, store) => coordinator?,
     };
-    let routes = match token {
-        Some(token) => router_with_requester_token(coordinator.clone(), &SessionToken::new(token)),
-        None => router(coordinator.clone()),
-    };
-    tracing::info!("listening on http://{address}");
+    let routes = router_with(coordinator.clone(), front);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{address}");
     let drained = async {
         signalled.cancelled().await;
         tracing::info!(
@@ -58,23 +55,35 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
             .shutdown(Duration::from_secs(config.drain_seconds))
             .await;
     };
-    serve(listener, routes, drained).await;
+    let mut server =
+        Server::new(listener).max_connections(open_files::room_for(config.http.max_connections));
+    if let Some(tls) = tls {
+        tokio::spawn(certificate::keep_fresh(tls.clone())?);
+        server = server.tls(tls);
+    }
+    server.serve(routes, drained).await;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
-async fn start(config: &Config, operator: Key) -> Result<Coordinator> {
+async fn start(
+    config: &Config,
+    operator: Key,
+    store: Arc<dyn TaskStore>,
+) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
-            let chain = config.chain.connect().await?;
-            Coordinator::builder()
+            let mut coordinator = Coordinator::builder()
                 .settings(config.settings())
-                .chain(chain)
+                .chain(config.chain.connect().await?)
                 .operator(operator.clone())
-                .start()
-                .await
+                .store(Arc::clone(&store));
+            if let Some(webhooks) = &config.webhooks {
+                coordinator = coordinator.webhooks(webhooks.load()?);
+            }
+            coordinator.start().await
         };
         match attempt.await {
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {

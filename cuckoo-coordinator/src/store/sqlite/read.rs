@@ -11,9 +11,9 @@ use tokio::sync::Semaphore;
 
 use super::connection;
 use super::fault::fault;
-use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, number, count, wei, word};
+use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, number, count, integer, wei, word};
 use crate::store::{
-    Account, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter, TaskRecord, Versioned,
+    Account, Hour, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter, TaskRecord, Versioned,
 };
 use crate::Evidence;
 
@@ -324,6 +324,15 @@ pub(super) fn usage(
     )?;
     for (requester, open) in open {
         entry(&mut usage, requester).open = open;
+    }
+    let mut forgotten = seen.prepare_cached(
+        "SELECT requester, tasks, spent FROM forgotten WHERE hour >= ?",
+    )?;
+    let mut rows = forgotten.query([integer(Hour::of(since).0)])?;
+    while let Some(row) = rows.next()? {
+        let entry = entry(&mut usage, row.get(0)?);
+        entry.tasks += number(row, 1)?;
+        entry.spent = entry.spent.saturating_add(wei(row, 2)?);
     }
     let mut since_then = seen.prepare_cached(
         "SELECT t.requester, t.price,

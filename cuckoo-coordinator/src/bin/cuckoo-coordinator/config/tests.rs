@@ -34,15 +34,26 @@ fn the_example_is_the_default_in_words() {
         Settings::default(),
         "the example states every default"
     );
-    let fields = serde_json::to_value(Settings::default()).unwrap();
+    assert_eq!(config.http, HttpSettings::default());
+    let store = StoreSettings {
+        path: StoreSettings::default().path,
+        ..config.store
+    };
+    assert_eq!(store, StoreSettings::default());
+    let fields = [
+        serde_json::to_value(Settings::default()).unwrap(),
+        serde_json::to_value(HttpSettings::default()).unwrap(),
+        serde_json::to_value(StoreSettings::default()).unwrap(),
+    ];
     for field in fields
-        .as_object()
-        .unwrap()
-        .keys()
+        .iter()
+        .flat_map(|fields| fields.as_object().unwrap().keys())
         .filter(|field| *field != "models")
     {
         assert!(
-            EXAMPLE.contains(&format!("\n{field} = ")),
+            EXAMPLE.contains(&format!("\n{field} = "))
+                || EXAMPLE.contains(&format!("\n#! {field} = "))
+                || EXAMPLE.contains(&format!("\n[settings.{field}]")),
             "the example leaves out {field}"
         );
     }
@@ -58,12 +69,37 @@ fn every_line_that_is_commented_out_can_be_used() {
     let all: String = EXAMPLE
         .lines()
         .map(|line| line.strip_prefix("#! ").unwrap_or(line))
-        .filter(|line| !line.starts_with("deployment ="))
+        .filter(|line| {
+            !["deployment =", "key_file = \"app.key\""]
+                .iter()
+                .any(|other| line.starts_with(other))
+        })
         .collect::<Vec<_>>()
         .join("\n");
     assert_ne!(all, EXAMPLE);
     let config = load(&all, &[]).unwrap();
-    assert!(config.requester_token_file.is_some());
+    let [key] = config.api_keys.as_slice() else {
+        panic!("{:?}", config.api_keys)
+    };
+    let written = serde_json::to_value(key).unwrap();
+    let fields = written.as_object().unwrap();
+    assert_eq!(
+        fields.keys().collect::<Vec<_>>(),
+        [
+            "burst",
+            "key_hash",
+            "max_open_tasks",
+            "max_priority",
+            "max_spend_per_day",
+            "max_tasks_per_day",
+            "name",
+            "operator",
+            "requests_per_second"
+        ],
+        "the example shows every field"
+    );
+    let tls = config.tls.as_ref().unwrap();
+    assert!(tls.cert_file.is_absolute() && tls.key_file.is_absolute());
     assert!(config.settings().models[0].model_hash.is_some());
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
@@ -138,6 +174,16 @@ fn what_is_wrong_is_named() {
             "allow_public",
         ),
         (
+            replaced("cors_origins = []", "cors_origins = [\"app.example.org\"]"),
+            None,
+            "cors_origins",
+        ),
+        (
+            replaced("[http]", "[[api_keys]]\nname = \"app\"\n[http]"),
+            None,
+            "key_file",
+        ),
+        (
             replaced("[[models]]", "[[settings.models]]"),
             None,
             "models",
@@ -156,6 +202,14 @@ fn a_public_address_is_fine_when_said_so() {
         .replace("listen = \"127.0.0.1:8480\"", "listen = \"0.0.0.0:8480\"")
         .replace("allow_public = false", "allow_public = true");
     assert!(load(&text, &[]).unwrap().allow_public);
+}
+
+#[test]
+fn key_files_are_beside_the_settings() {
+    let text = format!("{EXAMPLE}\n[[api_keys]]\nname = \"app\"\nkey_file = \"app.key\"\n");
+    let config = load(&text, &[]).unwrap();
+    let file = config.api_keys[0].key_file.as_ref().unwrap();
+    assert!(file.is_absolute() && file.ends_with("app.key"), "{file:?}");
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Whose request it is when nothing but an address tells.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use axum::extract::ConnectInfo;
+use axum::http::request::Parts;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The address to hold a request's sender to: the peer's, or what a trusted proxy says it forwards for. Of an IPv6 address
+/// the first 64 bits, since whoever has one has them all.
+///
+/// None for a process of this machine, which is trusted as its user is, and for routes served without peers' addresses.
+pub(super) fn sender(parts: &Parts, trusted_proxies: &[IpAddr]) -> Option<IpAddr> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let peer = peer.ip().to_canonical();
+    let trusted = |address: &IpAddr| trusted_proxies.contains(address);
+    if !trusted(&peer) {
+        return (!peer.is_loopback()).then(|| network(peer));
+    }
+    // Proxies append: what stands before the last address that none of ours wrote is the sender's own invention.
+    let forwarded = parts.headers.get_all(FORWARDED_FOR);
+    let chain: Vec<&str> = forwarded
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    let mut sender = peer;
+    for hop in chain.into_iter().rev() {
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
+        sender = address.to_canonical();
+        if !trusted(&sender) {
+            break;
+        }
+    }
+    Some(network(sender))
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let first_half = u128::from(address) & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from(first_half))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn of(peer: &str, forwarded: &[&str], trusted: &[&str]) -> Option<String> {
+        let mut request = Request::new(());
+        let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        for value in forwarded {
+            request
+                .headers_mut()
+                .append(FORWARDED_FOR, value.parse().unwrap());
+        }
+        let trusted: Vec<_> = trusted.iter().map(|text| text.parse().unwrap()).collect();
+        sender(&request.into_parts().0, &trusted).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let some = |text: &str| Some(text.to_owned());
+        for (peer, forwarded, trusted, expected) in [
+            ("203.0.113.7", &[][..], &[][..], some("203.0.113.7")),
+            ("203.0.113.7", &["198.51.100.1"], &[], some("203.0.113.7")),
+            ("::ffff:203.0.113.7", &[], &[], some("203.0.113.7")),
+            ("2001:db8:1:2:3:4:5:6", &[], &[], some("2001:db8:1:2::")),
+            ("127.0.0.1", &[], &[], None),
+            ("::1", &["198.51.100.1"], &[], None),
+            (
+                "127.0.0.1",
+                &["198.51.100.1"],
+                &["127.0.0.1"],
+                some("198.51.100.1"),
+            ),
+            // What the client itself sent stands before what the proxy appended.
+            (
+                "10.0.0.1",
+                &["127.0.0.1, 192.0.2.9", "198.51.100.1, 10.0.0.2"],
+                &["10.0.0.1", "10.0.0.2"],
+                some("198.51.100.1"),
+            ),
+            ("10.0.0.1", &["nonsense"], &["10.0.0.1"], some("10.0.0.1")),
+            ("10.0.0.1", &[], &["10.0.0.1"], some("10.0.0.1")),
+        ] {
+            assert_eq!(
+                of(peer, forwarded, trusted),
+                expected,
+                "{peer} {forwarded:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_is_held_to_an_unknown_address() {
+        assert_eq!(sender(&Request::new(()).into_parts().0, &[]), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! What a miner that waits for work costs the coordinator: its session, its connection, its poll.
+
+use cuckoo_coordinator::StoreSettings;
+use cuckoo_core::paths;
+use cuckoo_miner::HttpCoordinator;
+
+use crate::Result;
+use crate::host::{Host, HostOptions};
+use crate::http::Connection;
+use crate::miner::Miner;
+
+/// Bytes of the coordinator's memory for each of `count` miners that are parked, each on a connection of its own.
+pub(crate) async fn bytes_each(count: usize) -> Result<f64> {
+    let host = Host::start(&HostOptions {
+        miners: count,
+        store: StoreSettings::MEMORY.into(),
+        audits: 0.0,
+    })?;
+    let before = host.usage()?.resident;
+    let protocol = HttpCoordinator::new(&format!("http://{}", host.address))?;
+    let body = serde_json::to_vec(&Miner::request(1)?)?;
+    let mut connections = Vec::with_capacity(count);
+    for operator in &host.miners {
+        let miner = Miner::open(operator.clone(), &protocol).await?;
+        let mut connection = Connection::open(host.address).await?;
+        connection
+            .send("POST", paths::POLL, &miner.headers(), &body)
+            .await?;
+        connections.push(connection);
+    }
+    // The status counts a miner as able to take work while it is parked.
+    let mut asking = Connection::open(host.address).await?;
+    let answer = asking.call("GET", paths::STATUS, "", b"").await?;
+    let status: serde_json::Value = serde_json::from_slice(answer.body)?;
+    let parked = status["miners"].as_array().map_or(0, |miners| {
+        miners
+            .iter()
+            .filter(|miner| miner["free_slots"] == 1)
+            .count()
+    });
+    if parked != count {
+        return Err(format!("{parked} miners are parked, not {count}").into());
+    }
+    Ok((host.usage()?.resident.saturating_sub(before)) as f64 / count as f64)
+}
