@@ -24,8 +24,9 @@ mod fixture;
 use fixture::{Life, account, commit, insert, task};
 
 fn main() {
-    let finished = std::env::args().nth(1).map_or(1_000_000, |text| text.parse().unwrap());
-    let only = std::env::var("ONLY").ok();
+    let finished = std::env::args()
+        .nth(1)
+        .map_or(1_000_000, |text| text.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -34,7 +35,6 @@ fn main() {
     runtime.block_on(async {
         let folder = tempfile::tempdir_in(".").unwrap();
         let at = |name: &str| StoreSettings::at(folder.path().join(name));
-        if let Some(only) = only { lives(&at("lives.db"), only.parse().unwrap()).await; return; }
         alone(&at("alone.db")).await;
         together(&at("together.db")).await;
         for batch in [1, 8, 64, 256] {
@@ -58,7 +58,10 @@ async fn alone(settings: &StoreSettings) {
     let at = |share: usize| times[times.len() * share / 1000];
     println!(
         "commit alone: p50 {:?}, p90 {:?}, p99 {:?}, p99.9 {:?}",
-        at(500), at(900), at(990), at(999)
+        at(500),
+        at(900),
+        at(990),
+        at(999)
     );
 }
 
@@ -122,13 +125,18 @@ async fn lives(settings: &StoreSettings, batch: usize) {
     let file = std::fs::metadata(&settings.path).unwrap().len();
     println!(
         "whole lives, {batch} a commit: {:.1} us each, {:.1} us of CPU; {} bytes a task on disk",
-        each(elapsed), each(cpu), file / (100_000 + count),
+        each(elapsed),
+        each(cpu),
+        file / (100_000 + count),
     );
 }
 
 /// Opening a file with so many tasks, until all open ones are read.
 async fn start(settings: &StoreSettings, finished: u64, open: u64) {
-    let quick = StoreSettings { sync: SyncLevel::Normal, ..settings.clone() };
+    let quick = StoreSettings {
+        sync: SyncLevel::Normal,
+        ..settings.clone()
+    };
     let began = Instant::now();
     let store = SqliteStore::open(&quick).await.unwrap();
     fill(&store, 0, finished).await;
@@ -136,7 +144,10 @@ async fn start(settings: &StoreSettings, finished: u64, open: u64) {
         let changes = (from..from + 1_000).map(|number| insert(&task(number)));
         commit(&store, changes.collect()).await;
     }
-    println!("{finished} finished and {open} open tasks written in {:.1?}", began.elapsed());
+    println!(
+        "{finished} finished and {open} open tasks written in {:.1?}",
+        began.elapsed()
+    );
     drop(store);
     let began = Instant::now();
     let store = SqliteStore::open(settings).await.unwrap();
@@ -159,18 +170,28 @@ async fn start(settings: &StoreSettings, finished: u64, open: u64) {
     let mut swept = 0;
     let cpu = cpu_time();
     while began.elapsed() < Duration::from_secs(5) {
-        match store.sweep(fixture::time(finished), usize::MAX).await.unwrap() {
+        match store
+            .sweep(fixture::time(finished), usize::MAX)
+            .await
+            .unwrap()
+        {
             0 => break,
             more => swept += more,
         }
     }
     let cpu = (cpu_time() - cpu).as_secs_f64() * 1e6;
-    println!("sweep: {swept} tasks in {:.1?}, {:.1} us of CPU each", began.elapsed(), cpu / swept as f64);
+    println!(
+        "sweep: {swept} tasks in {:.1?}, {:.1} us of CPU each",
+        began.elapsed(),
+        cpu / swept as f64
+    );
 }
 
 async fn fill(store: &SqliteStore, from: u64, to: u64) {
     for from in (from..to).step_by(1_000) {
-        let lives: Vec<_> = (from..to.min(from + 1_000)).map(|number| Life::new(number, &[7; 200])).collect();
+        let lives: Vec<_> = (from..to.min(from + 1_000))
+            .map(|number| Life::new(number, &[7; 200]))
+            .collect();
         let begin = lives.iter().flat_map(Life::begin);
         let end = lives.iter().flat_map(Life::end);
         commit(store, begin.chain(end).collect()).await;

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
 use super::{
-    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, Outcome, Payment, RequesterUsage,
-    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, Outcome, Payment,
+    RequesterUsage, SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use crate::Evidence;
 
@@ -99,6 +99,7 @@ impl Default for MemoryStore {
 struct Ahead {
     /// Versions of open tasks; none of those that ended.
     tasks: HashMap<TaskId, Option<u64>>,
+    keys: HashSet<(Option<String>, String)>,
     accounts: HashMap<NodeId, u64>,
     paid: HashSet<(TaskId, LeaseId)>,
 }
@@ -109,12 +110,15 @@ impl Tables {
         match change {
             Change::Insert(record) => {
                 let id = record.task.id;
-                if self.known(record).is_some() {
+                let key = key(record);
+                let asked_before = key.as_ref().is_some_and(|key| ahead.keys.contains(key));
+                if asked_before || self.known(record).is_some() {
                     return true;
                 }
                 let fits = !self.tasks.contains_key(&id) && !ahead.tasks.contains_key(&id);
                 if fits {
                     ahead.tasks.insert(id, Some(1));
+                    ahead.keys.extend(key);
                 }
                 fits
             }
@@ -158,9 +162,7 @@ impl Tables {
 
     /// The task that a submission's idempotency key names already.
     fn known(&self, record: &TaskRecord) -> Option<&TaskRecord> {
-        let submission = &record.submission;
-        let key = submission.idempotency_key.clone()?;
-        let id = self.keys.get(&(submission.requester.clone(), key))?;
+        let id = self.keys.get(&key(record)?)?;
         Some(&self.tasks.get(id)?.stored.value)
     }
 
@@ -236,10 +238,7 @@ impl Tables {
     fn insert(&mut self, record: TaskRecord) {
         let (id, sequence) = (record.task.id, self.next);
         self.next += 1;
-        if let Some(key) = record.submission.idempotency_key.clone() {
-            self.keys
-                .insert((record.submission.requester.clone(), key), id);
-        }
+        self.keys.extend(key(&record).map(|key| (key, id)));
         self.sequence.insert(sequence, id);
         self.unfinished.insert(sequence, id);
         let stored = Versioned {
@@ -316,17 +315,14 @@ impl Tables {
         self.sequence.remove(&row.sequence);
         self.unnotified.remove(&row.sequence);
         let record = row.stored.value;
+        if let Some(key) = key(&record) {
+            self.keys.remove(&key);
+        }
         let cost = cost(&record);
-        let TaskRecord {
-            task, submission, ..
-        } = record;
-        if let Some(requester) = submission.requester.clone() {
-            let hour = Hour::of(task.submitted_at);
+        if let Some(requester) = record.submission.requester {
+            let hour = Hour::of(record.task.submitted_at);
             let sum = self.forgotten.entry((requester, hour)).or_default();
             *sum = (sum.0 + 1, sum.1.saturating_add(cost));
-        }
-        if let Some(key) = submission.idempotency_key {
-            self.keys.remove(&(submission.requester, key));
         }
         if self.evictable.front() == Some(&id) {
             self.evictable.pop_front();
@@ -339,6 +335,13 @@ impl Tables {
     ) -> impl Iterator<Item = &'a Versioned<TaskRecord>> + 'a {
         tasks.filter_map(|id| self.tasks.get(id).map(|row| &row.stored))
     }
+}
+
+/// What names a submission, if its requester gave it a name.
+fn key(record: &TaskRecord) -> Option<(Option<String>, String)> {
+    let submission = &record.submission;
+    let key = submission.idempotency_key.clone()?;
+    Some((submission.requester.clone(), key))
 }
 
 /// What a task costs its requester: nothing once it ended without an output.

@@ -206,7 +206,9 @@ impl Objects {
                     .location
                     .prefix_match(&self.root)
                     .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect());
-                Ok(parts.filter(|parts| self.is_earlier(parts)).map(|parts| parts.join("/")))
+                Ok(parts
+                    .filter(|parts| self.is_earlier(parts))
+                    .map(|parts| parts.join("/")))
             })
             .boxed()
     }
@@ -248,7 +250,9 @@ impl Objects {
         let message = if is_full(&error) {
             format!("the disk that holds {place} {full}")
         } else {
-            format!("outputs at {place} cannot be read or written: is it there, and are the keys right?")
+            format!(
+                "outputs at {place} cannot be read or written: is it there, and are the keys right?"
+            )
         };
         Error::unavailable(message).with_source(error)
     }

@@ -43,8 +43,8 @@ pub use upkeep::StoreStats;
 /// until what was begun is durable.
 pub struct SqliteStore {
     // Dropped in this order: the file is free once both threads have ended.
-    writer: Writer,
     _checkpointer: Checkpointer,
+    writer: Writer,
     readers: Readers,
     objects: Objects,
     inline_bytes: usize,
@@ -71,7 +71,9 @@ impl SqliteStore {
             let stopped = |source| Error::internal("opening the store stopped").with_source(source);
             opening.await.map_err(stopped)??
         };
-        let (mark, run) = opened.begin_run().map_err(|error| fault(&opened.path, error))?;
+        let (mark, run) = opened
+            .begin_run()
+            .map_err(|error| fault(&opened.path, error))?;
         let objects = Objects::open(settings, &mark, run).await?;
         let length = Arc::new(Length::default());
         let checkpointer = Checkpointer::start(
@@ -123,6 +125,13 @@ impl SqliteStore {
                 bytes.map(|bytes| Output { media_type, bytes })
             }
         })
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Lets go of what a search for orphans may still hold: the next to open the file finds it free.
+    fn drop(&mut self) {
+        self.readers.close();
     }
 }
 
@@ -253,12 +262,16 @@ impl TaskStore for SqliteStore {
     }
 
     async fn output(&self, task: TaskId, lease: LeaseId) -> Result<Option<Output>> {
-        let kept = self.readers.read(move |connection| read::output(connection, task, lease));
+        let kept = self
+            .readers
+            .read(move |connection| read::output(connection, task, lease));
         self.fetch(kept.await?).await
     }
 
     async fn output_stream(&self, task: TaskId, lease: LeaseId) -> Result<Option<OutputStream>> {
-        let kept = self.readers.read(move |connection| read::output(connection, task, lease));
+        let kept = self
+            .readers
+            .read(move |connection| read::output(connection, task, lease));
         Ok(match kept.await? {
             None => None,
             Some(Kept::Here(output)) => Some(output.into()),
@@ -278,7 +291,9 @@ impl TaskStore for SqliteStore {
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
-        self.readers.read(move |connection| read::load(connection, task)).await
+        self.readers
+            .read(move |connection| read::load(connection, task))
+            .await
     }
 
     async fn unfinished(
@@ -293,7 +308,9 @@ impl TaskStore for SqliteStore {
 
     async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
         let filter = filter.clone();
-        self.readers.read(move |connection| read::list(connection, &filter)).await
+        self.readers
+            .read(move |connection| read::list(connection, &filter))
+            .await
     }
 
     async fn sweep(&self, before: Timestamp, keep: usize) -> Result<usize> {
@@ -325,11 +342,15 @@ impl TaskStore for SqliteStore {
     }
 
     async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>> {
-        self.readers.read(move |connection| read::unnotified(connection, limit)).await
+        self.readers
+            .read(move |connection| read::unnotified(connection, limit))
+            .await
     }
 
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
-        self.readers.read(move |connection| read::usage(connection, since)).await
+        self.readers
+            .read(move |connection| read::usage(connection, since))
+            .await
     }
 
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
@@ -364,7 +385,9 @@ impl TaskStore for SqliteStore {
     }
 
     async fn blob(&self, hash: B256) -> Result<Option<Output>> {
-        let kept = self.readers.read(move |connection| read::blob(connection, hash));
+        let kept = self
+            .readers
+            .read(move |connection| read::blob(connection, hash));
         self.fetch(kept.await?).await
     }
 }

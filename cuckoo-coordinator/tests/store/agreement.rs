@@ -132,14 +132,19 @@ fn named(number: u64) -> TaskRecord {
 /// What a coordinator would ask, from what it last read.
 struct Asker<'a> {
     read: &'a dyn TaskStore,
-    /// What earlier changes of the same commit made of what was read.
+    /// What earlier changes of the same commit, if they are made, made of what was read.
     ahead: Vec<(TaskRecord, u64)>,
 }
 
 impl Asker<'_> {
     async fn latest(&self, number: u64) -> (TaskRecord, u64) {
         let id = named(number).task.id;
-        if let Some(ahead) = self.ahead.iter().rev().find(|(record, _)| record.task.id == id) {
+        if let Some(ahead) = self
+            .ahead
+            .iter()
+            .rev()
+            .find(|(record, _)| record.task.id == id)
+        {
             return ahead.clone();
         }
         match self.read.load(id).await.unwrap() {
@@ -177,6 +182,13 @@ impl Asker<'_> {
                 record.submission.requester = REQUESTERS[requester].map(Into::into);
                 record.submission.idempotency_key = KEYS[key].map(Into::into);
                 record.submission.webhook = webhook.then(|| "https://example.org".into());
+                let id = record.task.id;
+                let mut ahead = self.ahead.iter();
+                if ahead.all(|(record, _)| record.task.id != id)
+                    && self.read.load(id).await.unwrap().is_none()
+                {
+                    self.ahead.push((record.clone(), 1));
+                }
                 insert(&record)
             }
             Ask::Receive { number, turn, size } => {
@@ -190,7 +202,9 @@ impl Asker<'_> {
             Ask::Reopen { number, failure } => {
                 let (mut record, version) = self.latest(number).await;
                 let dropped = record.received.drain(..);
-                let dropped = dropped.map(|received| received.receipt.value.lease).collect();
+                let dropped = dropped
+                    .map(|received| received.receipt.value.lease)
+                    .collect();
                 if failure {
                     record.failures.push(Failed {
                         miner: NodeId(1),
@@ -215,7 +229,9 @@ impl Asker<'_> {
             Ask::Pay { number, turn } => pay(&lease(&named(number), turn), cai(turn)),
             Ask::Account { miner } => {
                 let accounts = self.read.accounts().await.unwrap();
-                let known = accounts.iter().find(|account| account.value.miner.0 == miner);
+                let known = accounts
+                    .iter()
+                    .find(|account| account.value.miner.0 == miner);
                 let version = known.map_or(0, |account| account.version);
                 account(NodeId(miner), cai(version + 1), version + off)
             }
@@ -276,8 +292,13 @@ async fn everything(store: &dyn TaskStore) -> String {
     let waiting = store.unnotified(99).await.unwrap();
     let accounts = store.accounts().await.unwrap();
     let usage = [0, 3].map(time);
-    let usage = (store.usage(usage[0]).await.unwrap(), store.usage(usage[1]).await.unwrap());
-    format!("{tasks:#?}\n{leases:#?}\n{sessions:#?}\n{blobs:?}\n{unfinished:#?}\n{waiting:#?}\n{accounts:#?}\n{usage:#?}")
+    let usage = (
+        store.usage(usage[0]).await.unwrap(),
+        store.usage(usage[1]).await.unwrap(),
+    );
+    format!(
+        "{tasks:#?}\n{leases:#?}\n{sessions:#?}\n{blobs:?}\n{unfinished:#?}\n{waiting:#?}\n{accounts:#?}\n{usage:#?}"
+    )
 }
 
 fn blob(number: u8) -> Output {
@@ -295,14 +316,19 @@ async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 prop_assert_eq!(&wanted.0, &wanted.1, "{:?}", step);
             }
             Step::Sweep { before, keep } => {
-                let sweep = async |store: &dyn TaskStore| store.sweep(time(*before), *keep).await.unwrap();
+                let sweep =
+                    async |store: &dyn TaskStore| store.sweep(time(*before), *keep).await.unwrap();
                 let swept = (sweep(memory.store()).await, sweep(disk.store()).await);
                 prop_assert_eq!(swept.0, swept.1, "{:?}", step);
             }
             Step::Blob { number, at } => {
                 let blob = blob(*number);
                 let hash = payload_hash(&blob.bytes);
-                memory.store().put_blob(hash, blob.clone(), time(*at)).await.unwrap();
+                memory
+                    .store()
+                    .put_blob(hash, blob.clone(), time(*at))
+                    .await
+                    .unwrap();
                 disk.store().put_blob(hash, blob, time(*at)).await.unwrap();
             }
             Step::List(requester, model, state, before, limit) => {
@@ -327,7 +353,10 @@ async fn agree(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Reopen => disk.reopen().await,
         }
-        let (expected, seen) = (everything(memory.store()).await, everything(disk.store()).await);
+        let (expected, seen) = (
+            everything(memory.store()).await,
+            everything(disk.store()).await,
+        );
         prop_assert_eq!(expected, seen, "after {:?}", step);
     }
     Ok(())
@@ -347,15 +376,23 @@ fn both_stores_answer_alike() {
     let seed = std::env::var("CUCKOO_TEST_SEED").unwrap_or_else(|_| "c0".repeat(32));
     println!("CUCKOO_TEST_SEED={seed}");
     let seed: cuckoo_core::B256 = seed.parse().expect("64 hexadecimal digits");
-    let rng = prop::test_runner::TestRng::from_seed(prop::test_runner::RngAlgorithm::ChaCha, seed.as_slice());
+    let rng = prop::test_runner::TestRng::from_seed(
+        prop::test_runner::RngAlgorithm::ChaCha,
+        seed.as_slice(),
+    );
     let config = ProptestConfig {
         cases: CASES,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
     let mut runner = prop::test_runner::TestRunner::new_with_rng(config, rng);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runner
-        .run(&prop::collection::vec(step(), 1..40), |steps| runtime.block_on(agree(steps)))
+        .run(&prop::collection::vec(step(), 1..40), |steps| {
+            runtime.block_on(agree(steps))
+        })
         .unwrap();
 }

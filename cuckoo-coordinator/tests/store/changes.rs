@@ -4,8 +4,8 @@ use cuckoo_coordinator::{Change, Commit, Committed, Outcome, SessionRecord, Task
 use cuckoo_core::{Address, ErrorKind, NodeId, Wei, cai};
 
 use crate::fixture::{
-    Life, account, commit, completed, ended, failed, insert, lease, pay, received, replace, staged,
-    replace_with, task, time, word,
+    Life, account, commit, completed, ended, failed, insert, lease, pay, received, replace,
+    replace_with, staged, task, time, word,
 };
 use crate::subject::{Kind, Subject, on_every_store};
 
@@ -50,10 +50,7 @@ async fn a_task_comes_back_as_it_was_put_in(kind: Kind) {
         let stored = subject.store().load(record.task.id).await.unwrap().unwrap();
         assert_eq!(stored.value, *record);
     }
-    let outcomes = [
-        completed(&tried, 9),
-        ended(&plain, failed(), 10),
-    ];
+    let outcomes = [completed(&tried, 9), ended(&plain, failed(), 10)];
     let versions = [2, 1];
     for (record, version) in outcomes.iter().zip(versions) {
         commit(subject.store(), vec![replace(record, version)]).await;
@@ -72,13 +69,24 @@ async fn a_task_changes_from_the_version_that_was_read(kind: Kind) {
     let open = task(1);
     commit(subject.store(), vec![insert(&open)]).await;
     let next = received(&open, &lease(&open, 0), b"output");
-    assert_eq!(commit(subject.store(), vec![replace(&next, 1)]).await, [Committed::Version(2)]);
+    assert_eq!(
+        commit(subject.store(), vec![replace(&next, 1)]).await,
+        [Committed::Version(2)]
+    );
     subject.reopen().await;
     for stale in [0, 1, 3] {
-        let answer = subject.store().commit(vec![replace(&open, stale)]).await.unwrap();
+        let answer = subject
+            .store()
+            .commit(vec![replace(&open, stale)])
+            .await
+            .unwrap();
         assert_eq!(answer, Commit::Conflict(vec![0]), "version {stale}");
     }
-    let stranger = subject.store().commit(vec![replace(&task(2), 1)]).await.unwrap();
+    let stranger = subject
+        .store()
+        .commit(vec![replace(&task(2), 1)])
+        .await
+        .unwrap();
     assert_eq!(stranger, Commit::Conflict(vec![0]));
     let again = subject.store().commit(vec![insert(&open)]).await.unwrap();
     assert_eq!(again, Commit::Conflict(vec![0]));
@@ -92,7 +100,11 @@ async fn a_finished_task_is_final(kind: Kind) {
     let cancelled = ended(&open, Outcome::Cancelled, 3);
     commit(subject.store(), vec![insert(&open), replace(&cancelled, 1)]).await;
     for version in [1, 2, 3] {
-        let revived = subject.store().commit(vec![replace(&open, version)]).await.unwrap();
+        let revived = subject
+            .store()
+            .commit(vec![replace(&open, version)])
+            .await
+            .unwrap();
         assert_eq!(revived, Commit::Conflict(vec![0]), "version {version}");
     }
     let stored = subject.store().load(open.task.id).await.unwrap().unwrap();
@@ -102,7 +114,11 @@ async fn a_finished_task_is_final(kind: Kind) {
 async fn changes_that_conflict_take_the_others_with_them(kind: Kind) {
     let mut subject = Subject::new(kind).await;
     let (old, new) = (Life::new(1, b"old"), Life::new(2, b"new"));
-    commit(subject.store(), old.begin().into_iter().chain(old.end()).collect()).await;
+    commit(
+        subject.store(),
+        old.begin().into_iter().chain(old.end()).collect(),
+    )
+    .await;
     commit(subject.store(), vec![account(NodeId(1), cai(2), 0)]).await;
     let session = SessionRecord {
         token_hash: word("token", 1),
@@ -128,11 +144,17 @@ async fn changes_that_conflict_take_the_others_with_them(kind: Kind) {
     assert_eq!(store.load(new.open.task.id).await.unwrap(), None);
     assert_eq!(store.leases().await.unwrap(), []);
     assert_eq!(store.sessions().await.unwrap(), []);
-    let payment = store.payment(new.open.task.id, new.lease.lease).await.unwrap();
+    let payment = store
+        .payment(new.open.task.id, new.lease.lease)
+        .await
+        .unwrap();
     assert_eq!(payment, None);
     let accounts = store.accounts().await.unwrap();
     assert_eq!(accounts.len(), 1);
-    assert_eq!((accounts[0].value.cumulative(), accounts[0].version), (cai(2), 1));
+    assert_eq!(
+        (accounts[0].value.cumulative(), accounts[0].version),
+        (cai(2), 1)
+    );
     // And the order of tasks has no gap that matters.
     commit(store, new.begin().to_vec()).await;
     assert_eq!(store.unfinished(None, 9).await.unwrap().len(), 1);
@@ -158,11 +180,20 @@ async fn changes_see_those_before_them(kind: Kind) {
     let versions = [1, 0, 2, 3, 0, 1, 2].map(Committed::Version);
     assert_eq!(done, versions);
     let store = subject.store();
-    assert_eq!(store.load(life.open.task.id).await.unwrap().unwrap().value, life.done);
-    let output = store.output(life.open.task.id, life.lease.lease).await.unwrap();
+    assert_eq!(
+        store.load(life.open.task.id).await.unwrap().unwrap().value,
+        life.done
+    );
+    let output = store
+        .output(life.open.task.id, life.lease.lease)
+        .await
+        .unwrap();
     assert_eq!(output.unwrap().bytes, b"output"[..]);
     assert_eq!(store.leases().await.unwrap(), []);
-    assert_eq!(store.accounts().await.unwrap()[0].value.cumulative(), cai(3));
+    assert_eq!(
+        store.accounts().await.unwrap()[0].value.cumulative(),
+        cai(3)
+    );
 }
 
 async fn what_follows_a_conflict_is_judged_as_if_it_had_not_been_asked(kind: Kind) {
@@ -196,30 +227,57 @@ async fn a_key_names_one_task_of_its_requester(kind: Kind) {
         task: record.task.id,
         digest: record.submission.digest,
     };
-    let (nobodys, annas, bens) = (keyed(1, None), keyed(2, Some("anna")), keyed(3, Some("ben")));
+    let (nobodys, annas, bens) = (
+        keyed(1, None),
+        keyed(2, Some("anna")),
+        keyed(3, Some("ben")),
+    );
     let done = commit(
         subject.store(),
-        vec![insert(&nobodys), insert(&annas), insert(&bens), insert(&keyed(4, Some("anna")))],
+        vec![
+            insert(&nobodys),
+            insert(&annas),
+            insert(&bens),
+            insert(&keyed(4, Some("anna"))),
+        ],
     )
     .await;
     let new = Committed::Version(1);
     assert_eq!(done, [new, new, new, known(&annas)]);
     subject.reopen().await;
     let store = subject.store();
-    let again = vec![insert(&keyed(5, None)), insert(&annas), insert(&keyed(6, Some("ben")))];
-    assert_eq!(commit(store, again).await, [known(&nobodys), known(&annas), known(&bens)]);
+    let again = vec![
+        insert(&keyed(5, None)),
+        insert(&annas),
+        insert(&keyed(6, Some("ben"))),
+    ];
+    assert_eq!(
+        commit(store, again).await,
+        [known(&nobodys), known(&annas), known(&bens)]
+    );
     assert_eq!(store.unfinished(None, 9).await.unwrap().len(), 3);
     // The key is free again once its task is forgotten, and not before.
     commit(store, vec![replace(&ended(&annas, failed(), 10), 1)]).await;
-    assert_eq!(commit(store, vec![insert(&keyed(7, Some("anna")))]).await, [known(&annas)]);
+    assert_eq!(
+        commit(store, vec![insert(&keyed(7, Some("anna")))]).await,
+        [known(&annas)]
+    );
     assert_eq!(store.sweep(time(11), 9).await.unwrap(), 1);
-    assert_eq!(commit(store, vec![insert(&keyed(8, Some("anna")))]).await, [new]);
+    assert_eq!(
+        commit(store, vec![insert(&keyed(8, Some("anna")))]).await,
+        [new]
+    );
 }
 
 async fn leases_last_until_they_or_their_task_end(kind: Kind) {
     let mut subject = Subject::new(kind).await;
     let (first, second) = (task(1), task(2));
-    let leases = [lease(&first, 0), lease(&first, 1), lease(&second, 0), lease(&second, 1)];
+    let leases = [
+        lease(&first, 0),
+        lease(&first, 1),
+        lease(&second, 0),
+        lease(&second, 1),
+    ];
     let put = leases.iter().cloned().map(Change::PutLease);
     let begin = [insert(&first), insert(&second)].into_iter().chain(put);
     commit(subject.store(), begin.collect()).await;
@@ -279,13 +337,26 @@ async fn accounts_grow_from_the_version_that_was_read(kind: Kind) {
     assert_eq!(commit(subject.store(), grow).await, versions);
     subject.reopen().await;
     for stale in [0, 1, 3] {
-        let answer = subject.store().commit(vec![account(NodeId(4), cai(9), stale)]).await;
-        assert_eq!(answer.unwrap(), Commit::Conflict(vec![0]), "version {stale}");
+        let answer = subject
+            .store()
+            .commit(vec![account(NodeId(4), cai(9), stale)])
+            .await;
+        assert_eq!(
+            answer.unwrap(),
+            Commit::Conflict(vec![0]),
+            "version {stale}"
+        );
     }
     let accounts = subject.store().accounts().await.unwrap();
     let seen: Vec<_> = accounts
         .iter()
-        .map(|account| (account.value.miner.0, account.value.cumulative(), account.version))
+        .map(|account| {
+            (
+                account.value.miner.0,
+                account.value.cumulative(),
+                account.version,
+            )
+        })
         .collect();
     assert_eq!(seen, [(4, cai(2), 2), (5, Wei::MAX, 1)]);
 }
@@ -299,17 +370,33 @@ async fn a_lease_is_paid_once(kind: Kind) {
     assert_eq!(early, Commit::Conflict(vec![0]));
     commit(store, life.begin().to_vec()).await;
     let twice = vec![pay(&life.lease, cai(1)), pay(&life.lease, cai(1))];
-    assert_eq!(store.commit(twice).await.unwrap(), Commit::Conflict(vec![1]));
-    assert_eq!(store.payment(life.open.task.id, life.lease.lease).await.unwrap(), None);
+    assert_eq!(
+        store.commit(twice).await.unwrap(),
+        Commit::Conflict(vec![1])
+    );
+    assert_eq!(
+        store
+            .payment(life.open.task.id, life.lease.lease)
+            .await
+            .unwrap(),
+        None
+    );
     commit(store, life.end().to_vec()).await;
     subject.reopen().await;
     let store = subject.store();
     let again = store.commit(vec![pay(&life.lease, cai(1))]).await.unwrap();
     assert_eq!(again, Commit::Conflict(vec![0]));
-    let payment = store.payment(life.open.task.id, life.lease.lease).await.unwrap().unwrap();
+    let payment = store
+        .payment(life.open.task.id, life.lease.lease)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((payment.amount, payment.miner), (cai(2), NodeId(1)));
     let other = lease(&life.open, 1);
-    assert_eq!(store.payment(life.open.task.id, other.lease).await.unwrap(), None);
+    assert_eq!(
+        store.payment(life.open.task.id, other.lease).await.unwrap(),
+        None
+    );
 }
 
 async fn no_changes_are_done_at_once(kind: Kind) {

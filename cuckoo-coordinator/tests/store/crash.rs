@@ -87,8 +87,9 @@ async fn work(store: Arc<SqliteStore>, life: u64, caller: u64) {
     let miner = NodeId(caller + 1);
     let accounts = store.accounts().await.unwrap();
     let known = accounts.iter().find(|account| account.value.miner == miner);
-    let (mut owed, mut version) =
-        known.map_or((Wei::ZERO, 0), |account| (account.value.cumulative(), account.version));
+    let (mut owed, mut version) = known.map_or((Wei::ZERO, 0), |account| {
+        (account.value.cumulative(), account.version)
+    });
     for number in (0..TURNS).map(|turn| number(life, caller, turn)) {
         let open = task(number);
         let lease = lease(&open, caller);
@@ -107,7 +108,10 @@ async fn work(store: Arc<SqliteStore>, life: u64, caller: u64) {
         println!("begun {number}");
         let output = output(number);
         let done = completed(&received(&open, &lease, &output), number + 1);
-        let staged = store.stage(lease.lease, Output::new("image/png", output)).await.unwrap();
+        let staged = store
+            .stage(lease.lease, Output::new("image/png", output))
+            .await
+            .unwrap();
         owed += open.task.price;
         let end = vec![
             account(miner, owed, version),
@@ -144,7 +148,11 @@ async fn what_was_acknowledged_outlives_a_process_that_is_killed() {
     let mut settings = StoreSettings::default();
     for life in 0..KILLS {
         // A kill takes nothing from the operating system, so the quicker way must do as well.
-        let sync = if life % 2 == 0 { SyncLevel::Full } else { SyncLevel::Normal };
+        let sync = if life % 2 == 0 {
+            SyncLevel::Full
+        } else {
+            SyncLevel::Normal
+        };
         let order = Order {
             path: path.clone(),
             sync,
@@ -166,12 +174,20 @@ async fn what_was_acknowledged_outlives_a_process_that_is_killed() {
         // What it said with its last breath counts as well.
         heard.extend(lines.map_while(Result::ok).filter_map(|line| parse(&line)));
         process.wait().unwrap();
-        assert_eq!(SqliteStore::check(&settings).await.unwrap(), [""; 0], "seed {seed:x}, life {life}");
+        assert_eq!(
+            SqliteStore::check(&settings).await.unwrap(),
+            [""; 0],
+            "seed {seed:x}, life {life}"
+        );
         for (number, done) in heard {
             *acknowledged.entry(number).or_default() |= done;
         }
     }
-    assert!(acknowledged.len() > 500, "only {} tasks were begun", acknowledged.len());
+    assert!(
+        acknowledged.len() > 500,
+        "only {} tasks were begun",
+        acknowledged.len()
+    );
     let store = SqliteStore::open(&settings).await.unwrap();
     verify(&store, &acknowledged, seed).await;
 }
@@ -191,7 +207,10 @@ async fn verify(store: &SqliteStore, acknowledged: &BTreeMap<u64, bool>, seed: u
         let open = task(number);
         let stored = store.load(open.task.id).await.unwrap();
         let stored = stored.unwrap_or_else(|| panic!("task {number} is lost, seed {seed:x}"));
-        assert!(!done || stored.value.outcome.is_some(), "the end of {number} is lost, seed {seed:x}");
+        assert!(
+            !done || stored.value.outcome.is_some(),
+            "the end of {number} is lost, seed {seed:x}"
+        );
     }
     // Of all tasks, those nobody was told of included: each is whole.
     let everything = TaskFilter {
@@ -209,7 +228,10 @@ async fn verify(store: &SqliteStore, acknowledged: &BTreeMap<u64, bool>, seed: u
         if record.outcome.is_some() {
             let output = output(number);
             let open = task(number);
-            assert_eq!(record, completed(&received(&open, &lease, &output), number + 1));
+            assert_eq!(
+                record,
+                completed(&received(&open, &lease, &output), number + 1)
+            );
             assert_eq!(kept.unwrap().bytes, output);
             *paid.entry(lease.miner).or_default() += payment.unwrap().amount;
         } else {
@@ -218,8 +240,13 @@ async fn verify(store: &SqliteStore, acknowledged: &BTreeMap<u64, bool>, seed: u
         }
     }
     let accounts = store.accounts().await.unwrap();
-    let owed = accounts.into_iter().map(|account| (account.value.miner, account.value.cumulative()));
+    let owed = accounts
+        .into_iter()
+        .map(|account| (account.value.miner, account.value.cumulative()));
     assert_eq!(owed.collect::<BTreeMap<_, _>>(), paid, "seed {seed:x}");
     assert_eq!(store.leases().await.unwrap().len(), leased);
-    assert_eq!(store.unfinished(None, usize::MAX).await.unwrap().len(), leased);
+    assert_eq!(
+        store.unfinished(None, usize::MAX).await.unwrap().len(),
+        leased
+    );
 }

@@ -22,7 +22,8 @@ pub(crate) fn time(millis: u64) -> Timestamp {
 
 /// Task `number`, submitted at that many milliseconds.
 pub(crate) fn task(number: u64) -> TaskRecord {
-    let input = format!(r#"{{"prompt":"a red circle above a blue square","seed":{number},"steps":20}}"#);
+    let input =
+        format!(r#"{{"prompt":"a red circle above a blue square","seed":{number},"steps":20}}"#);
     let task = Task {
         id: TaskId::from(word("task", number)),
         model: "shapes".parse().unwrap(),

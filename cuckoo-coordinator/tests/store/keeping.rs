@@ -23,7 +23,10 @@ on_every_store!(
 );
 
 async fn output(store: &dyn TaskStore, life: &Life) -> Option<Output> {
-    store.output(life.open.task.id, life.lease.lease).await.unwrap()
+    store
+        .output(life.open.task.id, life.lease.lease)
+        .await
+        .unwrap()
 }
 
 async fn finish(store: &dyn TaskStore, life: &Life) {
@@ -46,14 +49,25 @@ async fn outputs_come_back_small_and_large(kind: Kind) {
         let whole = output(store, &life).await.unwrap();
         assert_eq!(whole.media_type, "image/png");
         assert!(whole.bytes == content, "{size} bytes");
-        let stream = store.output_stream(life.open.task.id, life.lease.lease).await;
+        let stream = store
+            .output_stream(life.open.task.id, life.lease.lease)
+            .await;
         let stream = stream.unwrap().unwrap();
-        assert_eq!((stream.size, stream.media_type.as_str()), (size.into(), "image/png"));
+        assert_eq!(
+            (stream.size, stream.media_type.as_str()),
+            (size.into(), "image/png")
+        );
         let chunks: Vec<_> = stream.chunks.try_collect().await.unwrap();
         assert!(chunks.concat() == content, "{size} bytes in pieces");
         let other = lease(&life.open, 1).lease;
         assert_eq!(store.output(life.open.task.id, other).await.unwrap(), None);
-        assert!(store.output_stream(life.open.task.id, other).await.unwrap().is_none());
+        assert!(
+            store
+                .output_stream(life.open.task.id, other)
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }
 
@@ -70,10 +84,23 @@ async fn of_a_finished_task_only_the_accepted_output_stays(kind: Kind) {
         let staged = store.stage(lease.lease, given).await.unwrap();
         commit(store, vec![replace_with(&record, version, staged)]).await;
     }
-    let staged = store.stage(lease(&cancelled, 0).lease, Output::new("text/plain", vec![7; 100]));
-    commit(store, vec![replace_with(&cancelled, 1, staged.await.unwrap())]).await;
+    let staged = store.stage(
+        lease(&cancelled, 0).lease,
+        Output::new("text/plain", vec![7; 100]),
+    );
+    commit(
+        store,
+        vec![replace_with(&cancelled, 1, staged.await.unwrap())],
+    )
+    .await;
     for lease in &leases {
-        assert!(store.output(open.task.id, lease.lease).await.unwrap().is_some());
+        assert!(
+            store
+                .output(open.task.id, lease.lease)
+                .await
+                .unwrap()
+                .is_some()
+        );
     }
     // The second receipt is the accepted one.
     let receipt = Box::new(record.received[1].receipt.clone());
@@ -83,8 +110,15 @@ async fn of_a_finished_task_only_the_accepted_output_stays(kind: Kind) {
     subject.reopen().await;
     let store = subject.store();
     assert_eq!(store.load(open.task.id).await.unwrap().unwrap().value, done);
-    assert_eq!(store.output(open.task.id, leases[0].lease).await.unwrap(), None);
-    let accepted = store.output(open.task.id, leases[1].lease).await.unwrap().unwrap();
+    assert_eq!(
+        store.output(open.task.id, leases[0].lease).await.unwrap(),
+        None
+    );
+    let accepted = store
+        .output(open.task.id, leases[1].lease)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(accepted.bytes, [2; 100][..]);
     let cancelled = (cancelled.task.id, lease(&cancelled, 0).lease);
     assert_eq!(store.output(cancelled.0, cancelled.1).await.unwrap(), None);
@@ -116,7 +150,12 @@ async fn staging_twice_is_two_outputs(kind: Kind) {
     let store = subject.store();
     let life = Life::new(1, &[5; 100]);
     commit(store, life.begin().to_vec()).await;
-    let stage = || store.stage(life.lease.lease, Output::new("image/png", life.output.clone()));
+    let stage = || {
+        store.stage(
+            life.lease.lease,
+            Output::new("image/png", life.output.clone()),
+        )
+    };
     let (first, second) = (stage().await.unwrap(), stage().await.unwrap());
     commit(store, vec![replace_with(&life.done, 1, first)]).await;
     store.discard(second).await.unwrap();
@@ -125,14 +164,20 @@ async fn staging_twice_is_two_outputs(kind: Kind) {
 
 async fn old_tasks_are_forgotten_with_all_that_is_theirs(kind: Kind) {
     let mut subject = Subject::new(kind).await;
-    let lives: Vec<_> = (1..=3).map(|number| Life::new(number * 1_000, &[1; 100])).collect();
+    let lives: Vec<_> = (1..=3)
+        .map(|number| Life::new(number * 1_000, &[1; 100]))
+        .collect();
     for life in &lives {
         commit(subject.store(), life.begin().to_vec()).await;
     }
     for life in &lives[..2] {
         finish(subject.store(), life).await;
     }
-    commit(subject.store(), vec![account(lives[0].lease.miner, cai(4), 0)]).await;
+    commit(
+        subject.store(),
+        vec![account(lives[0].lease.miner, cai(4), 0)],
+    )
+    .await;
     let before = time(2_000);
     assert_eq!(subject.store().sweep(before, usize::MAX).await.unwrap(), 1);
     assert_eq!(subject.store().sweep(before, usize::MAX).await.unwrap(), 0);
@@ -150,7 +195,10 @@ async fn old_tasks_are_forgotten_with_all_that_is_theirs(kind: Kind) {
     assert_eq!(kept(&lives[0]).await, (false, false, false));
     assert_eq!(kept(&lives[1]).await, (true, true, true));
     assert_eq!(kept(&lives[2]).await, (true, false, false));
-    assert_eq!(store.accounts().await.unwrap()[0].value.cumulative(), cai(4));
+    assert_eq!(
+        store.accounts().await.unwrap()[0].value.cumulative(),
+        cai(4)
+    );
     // However late it is, an open task stays.
     assert_eq!(store.sweep(time(u32::MAX.into()), 0).await.unwrap(), 1);
     assert_eq!(kept(&lives[2]).await, (true, false, false));
@@ -167,7 +215,11 @@ async fn the_oldest_tasks_beyond_the_most_are_forgotten(kind: Kind) {
     commit(store, records.iter().map(insert).collect()).await;
     // They end in another order than they began, by a clock that jumps back.
     for (turn, end) in [(3, 50), (0, 40), (4, 90), (1, 60)] {
-        commit(store, vec![replace(&ended(&records[turn], failed(), end), 1)]).await;
+        commit(
+            store,
+            vec![replace(&ended(&records[turn], failed(), end), 1)],
+        )
+        .await;
     }
     assert_eq!(store.sweep(time(0), 4).await.unwrap(), 0);
     assert_eq!(store.sweep(time(0), 2).await.unwrap(), 2);
@@ -191,7 +243,9 @@ async fn a_sweep_does_a_part_at_a_time(kind: Kind) {
     let count = 2_500;
     let records: Vec<_> = (0..count).map(task).collect();
     commit(store, records.iter().map(insert).collect()).await;
-    let ends = records.iter().map(|record| replace(&ended(record, failed(), 1), 1));
+    let ends = records
+        .iter()
+        .map(|record| replace(&ended(record, failed(), 1), 1));
     commit(store, ends.collect()).await;
     let mut swept = Vec::new();
     loop {
@@ -208,14 +262,19 @@ async fn a_sweep_does_a_part_at_a_time(kind: Kind) {
 async fn outputs_beyond_the_room_go_by_age_but_never_those_of_open_tasks(kind: Kind) {
     let mut subject = Subject::with_room(kind, 250).await;
     let store = subject.store();
-    let lives: Vec<_> = (1..=5).map(|number| Life::new(number, &[number as u8; 100])).collect();
+    let lives: Vec<_> = (1..=5)
+        .map(|number| Life::new(number, &[number as u8; 100]))
+        .collect();
     for life in &lives {
         commit(store, life.begin().to_vec()).await;
     }
     // One is open with its output there, awaiting an audit.
     let open = &lives[4];
     let half = received(&open.open, &open.lease, &open.output);
-    let staged = store.stage(open.lease.lease, Output::new("image/png", open.output.clone()));
+    let staged = store.stage(
+        open.lease.lease,
+        Output::new("image/png", open.output.clone()),
+    );
     commit(store, vec![replace_with(&half, 1, staged.await.unwrap())]).await;
     for life in &lives[..2] {
         finish(store, life).await;
@@ -259,11 +318,19 @@ async fn blobs_are_kept_from_the_last_time_they_were_put(kind: Kind) {
     let blobs = [10, 100, 200_000].map(|size| Output::new("audio/wav", vec![size as u8; size]));
     let hash = |blob: &Output| payload_hash(&blob.bytes);
     for blob in &blobs {
-        subject.store().put_blob(hash(blob), blob.clone(), time(1)).await.unwrap();
+        subject
+            .store()
+            .put_blob(hash(blob), blob.clone(), time(1))
+            .await
+            .unwrap();
     }
     // Put again, later and earlier.
     for (blob, at) in [(&blobs[0], 5), (&blobs[2], 9), (&blobs[0], 2)] {
-        subject.store().put_blob(hash(blob), blob.clone(), time(at)).await.unwrap();
+        subject
+            .store()
+            .put_blob(hash(blob), blob.clone(), time(at))
+            .await
+            .unwrap();
     }
     subject.reopen().await;
     let kept = async |store: &dyn TaskStore| {
@@ -276,7 +343,10 @@ async fn blobs_are_kept_from_the_last_time_they_were_put(kind: Kind) {
         kept
     };
     assert_eq!(kept(subject.store()).await, [true, true, true]);
-    assert_eq!(subject.store().blob(payload_hash(b"none")).await.unwrap(), None);
+    assert_eq!(
+        subject.store().blob(payload_hash(b"none")).await.unwrap(),
+        None
+    );
     subject.store().sweep(time(5), 0).await.unwrap();
     assert_eq!(kept(subject.store()).await, [true, false, true]);
     subject.store().sweep(time(6), 0).await.unwrap();

@@ -2,7 +2,6 @@
 
 use cuckoo_coordinator::{
     Change, Evidence, Exhibit, ListedState, Outcome, RequesterUsage, TaskFilter, TaskRecord,
-    TaskStore,
 };
 use cuckoo_core::{NodeId, TaskId, Wei, cai};
 
@@ -29,13 +28,19 @@ async fn open_tasks_come_in_pages_in_the_order_they_were_inserted(kind: Kind) {
     commit(subject.store(), records.iter().map(insert).collect()).await;
     let half = received(&records[3], &lease(&records[3], 0), b"x");
     let ends = [1, 4].map(|turn| replace(&ended(&records[turn], failed(), 9), 1));
-    commit(subject.store(), ends.into_iter().chain([replace(&half, 1)]).collect()).await;
+    commit(
+        subject.store(),
+        ends.into_iter().chain([replace(&half, 1)]).collect(),
+    )
+    .await;
     subject.reopen().await;
     let store = subject.store();
     let page = async |after, limit| {
         let page = store.unfinished(after, limit).await.unwrap();
         let places = page.iter().map(|open| {
-            let place = records.iter().position(|record| id(record) == id(&open.value));
+            let place = records
+                .iter()
+                .position(|record| id(record) == id(&open.value));
             (place.unwrap(), open.version)
         });
         places.collect::<Vec<_>>()
@@ -55,7 +60,8 @@ async fn lists_hold_what_they_are_asked_for_latest_first(kind: Kind) {
     let records: Vec<_> = (0..12)
         .map(|number| {
             let mut record = task(number);
-            record.submission.requester = [None, Some("anna"), Some("ben")][number as usize % 3].map(Into::into);
+            record.submission.requester =
+                [None, Some("anna"), Some("ben")][number as usize % 3].map(Into::into);
             if number % 2 == 1 {
                 record.task.model = "chat/small".parse().unwrap();
             }
@@ -115,8 +121,12 @@ async fn lists_hold_what_they_are_asked_for_latest_first(kind: Kind) {
                                 requester.is_none()
                                     || record.submission.requester.as_deref() == requester
                             })
-                            .filter(|record| model.is_none_or(|model| record.task.model.as_str() == model))
-                            .filter(|record| wanted.is_none_or(|wanted| record.listed_state() == wanted))
+                            .filter(|record| {
+                                model.is_none_or(|model| record.task.model.as_str() == model)
+                            })
+                            .filter(|record| {
+                                wanted.is_none_or(|wanted| record.listed_state() == wanted)
+                            })
                             .take(limit)
                             .cloned()
                             .collect();
@@ -162,7 +172,11 @@ async fn evidence_is_kept_once_for_a_task_with_its_outputs(kind: Kind) {
     commit(subject.store(), vec![add(&first), add(&evidence(2, 7))]).await;
     commit(subject.store(), vec![add(&second), add(&first)]).await;
     // It outlives its tasks, whatever the retention.
-    subject.store().sweep(time(u32::MAX.into()), 0).await.unwrap();
+    subject
+        .store()
+        .sweep(time(u32::MAX.into()), 0)
+        .await
+        .unwrap();
     subject.reopen().await;
     assert_eq!(subject.store().evidence().await.unwrap(), [first, second]);
 }
@@ -176,14 +190,20 @@ async fn webhooks_wait_until_they_were_told(kind: Kind) {
     };
     let records = [hooked(0), task(1), hooked(2), hooked(3), hooked(4)];
     commit(subject.store(), records.iter().map(insert).collect()).await;
-    let done: Vec<_> = records.iter().map(|record| ended(record, failed(), 9)).collect();
+    let done: Vec<_> = records
+        .iter()
+        .map(|record| ended(record, failed(), 9))
+        .collect();
     for turn in [3, 2, 1, 0] {
         commit(subject.store(), vec![replace(&done[turn], 1)]).await;
     }
     subject.reopen().await;
     let store = subject.store();
     let waiting = async |limit| store.unnotified(limit).await.unwrap();
-    assert_eq!(waiting(9).await, [done[0].clone(), done[2].clone(), done[3].clone()]);
+    assert_eq!(
+        waiting(9).await,
+        [done[0].clone(), done[2].clone(), done[3].clone()]
+    );
     assert_eq!(waiting(2).await, [done[0].clone(), done[2].clone()]);
     let told = [2, 1, 4].map(|turn| Change::Notified(id(&records[turn])));
     commit(store, told.to_vec()).await;
@@ -240,7 +260,10 @@ async fn usage_counts_what_is_open_and_what_came_since(kind: Kind) {
     assert_eq!(store.usage(time(0)).await.unwrap(), all);
     let later = [usage("anna", 3, 2, cai(4)), usage("ben", 0, 1, Wei::ZERO)];
     assert_eq!(store.usage(time(16)).await.unwrap(), later);
-    let none = [usage("anna", 0, 2, Wei::ZERO), usage("ben", 0, 1, Wei::ZERO)];
+    let none = [
+        usage("anna", 0, 2, Wei::ZERO),
+        usage("ben", 0, 1, Wei::ZERO),
+    ];
     assert_eq!(store.usage(time(41)).await.unwrap(), none);
     // What is forgotten still counts, by the hour.
     assert_eq!(store.sweep(time(0), 0).await.unwrap(), 3);

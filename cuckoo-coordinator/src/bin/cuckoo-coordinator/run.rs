@@ -67,11 +67,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
 }
 
 /// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
-async fn start(
-    config: &Config,
-    operator: Key,
-    store: Arc<dyn TaskStore>,
-) -> Result<Coordinator> {
+async fn start(config: &Config, operator: Key, store: Arc<dyn TaskStore>) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {

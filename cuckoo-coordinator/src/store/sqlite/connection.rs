@@ -57,8 +57,11 @@ impl Lock {
 /// # Errors
 /// `Invalid` when the file is not a store or of a later version; `Unavailable` or `Internal` when it cannot be used.
 pub(super) fn prepare(path: &Path) -> Result<()> {
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
-        .map_err(|error| fault(path, error))?;
+    let mut connection = open(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+    )
+    .map_err(|error| fault(path, error))?;
     // What an earlier process left in the log goes into the database when this connection closes.
     schema::bring_up(&mut connection, path)?;
     connection

@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 
 use super::connection;
 use super::fault::fault;
-use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, number, count, integer, wei, word};
-use crate::store::{
-    Account, Hour, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter, TaskRecord, Versioned,
-};
+use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, count, integer, number, wei, word};
 use crate::Evidence;
+use crate::store::{
+    Account, Hour, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter,
+    TaskRecord, Versioned,
+};
 
 /// The most that read at once.
 const READERS: usize = 4;
@@ -45,11 +46,16 @@ impl Readers {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let closed = |_| Error::unavailable("the store is closed");
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(closed)?;
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(closed)?;
         let readers = self.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let connection = readers.take().map_err(|error| fault(&readers.path, error))?;
+            let connection = readers
+                .take()
+                .map_err(|error| fault(&readers.path, error))?;
             let answer = query(&connection);
             readers.idle().push(connection);
             answer.map_err(|error| fault(&readers.path, error))
@@ -57,6 +63,11 @@ impl Readers {
         reading
             .await
             .map_err(|source| Error::internal("a query stopped").with_source(source))?
+    }
+
+    /// Closes connections that nobody uses.
+    pub(super) fn close(&self) {
+        self.idle().clear();
     }
 
     fn take(&self) -> rusqlite::Result<Connection> {
@@ -257,17 +268,14 @@ pub(super) fn payment(
             "SELECT p.miner, p.amount FROM tasks t CROSS JOIN payments p USING (sequence)
              WHERE t.id = ? AND p.lease = ?",
         )?
-        .query_row(
-            [task.word().as_slice(), lease.word().as_slice()],
-            |row| {
-                Ok(Payment {
-                    lease,
-                    task,
-                    miner: NodeId(number(row, 0)?),
-                    amount: wei(row, 1)?,
-                })
-            },
-        )
+        .query_row([task.word().as_slice(), lease.word().as_slice()], |row| {
+            Ok(Payment {
+                lease,
+                task,
+                miner: NodeId(number(row, 0)?),
+                amount: wei(row, 1)?,
+            })
+        })
         .optional()
 }
 
@@ -325,9 +333,8 @@ pub(super) fn usage(
     for (requester, open) in open {
         entry(&mut usage, requester).open = open;
     }
-    let mut forgotten = seen.prepare_cached(
-        "SELECT requester, tasks, spent FROM forgotten WHERE hour >= ?",
-    )?;
+    let mut forgotten =
+        seen.prepare_cached("SELECT requester, tasks, spent FROM forgotten WHERE hour >= ?")?;
     let mut rows = forgotten.query([integer(Hour::of(since).0)])?;
     while let Some(row) = rows.next()? {
         let entry = entry(&mut usage, row.get(0)?);
@@ -355,10 +362,7 @@ pub(super) fn usage(
     Ok(usage.into_values().collect())
 }
 
-fn entry(
-    usage: &mut BTreeMap<String, RequesterUsage>,
-    requester: String,
-) -> &mut RequesterUsage {
+fn entry(usage: &mut BTreeMap<String, RequesterUsage>, requester: String) -> &mut RequesterUsage {
     usage
         .entry(requester.clone())
         .or_insert_with(|| RequesterUsage {

@@ -1,9 +1,7 @@
 //! Records as rows and back.
 
 use bytes::Bytes;
-use cuckoo_core::{
-    Address, B256, LeaseId, ModelId, NodeId, Output, Task, TaskId, Timestamp, Wei,
-};
+use cuckoo_core::{Address, B256, LeaseId, ModelId, NodeId, Output, Task, TaskId, Timestamp, Wei};
 use rusqlite::types::{FromSql, FromSqlError, Type, ValueRef};
 use rusqlite::{Error, Result, Row};
 use serde::{Deserialize, Serialize};
@@ -41,7 +39,11 @@ pub(super) fn amount(wei: Wei) -> Vec<u8> {
 }
 
 /// A column that was written by something else, or is damaged.
-fn damaged(column: usize, kind: Type, what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+fn damaged(
+    column: usize,
+    kind: Type,
+    what: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
     Error::FromSqlConversionFailure(column, kind, what.into())
 }
 

@@ -34,7 +34,9 @@ impl Tables {
                 }
                 oldest.push(row.get::<_, i64>(0)?);
                 if let Some(requester) = row.get(3)? {
-                    let sum = sums.entry((requester, Hour::of(time(row, 4)?))).or_default();
+                    let sum = sums
+                        .entry((requester, Hour::of(time(row, 4)?)))
+                        .or_default();
                     sum.0 += 1;
                     if row.get::<_, i64>(2)? == COMPLETED {
                         sum.1 = sum.1.saturating_add(wei(row, 5)?);

@@ -98,7 +98,12 @@ impl Tables {
         } = self.counts;
         self.execute(
             "UPDATE state SET finished = ?, output_bytes = ?, blob_bytes = ?, emptied = ?",
-            params![integer(finished), integer(output_bytes), integer(blob_bytes), emptied],
+            params![
+                integer(finished),
+                integer(output_bytes),
+                integer(blob_bytes),
+                emptied
+            ],
         )?;
         Ok(())
     }
@@ -454,7 +459,14 @@ impl Tables {
         };
         self.execute(
             "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?)",
-            params![hash.as_slice(), media_type, integer(size), millis(at), bytes.as_deref(), object],
+            params![
+                hash.as_slice(),
+                media_type,
+                integer(size),
+                millis(at),
+                bytes.as_deref(),
+                object
+            ],
         )?;
         self.counts.blob_bytes += size;
         Ok(PutBlob::New)

