@@ -54,7 +54,7 @@ pub(crate) fn admit(
     }
     let input = seal(spec.input, settings, entropy)?;
     Ok(Task {
-        id: TaskId::random(entropy),
+        id: TaskId::at(now, entropy),
         model: spec.model,
         input_hash: payload_hash(input.as_bytes()),
         input,

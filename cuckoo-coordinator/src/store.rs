@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::Evidence;
 
 pub use memory::MemoryStore;
+pub(crate) use record::Hour;
 pub use record::{
     Account, Failed, LeaseRecord, Outcome, Payment, Received, SessionRecord, Submission,
     TaskRecord, Versioned,
@@ -79,7 +80,8 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
 
     /// Finished tasks whose webhook has not been told yet, oldest first, at most `limit`.
     async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>>;
-    /// What each requester with a name submitted since a time.
+    /// What each requester with a name submitted since a time, and has open. Tasks that were forgotten count by the hour
+    /// they were submitted in, for 40 days.
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>>;
 
     /// Keeps a blob that inputs may refer to, under keccak256 of its bytes; keeping it again at a later time extends its
@@ -95,8 +97,8 @@ pub enum Change {
     /// A new task, of version 1. When its requester's idempotency key names a task that is kept, nothing changes and the answer is
     /// [`Committed::Known`]. Conflicts when the id is taken.
     Insert(Arc<TaskRecord>),
-    /// An open task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, and of its
-    /// outputs only that of the accepted receipt stays.
+    /// An open task of version `expected` becomes `record`. One that has an outcome now is finished: its leases go, of
+    /// its outputs only that of the accepted receipt stays, and it never changes again.
     Replace {
         /// What it becomes.
         record: Arc<TaskRecord>,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use alloy::primitives::B256;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entropy, Error, Result};
+use crate::{Entropy, Error, Result, Timestamp};
 
 macro_rules! word_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -62,6 +62,18 @@ word_id!(
     LeaseId,
     "lease"
 );
+
+impl TaskId {
+    /// A fresh id of a task submitted at `time`: six bytes of milliseconds, then random ones, as a UUID of version 7 has
+    /// them (RFC 9562). Ids that grow go to the end of a store's index, where the last ones are; scattered ones cost a
+    /// page each.
+    pub fn at(time: Timestamp, entropy: &dyn Entropy) -> Self {
+        let mut word = entropy.word();
+        let millis = time.as_millis().to_be_bytes();
+        word[..6].copy_from_slice(&millis[2..]);
+        Self(word)
+    }
+}
 
 /// A node's number in the staking contract, from 1. It outlives operator keys.
 #[derive(

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp};
+use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
 use super::{
-    Account, Change, Commit, Committed, Content, LeaseRecord, Outcome, Payment, RequesterUsage,
-    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, Outcome, Payment,
+    RequesterUsage, SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use crate::Evidence;
 
@@ -38,6 +38,8 @@ struct Tables {
     accounts: BTreeMap<NodeId, Versioned<Account>>,
     evidence: Vec<Evidence>,
     blobs: HashMap<B256, (Output, Timestamp)>,
+    /// Usage by tasks that were forgotten.
+    forgotten: BTreeMap<(String, Hour), (u64, Wei)>,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,7 @@ impl Default for MemoryStore {
 struct Ahead {
     /// Versions of open tasks; none of those that ended.
     tasks: HashMap<TaskId, Option<u64>>,
+    keys: HashSet<(Option<String>, String)>,
     accounts: HashMap<NodeId, u64>,
     paid: HashSet<(TaskId, LeaseId)>,
 }
@@ -107,12 +110,15 @@ impl Tables {
         match change {
             Change::Insert(record) => {
                 let id = record.task.id;
-                if self.known(record).is_some() {
+                let key = key(record);
+                let asked_before = key.as_ref().is_some_and(|key| ahead.keys.contains(key));
+                if asked_before || self.known(record).is_some() {
                     return true;
                 }
                 let fits = !self.tasks.contains_key(&id) && !ahead.tasks.contains_key(&id);
                 if fits {
                     ahead.tasks.insert(id, Some(1));
+                    ahead.keys.extend(key);
                 }
                 fits
             }
@@ -156,9 +162,7 @@ impl Tables {
 
     /// The task that a submission's idempotency key names already.
     fn known(&self, record: &TaskRecord) -> Option<&TaskRecord> {
-        let submission = &record.submission;
-        let key = submission.idempotency_key.clone()?;
-        let id = self.keys.get(&(submission.requester.clone(), key))?;
+        let id = self.keys.get(&key(record)?)?;
         Some(&self.tasks.get(id)?.stored.value)
     }
 
@@ -234,10 +238,7 @@ impl Tables {
     fn insert(&mut self, record: TaskRecord) {
         let (id, sequence) = (record.task.id, self.next);
         self.next += 1;
-        if let Some(key) = record.submission.idempotency_key.clone() {
-            self.keys
-                .insert((record.submission.requester.clone(), key), id);
-        }
+        self.keys.extend(key(&record).map(|key| (key, id)));
         self.sequence.insert(sequence, id);
         self.unfinished.insert(sequence, id);
         let stored = Versioned {
@@ -313,9 +314,15 @@ impl Tables {
         self.output_bytes -= row.output_bytes();
         self.sequence.remove(&row.sequence);
         self.unnotified.remove(&row.sequence);
-        let submission = row.stored.value.submission;
-        if let Some(key) = submission.idempotency_key {
-            self.keys.remove(&(submission.requester, key));
+        let record = row.stored.value;
+        if let Some(key) = key(&record) {
+            self.keys.remove(&key);
+        }
+        let cost = cost(&record);
+        if let Some(requester) = record.submission.requester {
+            let hour = Hour::of(record.task.submitted_at);
+            let sum = self.forgotten.entry((requester, hour)).or_default();
+            *sum = (sum.0 + 1, sum.1.saturating_add(cost));
         }
         if self.evictable.front() == Some(&id) {
             self.evictable.pop_front();
@@ -328,6 +335,30 @@ impl Tables {
     ) -> impl Iterator<Item = &'a Versioned<TaskRecord>> + 'a {
         tasks.filter_map(|id| self.tasks.get(id).map(|row| &row.stored))
     }
+}
+
+/// What names a submission, if its requester gave it a name.
+fn key(record: &TaskRecord) -> Option<(Option<String>, String)> {
+    let submission = &record.submission;
+    let key = submission.idempotency_key.clone()?;
+    Some((submission.requester.clone(), key))
+}
+
+/// What a task costs its requester: nothing once it ended without an output.
+fn cost(record: &TaskRecord) -> Wei {
+    match record.outcome {
+        Some(Outcome::Failed { .. } | Outcome::Cancelled) => Wei::ZERO,
+        Some(Outcome::Completed { .. }) | None => record.task.price,
+    }
+}
+
+fn entry<'a>(
+    usage: &'a mut BTreeMap<String, RequesterUsage>,
+    requester: &str,
+) -> &'a mut RequesterUsage {
+    usage
+        .entry(requester.to_owned())
+        .or_insert_with(|| RequesterUsage::none(requester.to_owned()))
 }
 
 #[async_trait]
@@ -429,6 +460,8 @@ impl TaskStore for MemoryStore {
             tables.forget(oldest);
             swept += 1;
         }
+        let first = Hour::first_kept(before);
+        tables.forgotten.retain(|(_, hour), _| *hour >= first);
         tables.blobs.retain(|_, (_, kept)| *kept >= before);
         Ok(swept)
     }
@@ -469,28 +502,28 @@ impl TaskStore for MemoryStore {
 
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
         let tables = self.tables();
-        let mut usage: BTreeMap<String, RequesterUsage> = BTreeMap::new();
+        let mut usage = BTreeMap::new();
         for record in tables.tasks.values().map(|row| &row.stored.value) {
-            let (open, counts) = (record.outcome.is_none(), record.task.submitted_at >= since);
-            let Some(requester) = &record.submission.requester else {
-                continue;
-            };
-            if !open && !counts {
-                continue;
-            }
-            let entry = usage
-                .entry(requester.clone())
-                .or_insert_with(|| RequesterUsage::none(requester.clone()));
-            entry.open += u64::from(open);
-            if counts {
-                entry.tasks += 1;
-                if !matches!(
-                    record.outcome,
-                    Some(Outcome::Failed { .. } | Outcome::Cancelled)
-                ) {
-                    entry.spent = entry.spent.saturating_add(record.task.price);
+            let open = record.outcome.is_none();
+            let counts = record.task.submitted_at >= since;
+            if let Some(requester) = &record.submission.requester
+                && (open || counts)
+            {
+                let entry = entry(&mut usage, requester);
+                entry.open += u64::from(open);
+                if counts {
+                    entry.tasks += 1;
+                    entry.spent = entry.spent.saturating_add(cost(record));
                 }
             }
+        }
+        let hour = Hour::of(since);
+        for ((requester, _), (tasks, spent)) in
+            tables.forgotten.iter().filter(|((_, of), _)| *of >= hour)
+        {
+            let entry = entry(&mut usage, requester);
+            entry.tasks += tasks;
+            entry.spent = entry.spent.saturating_add(*spent);
         }
         Ok(usage.into_values().collect())
     }

@@ -8,6 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use super::ListedState;
 
+/// An hour since the Unix epoch began: usage of forgotten tasks is summed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Hour(pub(crate) u64);
+
+impl Hour {
+    const MILLIS: u64 = 3_600_000;
+    /// How long sums are kept after the tasks: longer than any month.
+    const KEPT: u64 = 40 * 24;
+
+    pub(crate) fn of(time: Timestamp) -> Self {
+        Self(time.as_millis() / Self::MILLIS)
+    }
+
+    /// The first hour that still counts, when tasks are forgotten that ended before `before`.
+    pub(crate) fn first_kept(before: Timestamp) -> Self {
+        Self(Self::of(before).0.saturating_sub(Self::KEPT))
+    }
+}
+
 /// A value and how often it changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versioned<T> {

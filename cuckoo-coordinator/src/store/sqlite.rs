@@ -14,7 +14,6 @@ mod writer;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use cuckoo_core::{B256, Error, LeaseId, Output, Result, TaskId, Timestamp};
@@ -24,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::connection::Lock;
 use self::fault::fault;
-use self::log::Checkpointer;
+use self::log::{Checkpointer, Length};
 use self::read::Readers;
 use self::row::Kept;
 use self::tables::{PutBlob, Tables};
@@ -44,8 +43,8 @@ pub use upkeep::StoreStats;
 /// until what was begun is durable.
 pub struct SqliteStore {
     // Dropped in this order: the file is free once both threads have ended.
-    writer: Writer,
     _checkpointer: Checkpointer,
+    writer: Writer,
     readers: Readers,
     objects: Objects,
     inline_bytes: usize,
@@ -76,19 +75,19 @@ impl SqliteStore {
             .begin_run()
             .map_err(|error| fault(&opened.path, error))?;
         let objects = Objects::open(settings, &mark, run).await?;
-        let due = Arc::new(AtomicBool::new(false));
+        let length = Arc::new(Length::default());
         let checkpointer = Checkpointer::start(
             &mut opened.tables.connection,
             opened.second,
             Arc::clone(&opened.path),
-            Arc::clone(&due),
+            Arc::clone(&length),
         )?;
         let (freed, removable) = mpsc::channel(Self::FREED);
         tokio::spawn(remove(objects.clone(), removable));
         let readers = Readers::new(Arc::clone(&opened.path), settings.cache_bytes);
         let orphans = tokio::spawn(remove_orphans(objects.clone(), readers.clone()));
         Ok(Self {
-            writer: Writer::start(opened.tables, opened.path, due, freed)?,
+            writer: Writer::start(opened.tables, opened.path, length, freed)?,
             _checkpointer: checkpointer,
             readers,
             objects,
@@ -126,6 +125,13 @@ impl SqliteStore {
                 bytes.map(|bytes| Output { media_type, bytes })
             }
         })
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Lets go of what a search for orphans may still hold: the next to open the file finds it free.
+    fn drop(&mut self) {
+        self.readers.close();
     }
 }
 
@@ -385,3 +391,6 @@ impl TaskStore for SqliteStore {
         self.fetch(kept.await?).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod escrow;
 mod open_files;
 mod register;
 mod run;
+mod store;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -84,6 +85,9 @@ Example:
     /// Fills and empties a coordinator's escrow.
     #[command(subcommand)]
     Escrow(escrow::Command),
+    /// Counts, checks and copies the tasks on disk.
+    #[command(subcommand)]
+    Store(store::Command),
     #[command(flatten)]
     Staker(StakerCommand),
     Account(AccountArgs),
@@ -130,6 +134,7 @@ fn start(cli: Cli) -> Result<()> {
             Command::Register(arguments) => register::register(arguments).await,
             Command::Owner(command) => command.run(&PROGRAM).await,
             Command::Escrow(command) => escrow::execute(command).await,
+            Command::Store(command) => store::execute(command).await,
             Command::Staker(command) => command.run(&PROGRAM).await,
             Command::Account(arguments) => arguments.run(&PROGRAM).await,
             Command::Faucet(command) => command.run(&PROGRAM).await,

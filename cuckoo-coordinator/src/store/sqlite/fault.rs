@@ -4,14 +4,19 @@ use std::path::Path;
 
 use cuckoo_core::{Error, Retry};
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// An error that says what to do about the file at `path`.
 pub(super) fn fault(path: &Path, error: rusqlite::Error) -> Error {
     let file = path.display();
+    // What a full disk leaves no room for may also be the log's index; that has a code of its own.
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     let mapped = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::unavailable(format!(
-            "the disk that holds {file} is full: free some space; nothing was lost, and it goes on by itself"
-        )),
+        code if code == Some(ErrorCode::DiskFull) || extended == Some(SQLITE_IOERR_SHMSIZE) => {
+            Error::unavailable(format!(
+                "the disk that holds {file} is full: free some space; nothing was lost, and it goes on by itself"
+            ))
+        }
         Some(ErrorCode::SystemIoFailure) => Error::unavailable(format!(
             "{file} cannot be read or written: look at the disk and the system's log"
         )),

@@ -6,9 +6,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use cuckoo_core::{Error, Result};
@@ -19,11 +19,35 @@ use super::fault::fault;
 
 /// Pages in the log from which on it is copied.
 const LONG: i32 = 4_096;
+/// Pages in the log from which on the writer does all of it: it must not outrun a slow disk for ever.
+const TOO_LONG: i32 = 4 * LONG;
 /// Bytes the log has from the start: what it holds when copying begins, and as much again for what comes meanwhile.
 const ROOM: usize = 32 << 20;
 
-/// Copies as much of the log into the database as can be without waiting for anybody.
-pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+/// How long the log is, and whether the writer is to copy the rest of it.
+#[derive(Debug, Default)]
+pub(super) struct Length {
+    pages: AtomicI32,
+    rest_is_short: AtomicBool,
+    closing: AtomicBool,
+    /// One copies at a time; the other would be sent away, and a writer that did not wait would outrun the disk.
+    copying: Mutex<()>,
+}
+
+impl Length {
+    /// Whether the writer is to copy; asked once, it is not any more.
+    pub(super) fn writers_turn(&self) -> bool {
+        self.rest_is_short.swap(false, Ordering::AcqRel)
+            || self.pages.load(Ordering::Acquire) > TOO_LONG
+    }
+}
+
+/// Copies as much of the log into the database as can be without waiting for those who read.
+pub(super) fn checkpoint(connection: &Connection, length: &Length) -> rusqlite::Result<()> {
+    let _copying = length
+        .copying
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     connection
         .wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)
         .map(drop)
@@ -57,41 +81,58 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// The thread that copies; ends with the connection it watches.
+/// The thread that copies. It ends before the writer, whose connection is then the last and takes the log away.
 #[derive(Debug)]
-pub(super) struct Checkpointer(Option<JoinHandle<()>>);
+pub(super) struct Checkpointer {
+    length: Arc<Length>,
+    wake: SyncSender<()>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Checkpointer {
-    /// Watches what `writer` commits and copies over `own`. Sets `due` when the rest is the writer's to do.
+    /// Watches what `writer` commits and copies over `own`. `length` says when the rest is the writer's to do.
     pub(super) fn start(
         writer: &mut Connection,
         own: Connection,
         path: Arc<Path>,
-        due: Arc<AtomicBool>,
+        length: Arc<Length>,
     ) -> Result<Self> {
         let (wake, woken) = sync_channel(1);
-        watch(writer, wake).map_err(|error| fault(&path, error))?;
+        watch(writer, wake.clone(), Arc::clone(&length)).map_err(|error| fault(&path, error))?;
+        let watched = Arc::clone(&length);
         let thread = Builder::new()
             .name("cuckoo-store-log".into())
-            .spawn(move || copy(&own, &woken, &path, &due))
+            .spawn(move || copy(&own, &woken, &path, &watched))
             .map_err(|source| {
                 Error::unavailable("cannot start the store's thread").with_source(source)
             })?;
-        Ok(Self(Some(thread)))
+        Ok(Self {
+            length,
+            wake,
+            thread: Some(thread),
+        })
     }
 }
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
+        self.length.closing.store(true, Ordering::Release);
+        // Full: it wakes up anyway.
+        let _ = self.wake.try_send(());
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
 /// In place of SQLite's own checkpoints.
-fn watch(writer: &mut Connection, wake: SyncSender<()>) -> rusqlite::Result<()> {
+fn watch(
+    writer: &mut Connection,
+    wake: SyncSender<()>,
+    length: Arc<Length>,
+) -> rusqlite::Result<()> {
     writer.wal_hook(Some(move |_: &mut _, pages| {
+        length.pages.store(pages, Ordering::Release);
         if pages >= LONG {
             // Full: it is awake already.
             let _ = wake.try_send(());
@@ -100,11 +141,11 @@ fn watch(writer: &mut Connection, wake: SyncSender<()>) -> rusqlite::Result<()> 
     }))
 }
 
-fn copy(own: &Connection, woken: &Receiver<()>, path: &Path, due: &AtomicBool) {
-    while woken.recv().is_ok() {
+fn copy(own: &Connection, woken: &Receiver<()>, path: &Path, length: &Length) {
+    while woken.recv().is_ok() && !length.closing.load(Ordering::Acquire) {
         // The second time takes what was written during the first, so that little is left.
-        match checkpoint(own).and_then(|()| checkpoint(own)) {
-            Ok(()) => due.store(true, Ordering::Release),
+        match checkpoint(own, length).and_then(|()| checkpoint(own, length)) {
+            Ok(()) => length.rest_is_short.store(true, Ordering::Release),
             Err(error) => {
                 let error = fault(path, error);
                 tracing::warn!(%error, "the log could not be copied into the database yet");

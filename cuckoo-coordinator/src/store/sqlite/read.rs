@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp};
+use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp, Wei};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use tokio::sync::Semaphore;
 
 use super::connection;
 use super::fault::fault;
-use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, count, number, wei, word};
+use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, count, integer, number, wei, word};
 use crate::Evidence;
 use crate::store::{
-    Account, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter,
+    Account, Hour, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter,
     TaskRecord, Versioned,
 };
 
@@ -63,6 +63,11 @@ impl Readers {
         reading
             .await
             .map_err(|source| Error::internal("a query stopped").with_source(source))?
+    }
+
+    /// Closes connections that nobody uses.
+    pub(super) fn close(&self) {
+        self.idle().clear();
     }
 
     fn take(&self) -> rusqlite::Result<Connection> {
@@ -327,6 +332,14 @@ pub(super) fn usage(
     )?;
     for (requester, open) in open {
         entry(&mut usage, requester).open = open;
+    }
+    let mut forgotten =
+        seen.prepare_cached("SELECT requester, tasks, spent FROM forgotten WHERE hour >= ?")?;
+    let mut rows = forgotten.query([integer(Hour::of(since).0)])?;
+    while let Some(row) = rows.next()? {
+        let entry = entry(&mut usage, row.get(0)?);
+        entry.tasks += number(row, 1)?;
+        entry.spent = entry.spent.saturating_add(wei(row, 2)?);
     }
     let mut since_then = seen.prepare_cached(
         "SELECT t.requester, t.price,

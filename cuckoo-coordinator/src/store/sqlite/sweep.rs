@@ -1,10 +1,13 @@
 //! What goes: finished tasks past their time or too many, outputs past the size budget, old blobs.
 
-use cuckoo_core::Timestamp;
+use std::collections::BTreeMap;
+
+use cuckoo_core::{Timestamp, Wei};
 use rusqlite::{Result, params};
 
-use super::row::{millis, number};
-use super::tables::Tables;
+use super::row::{amount, integer, millis, number, time, wei};
+use super::tables::{COMPLETED, Tables};
+use crate::store::Hour;
 
 /// The most tasks, and the most blobs, that one sweep takes: commits wait meanwhile.
 const SWEEP: i64 = 64;
@@ -16,9 +19,11 @@ impl Tables {
     pub(super) fn sweep(&mut self, before: Timestamp, keep: usize) -> Result<usize> {
         let keep = u64::try_from(keep).unwrap_or(u64::MAX);
         let mut oldest = Vec::new();
+        let mut sums: BTreeMap<(String, Hour), (u64, Wei)> = BTreeMap::new();
         {
             let mut ended = self.connection.prepare_cached(
-                "SELECT sequence, ended_at < ? FROM ended ORDER BY position LIMIT ?",
+                "SELECT e.sequence, e.ended_at < ?, e.state, t.requester, t.submitted_at, t.price
+                 FROM ended e CROSS JOIN tasks t USING (sequence) ORDER BY e.position LIMIT ?",
             )?;
             let mut rows = ended.query(params![millis(before), SWEEP])?;
             while let Some(row) = rows.next()? {
@@ -28,11 +33,25 @@ impl Tables {
                     break;
                 }
                 oldest.push(row.get::<_, i64>(0)?);
+                if let Some(requester) = row.get(3)? {
+                    let sum = sums
+                        .entry((requester, Hour::of(time(row, 4)?)))
+                        .or_default();
+                    sum.0 += 1;
+                    if row.get::<_, i64>(2)? == COMPLETED {
+                        sum.1 = sum.1.saturating_add(wei(row, 5)?);
+                    }
+                }
             }
         }
         for sequence in &oldest {
             self.forget(*sequence)?;
         }
+        for ((requester, hour), (tasks, spent)) in sums {
+            self.remember(&requester, hour, tasks, spent)?;
+        }
+        let long_ago = integer(Hour::first_kept(before).0);
+        self.execute("DELETE FROM forgotten WHERE hour < ?", [long_ago])?;
         self.sweep_blobs(before)?;
         Ok(oldest.len())
     }
@@ -44,6 +63,27 @@ impl Tables {
         self.execute("DELETE FROM ended WHERE sequence = ?", [sequence])?;
         self.execute("DELETE FROM tasks WHERE sequence = ?", [sequence])?;
         self.counts.finished = self.counts.finished.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Adds to what a requester's forgotten tasks count.
+    fn remember(&self, requester: &str, hour: Hour, tasks: u64, spent: Wei) -> Result<()> {
+        let hour = integer(hour.0);
+        let known = self.first(
+            "SELECT tasks, spent FROM forgotten WHERE requester = ? AND hour = ?",
+            params![requester, hour],
+            |row| Ok((number(row, 0)?, wei(row, 1)?)),
+        )?;
+        let (before, spent_before) = known.unwrap_or_default();
+        self.execute(
+            "INSERT OR REPLACE INTO forgotten VALUES (?, ?, ?, ?)",
+            params![
+                requester,
+                hour,
+                integer(before.saturating_add(tasks)),
+                amount(spent_before.saturating_add(spent)),
+            ],
+        )?;
         Ok(())
     }
 

@@ -484,11 +484,14 @@ pub(super) enum PutBlob {
     NoRoom,
 }
 
+/// `ended.state` of tasks with an output.
+pub(super) const COMPLETED: i64 = 1;
+
 /// As `ended.state` has it.
 fn state_number(state: ListedState) -> i64 {
     match state {
         ListedState::Open => 0,
-        ListedState::Completed => 1,
+        ListedState::Completed => COMPLETED,
         ListedState::Failed => 2,
         ListedState::Cancelled => 3,
     }

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use cuckoo_core::{Error, Result};
@@ -13,7 +12,7 @@ use rusqlite::ErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::fault::fault;
-use super::log::checkpoint;
+use super::log::{Length, checkpoint};
 use super::tables::{Counts, Tables};
 
 /// Calls that may wait before callers do.
@@ -75,18 +74,18 @@ where
 }
 
 impl Writer {
-    /// Starts the thread. It does the rest of a checkpoint when `due`, and sends on the names of objects that were freed.
+    /// Starts the thread. It copies the log when `length` says so, and sends on the names of objects that were freed.
     pub(super) fn start(
         tables: Tables,
         path: Arc<Path>,
-        due: Arc<AtomicBool>,
+        length: Arc<Length>,
         freed: mpsc::Sender<Vec<String>>,
     ) -> Result<Self> {
         let (calls, waiting) = mpsc::channel(WAITING);
         let thread = Thread {
             tables,
             path,
-            due,
+            length,
             freed,
         };
         let thread = Builder::new()
@@ -132,8 +131,7 @@ impl Drop for Writer {
 struct Thread {
     tables: Tables,
     path: Arc<Path>,
-    /// Most of the log was copied into the database; what is left is short.
-    due: Arc<AtomicBool>,
+    length: Arc<Length>,
     freed: mpsc::Sender<Vec<String>>,
 }
 
@@ -158,7 +156,7 @@ impl Thread {
             {
                 calls.push(call);
             }
-            self.finish_checkpoint();
+            self.finish_copy();
             self.carry_out(calls);
         }
     }
@@ -187,6 +185,10 @@ impl Thread {
         }
         if broken.is_some() || kept == 0 {
             self.roll_back(before);
+        }
+        if broken.is_some() {
+            // On a full disk the log may begin again in the room that it has.
+            self.copy_log();
         }
         let freed = std::mem::take(&mut self.tables.freed);
         if !freed.is_empty() && self.freed.try_send(freed).is_err() {
@@ -252,12 +254,16 @@ impl Thread {
         }
     }
 
-    /// The checkpointer has copied most of the log into the database: copies what came since, which is little, so that
-    /// the log begins again at its start.
-    fn finish_checkpoint(&self) {
-        if self.due.swap(false, Ordering::AcqRel)
-            && let Err(error) = checkpoint(&self.tables.connection)
-        {
+    /// Once most of the log was copied into the database, copies what came since, which is little: the log then begins
+    /// again at its start.
+    fn finish_copy(&self) {
+        if self.length.writers_turn() {
+            self.copy_log();
+        }
+    }
+
+    fn copy_log(&self) {
+        if let Err(error) = checkpoint(&self.tables.connection, &self.length) {
             tracing::warn!(error = %fault(&self.path, error), "the log could not be copied into the database yet");
         }
     }

@@ -82,6 +82,15 @@ CREATE TABLE accounts (
     voucher TEXT NOT NULL
 ) STRICT;
 
+-- Of tasks that were forgotten, by the hour they were submitted in: what quotas still count.
+CREATE TABLE forgotten (
+    requester TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    tasks INTEGER NOT NULL,
+    spent BLOB NOT NULL,
+    PRIMARY KEY (requester, hour)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE sessions (
     miner INTEGER PRIMARY KEY,
     token_hash BLOB NOT NULL,
