@@ -10,9 +10,9 @@ use cuckoo_coordinator::{MarketStatus, ModelSettings, Settings};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
     Clock as _, DeployConfig, Deployment, Entropy, Key, LeaseId, LocalMarket, Member, NodeId,
-    RpcSettings, RpcStaking, SeededEntropy, SystemClock, Wei, cai, paths,
+    RpcSettings, RpcStaking, SeededEntropy, SystemClock, Wei, cai, http_client, paths,
 };
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::books::{Books, Found};
 use crate::chain::Wire;
@@ -89,14 +89,15 @@ impl Seen {
 /// A coordinator's process.
 pub(crate) struct Host {
     pub(crate) process: Process,
-    serving: mpsc::UnboundedReceiver<SocketAddr>,
+    serving: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Host {
     /// Waits until it serves.
     pub(crate) async fn serving(&mut self) -> SocketAddr {
-        let serving = tokio::time::timeout(HANG, self.serving.recv());
-        serving.await.expect("it does not start").expect("it ended")
+        let address = tokio::time::timeout(HANG, self.serving.wait_for(Option::is_some));
+        let address = *address.await.expect("it does not start").expect("it ended");
+        address.unwrap()
     }
 }
 
@@ -284,7 +285,7 @@ impl Market {
 
     pub(crate) async fn status(&self) -> MarketStatus {
         let url = format!("http://{}{}", self.address(), paths::STATUS);
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client().no_proxy().build().unwrap();
         client.get(url).send().await.unwrap().json().await.unwrap()
     }
 
@@ -312,11 +313,11 @@ impl Market {
 }
 
 fn start(hosting: &Hosting, wrapper: &[String], seen: &Arc<Mutex<Seen>>) -> Host {
-    let (sender, serving) = mpsc::unbounded_channel();
+    let (sender, serving) = watch::channel(None);
     let seen = Arc::clone(seen);
     let process = Process::start(&Order::Host(hosting.clone()), wrapper, move |said| {
         if let Said::Serving(address) = said {
-            let _ = sender.send(address);
+            sender.send_replace(Some(address));
         } else {
             seen.lock().unwrap().hear(said);
         }

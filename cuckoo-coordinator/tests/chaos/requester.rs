@@ -9,7 +9,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    Clock as _, Entropy, ErrorBody, LeaseId, SignedReceipt, SystemClock, TaskId, TaskSpec, paths,
+    Clock as _, Entropy, ErrorBody, LeaseId, SignedReceipt, SystemClock, TaskId, TaskSpec,
+    http_client, paths,
 };
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
@@ -69,7 +70,7 @@ impl Requesters {
         longest: u64,
     ) -> Self {
         Self {
-            client: Client::builder().no_proxy().timeout(CALL).build().unwrap(),
+            client: http_client().no_proxy().timeout(CALL).build().unwrap(),
             base: format!("http://{address}"),
             entropy,
             longest,
