@@ -9,9 +9,12 @@ use rusqlite::ErrorCode;
 pub(super) fn fault(path: &Path, error: rusqlite::Error) -> Error {
     let file = path.display();
     let mapped = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::unavailable(format!(
-            "the disk that holds {file} is full: free some space; nothing was lost, and it goes on by itself"
-        )),
+        // The index of the write-ahead log is the one file whose want of room has a code of its own.
+        Some(code) if code == ErrorCode::DiskFull || no_room_for_index(&error) => {
+            Error::unavailable(format!(
+                "the disk that holds {file} is full: free some space; nothing was lost, and it goes on by itself"
+            ))
+        }
         Some(ErrorCode::SystemIoFailure) => Error::unavailable(format!(
             "{file} cannot be read or written: look at the disk and the system's log"
         )),
@@ -32,4 +35,9 @@ pub(super) fn fault(path: &Path, error: rusqlite::Error) -> Error {
         _ => Error::internal(format!("the store at {file} does not understand itself")),
     };
     mapped.with_source(error)
+}
+
+fn no_room_for_index(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
