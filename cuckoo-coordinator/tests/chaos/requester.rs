@@ -100,16 +100,29 @@ impl Requesters {
         self.entropy.number() % bound
     }
 
+    /// What to ask next, and its key.
+    fn next(&self) -> (String, Question) {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let question = Question {
+            prompt: format!("what is {number}? "),
+            length: self.below(self.longest) as usize,
+            millis: self.below(60),
+        };
+        (format!("key-{number}"), question)
+    }
+
+    /// Submits one task after the other and does not come for the outputs.
+    pub(crate) async fn leave(&self) {
+        loop {
+            let (key, question) = self.next();
+            self.submit(&key, &question).await;
+        }
+    }
+
     /// One requester, one task after the other.
     pub(crate) async fn ask(&self) {
         while !self.enough.load(Ordering::SeqCst) {
-            let number = self.next.fetch_add(1, Ordering::SeqCst);
-            let key = format!("key-{number}");
-            let question = Question {
-                prompt: format!("what is {number}? "),
-                length: self.below(self.longest) as usize,
-                millis: self.below(60),
-            };
+            let (key, question) = self.next();
             let id = if self.entropy.chance(0.1) {
                 // In a hurry: twice at once.
                 let twice = futures::future::join(
