@@ -182,7 +182,8 @@ async fn another_miner_that_says_otherwise_starts_over() {
         .fail(&second, ErrorKind::Execution)
         .await
         .unwrap();
-    // A third one that streams nothing has the last word.
+    // A third one that streams nothing has the last word, after the rest that follows a second failure.
+    market.advance(500).await;
     let third = market.miners[2].take().await.unwrap();
     market.miners[2].complete(&third, b"one").await.unwrap();
     assert_eq!(watcher.look().await, ("one".into(), 2));
