@@ -5,7 +5,7 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench bench-dispatch lint contracts mutations slither parity score screenshot openapi
+.PHONY: help setup demo test bench bench-dispatch chaos lint contracts mutations slither parity score screenshot openapi
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -28,6 +28,10 @@ bench-dispatch: ## tasks a second beside BullMQ, Celery and NATS JetStream (inst
 	@.ci/setup bench
 	@cargo build --release --quiet -p cuckoo-examples --bin bench-dispatch
 	@ulimit -n "$$(ulimit -Hn)"; "$(TARGET)/release/bench-dispatch" --scratch "$(TARGET)/bench-dispatch"
+
+chaos: ## kills processes 200 times each, fills disks, stops chains, sets clocks: what is lost or paid twice? (15 minutes at most)
+	@.ci/setup chain
+	@.ci/chaos
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -11,6 +11,8 @@
 mod audits;
 #[path = "market/chain_down.rs"]
 mod chain_down;
+#[path = "market/clock_jumps.rs"]
+mod clock_jumps;
 #[path = "market/escrow.rs"]
 mod escrow;
 #[path = "market/fixture.rs"]

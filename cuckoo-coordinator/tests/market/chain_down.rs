@@ -12,7 +12,7 @@ use cuckoo_core::{
 };
 use futures::stream::BoxStream;
 
-use crate::fixture::{Setup, failure, kind, settings, settle, spec};
+use crate::fixture::{Setup, failure, kind, price, settings, settle, spec};
 
 /// The real contracts behind a line that a test can cut.
 #[derive(Debug)]
@@ -140,4 +140,48 @@ async fn a_task_that_nobody_could_join_for_names_the_chain() {
     let handle = market.coordinator.submit(spec()).await.unwrap();
     market.advance(120_000).await;
     assert_eq!(failure(&handle), (ErrorKind::Timeout, Fault::Chain));
+}
+
+#[tokio::test]
+async fn a_chain_may_stop_for_ten_minutes() {
+    let mut market = Setup::with_miners(2).open().await;
+    let line = Arc::new(Line {
+        chain: market.chain.clone(),
+        cut: AtomicBool::new(false),
+    });
+    market.coordinator = Coordinator::builder()
+        .settings(settings())
+        .chain(line.clone())
+        .operator(market.me.operator.clone())
+        .clock(market.clock.clone())
+        .entropy(market.entropy.clone())
+        .start()
+        .await
+        .unwrap();
+    for number in 0..2 {
+        let member = market.miners[number].member.clone();
+        market.miners[number] = market.join(member).await.unwrap();
+    }
+    line.cut.store(true, Ordering::SeqCst);
+    const SECONDS: u64 = 600;
+    for second in 0..SECONDS {
+        let handle = market.submit().await;
+        settle().await;
+        let miner = &market.miners[usize::from(second % 2 == 1)];
+        let assignment = miner.take().await.expect("it waits for nobody else");
+        miner.complete(&assignment, b"done").await.unwrap();
+        handle.result().await.unwrap();
+        market.advance(1_000).await;
+    }
+    let status = market.coordinator.status();
+    assert!(status.weights_stale_since.is_some());
+    let owed: Wei = (0..2).map(|miner| market.status(miner).owed).sum();
+    assert_eq!(owed, price() * Wei::from(SECONDS));
+    line.cut.store(false, Ordering::SeqCst);
+    market.advance(60_000).await;
+    let status = market.coordinator.status();
+    assert_eq!(status.weights_stale_since, None);
+    println!(
+        "chaos|chain stops for 10 simulated minutes|1|{SECONDS}|0|0|0|-|all completed and paid once"
+    );
 }

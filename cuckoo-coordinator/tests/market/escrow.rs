@@ -57,9 +57,7 @@ async fn work_beyond_the_escrow_waits_until_it_is_filled_up() {
     let waiting = market.miners[0].wait(1);
     settle().await;
     let (owner, node) = (&market.me.owner, market.me.node);
-    market
-        .dev_chain
-        .fund(owner.address(), cai(1_000));
+    market.dev_chain.fund(owner.address(), cai(1_000));
     market
         .chain
         .deposit_escrow(owner, node, cai(500))

@@ -30,7 +30,7 @@ pub(super) fn fault(path: &Path, error: rusqlite::Error) -> Error {
         }
         Some(ErrorCode::OutOfMemory) => Error::unavailable("the store has no memory left"),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::internal(format!(
-            "{file} is damaged: stop the coordinator and restore a backup"
+            "{file} is damaged: stop, run `cuckoo-coordinator store check`, and restore a backup"
         ))
         .with_retry(Retry::Never),
         Some(ErrorCode::TooBig) => Error::invalid("it is larger than the store can keep"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp, Wei};
+use cuckoo_core::{B256, Error, LeaseId, NodeId, Result, TaskId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use tokio::sync::Semaphore;
