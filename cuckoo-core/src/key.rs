@@ -2,13 +2,24 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use alloy::primitives::{Address, B256, keccak256};
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
-use secp256k1::{Message, PublicKey, SecretKey};
+use secp256k1::{All, Message, PublicKey, Secp256k1, SecretKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{Entropy, Error, Result};
+use crate::{Entropy, Error, OsEntropy, Result};
+
+/// The curve's tables, blinded once a process: defence in depth against timing attacks, without effect on any result.
+/// Blinding anew at each signature, as later versions of the library do, would take as long as the signature.
+static CURVE: LazyLock<Secp256k1<All>> = LazyLock::new(|| {
+    let mut curve = Secp256k1::new();
+    if let Ok(entropy) = OsEntropy::new() {
+        curve.seeded_randomize(&entropy.word().0);
+    }
+    curve
+});
 
 /// A secret key. Its `Debug` shows the address only.
 #[derive(Clone)]
@@ -33,16 +44,16 @@ impl Key {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the number is zero or not below the curve's order.
     pub fn from_bytes(bytes: B256) -> Result<Self> {
-        let secret = SecretKey::from_secret_bytes(bytes.0).map_err(|_| {
+        let secret = SecretKey::from_byte_array(bytes.0).map_err(|_| {
             Error::invalid("this is not a secp256k1 secret key: it is zero or too large")
         })?;
-        let address = address_of(&PublicKey::from_secret_key(&secret));
+        let address = address_of(&PublicKey::from_secret_key(&CURVE, &secret));
         Ok(Self { secret, address })
     }
 
     /// The secret itself, for keystores and transaction signers.
     pub fn secret_bytes(&self) -> B256 {
-        B256::from(self.secret.to_secret_bytes())
+        B256::from(self.secret.secret_bytes())
     }
 
     /// The address that names this key on chain.
@@ -52,14 +63,11 @@ impl Key {
 
     /// Signs a 32-byte digest, deterministically (RFC 6979).
     pub fn sign(&self, digest: B256) -> Signature {
-        let signature = RecoverableSignature::sign_ecdsa_recoverable(
-            Message::from_digest(digest.0),
-            &self.secret,
-        );
+        let signature = CURVE.sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.secret);
         let (recovery, compact) = signature.serialize_compact();
         let mut bytes = [0; 65];
         bytes[..64].copy_from_slice(&compact);
-        bytes[64] = 27 + recovery.to_u8();
+        bytes[64] = 27 + i32::from(recovery) as u8;
         Signature(bytes)
     }
 }
@@ -101,8 +109,8 @@ impl Signature {
                 "the signature is in its high-S form; sign again with a low S (EIP-2)",
             ));
         }
-        let public = signature
-            .recover_ecdsa(Message::from_digest(digest.0))
+        let public = CURVE
+            .recover_ecdsa(Message::from_digest(digest.0), &signature)
             .map_err(|_| malformed())?;
         Ok(address_of(&public))
     }

@@ -3,7 +3,7 @@
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
-//! lease alive, `stream` sends what it emits, `vouchers` keeps what is owed.
+//! lease alive, `stream` sends what it emits, `vouchers` keeps what is owed, `redeem` turns that into pay.
 
 mod backoff;
 mod client;
@@ -19,6 +19,7 @@ mod miner;
 mod noise;
 mod offers;
 mod poll;
+mod redeem;
 mod session;
 mod settings;
 mod slots;
@@ -34,5 +35,6 @@ pub use image::ImageExecutor;
 pub use kernels::{Activation, CpuKernels, Kernels, Norm};
 pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
+pub use redeem::RedeemSettings;
 pub use settings::Settings;
 pub use status::{CoordinatorStatus, MinerStatus};

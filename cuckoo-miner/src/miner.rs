@@ -15,7 +15,7 @@ use crate::link::Link;
 use crate::offers::Offers;
 use crate::slots::Slots;
 use crate::vouchers::VoucherBook;
-use crate::{Executor, MinerStatus, Settings, heartbeat, poll};
+use crate::{Executor, MinerStatus, Settings, heartbeat, poll, redeem};
 
 /// What all loops of a miner share.
 #[derive(Debug)]
@@ -270,6 +270,10 @@ impl MinerBuilder {
             loops.spawn(heartbeat::run(Arc::clone(link)));
         }
         loops.close();
+        if let Some(settings) = shared.settings.redeem.clone() {
+            // Not one of the loops: a miner that no coordinator is left for has ended, whatever it is still owed.
+            tokio::spawn(redeem::run(Arc::clone(&shared), settings));
+        }
         let finished = CancellationToken::new();
         let ended = finished.clone();
         tokio::spawn(async move {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use cuckoo_core::{Error, PollRequest, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::RedeemSettings;
+
 /// How a miner works. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +27,9 @@ pub struct Settings {
     pub cancel_grace_millis: u64,
     /// Largest output handed in, in bytes.
     pub max_output_bytes: u64,
+    /// When vouchers are redeemed without being asked to; never when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redeem: Option<RedeemSettings>,
 }
 
 impl Default for Settings {
@@ -38,6 +43,7 @@ impl Default for Settings {
             retry_max_millis: 30_000,
             cancel_grace_millis: 2_000,
             max_output_bytes: 32 * 1024 * 1024,
+            redeem: None,
         }
     }
 }
@@ -76,7 +82,7 @@ impl Settings {
                 )));
             }
         }
-        Ok(())
+        self.redeem.as_ref().map_or(Ok(()), RedeemSettings::validate)
     }
 
     pub(crate) fn call_timeout(&self) -> Duration {

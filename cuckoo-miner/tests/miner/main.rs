@@ -9,6 +9,7 @@
 mod echo;
 mod leases;
 mod peer;
+mod redeem;
 mod sessions;
 mod shutdown;
 mod streams;
