@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use cuckoo_core::{
-    Clock, Deployment, Entropy, Error, Key, NodeId, Result, SignedVoucher, TaskId, TaskProtocol,
-    TaskResult, TaskSpec, Timestamp,
+    BlobId, Clock, Deployment, Entropy, Error, Key, NodeId, Output, Result, SignedVoucher, TaskId,
+    TaskProtocol, TaskResult, TaskSpec, Timestamp,
 };
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -99,6 +99,16 @@ impl Coordinator {
     pub async fn submit_as(&self, requester: &Requester, spec: TaskSpec) -> Result<TaskHandle> {
         let id = self.inner.submit(spec, requester).await?;
         self.task(id).await
+    }
+
+    /// Keeps bytes that inputs may then name, by what this gives: it is stored when this returns. It is kept until the last
+    /// task that named it, or else this call, is as long ago as finished tasks are kept.
+    ///
+    /// # Errors
+    /// `Invalid` when there are too many bytes, `Rejected` when the store has no room for more, `Unavailable` when it is
+    /// down.
+    pub async fn put_blob(&self, blob: Output) -> Result<BlobId> {
+        self.inner.put_blob(blob).await
     }
 
     /// What submitting a task now would come to; binds nobody.
@@ -266,7 +276,9 @@ impl Inner {
         let now = self.clock.now();
         let name = requester.name().map(str::to_owned);
         let submission = admission::submission(&spec, name, self.webhooks.as_deref())?;
+        let named = BlobId::named_in(&spec.input);
         let task = admission::admit(spec, &self.settings, self.entropy.as_ref(), now)?;
+        self.hold_blobs(named, task.deadline).await?;
         let (reply, stored) = oneshot::channel();
         self.with(|market, now| market.admit(task, submission, requester, reply, now))?;
         stored

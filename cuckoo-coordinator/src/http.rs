@@ -6,6 +6,7 @@
 
 mod access;
 mod api_keys;
+mod blobs;
 mod body;
 mod error;
 mod events;
@@ -81,10 +82,12 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(miner::info))
         .routes(routes!(miner::open_session, miner::close_session))
         .routes(routes!(miner::poll))
+        .routes(routes!(miner::blob))
         .routes(routes!(miner::heartbeat))
         .routes(routes!(miner::stream))
         .routes(routes!(miner::complete))
         .routes(routes!(miner::fail))
+        .routes(routes!(blobs::put))
         .routes(routes!(tasks::submit, history::list))
         .routes(routes!(tasks::state, tasks::cancel))
         .routes(routes!(tasks::output))

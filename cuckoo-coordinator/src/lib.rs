@@ -7,6 +7,7 @@
 
 mod admission;
 mod audit;
+mod blobs;
 mod builder;
 mod coordinator;
 mod dispatch;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, Failure, Heartbeat,
-    HeartbeatReply, ModelOffer, NodeId, PROTOCOL_VERSION, PollReply, PollRequest, Result, Session,
-    SessionGrant, SessionOpened, SessionToken, Signed, TaskProtocol,
+    BlobId, Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, Failure,
+    Heartbeat, HeartbeatReply, LeaseId, ModelOffer, NodeId, Output, PROTOCOL_VERSION, PollReply,
+    PollRequest, Result, Session, SessionGrant, SessionOpened, SessionToken, Signed, TaskProtocol,
 };
 
 use crate::coordinator::Inner;
@@ -109,6 +109,10 @@ impl TaskProtocol for InProcess {
                 () = &mut wait, if !last => last = true,
             }
         }
+    }
+
+    async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output> {
+        self.0.blob_for(token, lease, blob).await
     }
 
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub max_input_bytes: usize,
     /// Longest output.
     pub max_output_bytes: usize,
+    /// Longest blob that inputs may name.
+    pub max_blob_bytes: usize,
     /// The most that is kept of outputs in the making, over all tasks, for those who watch them; what is beyond they see when
     /// its task ends.
     pub max_preview_bytes: usize,
@@ -146,6 +148,7 @@ impl Default for Settings {
             max_timeout_millis: 3_600_000,
             max_input_bytes: 65_536,
             max_output_bytes: 32 << 20,
+            max_blob_bytes: 64 << 20,
             max_preview_bytes: 256 << 20,
             max_queued: 100_000,
             max_attempts: 5,

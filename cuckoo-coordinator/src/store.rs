@@ -87,6 +87,8 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     /// Keeps a blob that inputs may refer to, under keccak256 of its bytes; keeping it again at a later time extends its
     /// life.
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()>;
+    /// Extends the life of a blob, if it is kept; tells whether it is.
+    async fn extend_blob(&self, hash: B256, at: Timestamp) -> Result<bool>;
     /// A blob, while it is kept: a sweep takes those kept last before its time.
     async fn blob(&self, hash: B256) -> Result<Option<Output>>;
 }

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "http_api/blobs.rs"]
+mod blobs;
 #[path = "http_api/front.rs"]
 mod front;
 #[path = "http_api/market.rs"]

@@ -5,6 +5,7 @@
 //! [`Scheduler`], [`StakingContract`]. Nothing here serves or runs a model.
 
 mod amount;
+mod blob;
 mod capability;
 mod chain;
 #[cfg(feature = "cli")]
@@ -32,6 +33,7 @@ pub use alloy::primitives::{Address, B256, U256};
 pub use bytes::Bytes;
 
 pub use amount::{Wei, cai, cai_text, format_cai, parse_cai};
+pub use blob::BlobId;
 pub use capability::Capability;
 #[cfg(all(feature = "dev-chain", feature = "rpc"))]
 pub use chain::DeployQuote;

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Assignment, Bytes, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output, Result,
-    Retry, Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
+    Assignment, BlobId, Bytes, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output,
+    Result, Retry, Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
 };
 
 /// The protocol's version; the first path segment of every route.
@@ -37,6 +37,12 @@ pub trait TaskProtocol: fmt::Debug + Send + Sync + 'static {
 
     /// Asks for work; waits up to `wait_millis` when there is none.
     async fn poll(&self, token: &SessionToken, request: PollRequest) -> Result<PollReply>;
+
+    /// Fetches a blob that the input of a lease in work names. Whoever asks checks that the bytes have that name.
+    ///
+    /// # Errors
+    /// `Conflict` when the lease ended, `NotFound` when its input does not name this blob.
+    async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output>;
 
     /// Extends leases, reports progress, learns of cancellations.
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply>;
@@ -341,6 +347,8 @@ pub mod paths {
     pub const SESSIONS: &str = "/miner/v1/sessions";
     /// `POST` a [`PollRequest`](crate::PollRequest) for a [`PollReply`](crate::PollReply).
     pub const POLL: &str = "/miner/v1/poll";
+    /// `GET` the bytes of a blob that the input of [`LEASE`] names.
+    pub const MINER_BLOB: &str = "/miner/v1/blobs/{id}";
     /// `POST` a [`Heartbeat`](crate::Heartbeat) for a [`HeartbeatReply`](crate::HeartbeatReply).
     pub const HEARTBEAT: &str = "/miner/v1/heartbeat";
     /// `POST` the next bytes of an output in the making, with [`LEASE`] and [`OFFSET`], for a
@@ -362,6 +370,8 @@ pub mod paths {
     pub const TASK_REPLAY: &str = "/v1/tasks/{id}/replay";
     /// `GET` a task's states as server-sent events.
     pub const TASK_EVENTS: &str = "/v1/tasks/{id}/events";
+    /// `POST` bytes that inputs may name.
+    pub const BLOBS: &str = "/v1/blobs";
     /// `POST` a [`TaskSpec`](crate::TaskSpec) to learn what it would cost and when it would start.
     pub const QUOTES: &str = "/v1/quotes";
     /// `GET` the market's state.
@@ -389,7 +399,7 @@ pub mod paths {
 
     /// Header that carries a [`SignedReceipt`](crate::SignedReceipt): base64url, without padding, of its JSON.
     pub const RECEIPT: &str = "cuckoo-receipt";
-    /// Header that names the lease of a chunk.
+    /// Header that names the lease of a chunk, or of what names a blob.
     pub const LEASE: &str = "cuckoo-lease";
     /// Header that says how many bytes of the output are before a chunk.
     pub const OFFSET: &str = "cuckoo-offset";

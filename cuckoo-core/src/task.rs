@@ -15,7 +15,8 @@ pub struct TaskSpec {
     /// The model to run.
     pub model: ModelId,
     /// What the model takes: a JSON object such as `{"prompt": "a red circle"}`. A `seed` that is absent is added by
-    /// the coordinator, so that a second miner can repeat the task exactly.
+    /// the coordinator, so that a second miner can repeat the task exactly. Strings that are a [`BlobId`](crate::BlobId)
+    /// stand for bytes that the coordinator was given before.
     pub input: Value,
     /// Time from submission to the result, in milliseconds; the coordinator's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

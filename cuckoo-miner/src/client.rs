@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, ErrorKind,
-    Failure, Heartbeat, HeartbeatReply, PollReply, PollRequest, Result, Retry, Session,
-    SessionOpened, SessionToken, Signed, TaskProtocol, http_client, paths,
+    BlobId, Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody,
+    ErrorKind, Failure, Heartbeat, HeartbeatReply, LeaseId, Output, PollReply, PollRequest, Result,
+    Retry, Session, SessionOpened, SessionToken, Signed, TaskProtocol, http_client, paths,
 };
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::Serialize;
@@ -22,6 +22,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_REPLY: usize = 1 << 20;
 /// Largest assignment taken, in bytes: 64 KiB of input, escaped as JSON at worst, and what is around it.
 const MAX_ASSIGNMENT: usize = 512 << 10;
+/// Largest blob taken, in bytes.
+const MAX_BLOB: usize = 1 << 30;
 /// Largest error taken, in bytes.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -230,6 +232,22 @@ impl TaskProtocol for HttpCoordinator {
             .bearer_auth(token.expose())
             .json(&request);
         self.reply(call, MAX_REPLY + free * MAX_ASSIGNMENT).await
+    }
+
+    async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output> {
+        let call = self
+            .request(
+                Method::GET,
+                &paths::MINER_BLOB.replace("{id}", &blob.to_string()),
+            )
+            .bearer_auth(token.expose())
+            .header(paths::LEASE, lease.to_string());
+        let response = self.send(call).await?;
+        let media_type = response.headers().get(header::CONTENT_TYPE);
+        let media_type = media_type.and_then(|value| value.to_str().ok());
+        let media_type = media_type.unwrap_or("application/octet-stream").to_owned();
+        let bytes = self.body(response, MAX_BLOB).await?;
+        Ok(Output::new(media_type, bytes))
     }
 
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {

@@ -1,13 +1,15 @@
 //! Code that runs a task: the [`Executor`] trait that tool authors implement, and what it is given.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, B256, Bytes, Capability, Output, Result, Timestamp, Usage};
+use cuckoo_core::{Assignment, B256, BlobId, Bytes, Capability, Output, Result, Timestamp, Usage};
 use tokio_util::sync::CancellationToken;
 
+use crate::blobs::Blobs;
 use crate::emitted::Emitted;
 
 /// Runs tasks of the models it offers.
@@ -87,6 +89,7 @@ pub struct TaskContext {
     cancel: CancellationToken,
     progress: Arc<AtomicU16>,
     emitted: Arc<Emitted>,
+    blobs: Arc<dyn Blobs>,
     deadline: Timestamp,
 }
 
@@ -97,8 +100,31 @@ impl TaskContext {
             cancel: CancellationToken::new(),
             progress: Arc::default(),
             emitted: Arc::default(),
+            blobs: Arc::new(HashMap::new()),
             deadline,
         }
+    }
+
+    /// Has these blobs at hand: for tests of an executor, since the miner fetches those of a task from its coordinator.
+    #[must_use]
+    pub fn with_blobs(self, blobs: impl IntoIterator<Item = Output>) -> Self {
+        let named = |blob: Output| (BlobId::of(&blob.bytes), blob);
+        let blobs: HashMap<_, _> = blobs.into_iter().map(named).collect();
+        self.with_source(Arc::new(blobs))
+    }
+
+    pub(crate) fn with_source(self, blobs: Arc<dyn Blobs>) -> Self {
+        Self { blobs, ..self }
+    }
+
+    /// The bytes that a string in the task's input, such as `blob:0x…`, stands for; see [`BlobId`]. Fetched anew each time,
+    /// and checked against their name.
+    ///
+    /// # Errors
+    /// `NotFound` for what the input does not name, `Conflict` when the lease ended, `Unverified` when the coordinator gave
+    /// other bytes.
+    pub async fn blob(&self, id: BlobId) -> Result<Output> {
+        self.blobs.fetch(id).await
     }
 
     /// Shows the next bytes of the output to whoever watches the task, before the run ends. Returns at once.

@@ -3,9 +3,10 @@
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
-//! lease alive, `stream` sends what it emits, `vouchers` keeps what is owed, `redeem` turns that into pay.
+//! lease alive, `blobs` fetches what its input names, `stream` sends what it emits, `vouchers` keeps what is owed, `redeem` turns that into pay.
 
 mod backoff;
+mod blobs;
 mod client;
 mod diffusion;
 mod emitted;

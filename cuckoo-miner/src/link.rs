@@ -308,6 +308,6 @@ impl Link {
 }
 
 /// Whether a call that gave this error may succeed when repeated, perhaps in another session.
-fn may_pass(error: &Error) -> bool {
+pub(crate) fn may_pass(error: &Error) -> bool {
     error.retry() == cuckoo_core::Retry::Later || error.kind() == ErrorKind::Unauthorized
 }

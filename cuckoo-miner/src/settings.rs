@@ -82,7 +82,9 @@ impl Settings {
                 )));
             }
         }
-        self.redeem.as_ref().map_or(Ok(()), RedeemSettings::validate)
+        self.redeem
+            .as_ref()
+            .map_or(Ok(()), RedeemSettings::validate)
     }
 
     pub(crate) fn call_timeout(&self) -> Duration {

@@ -11,6 +11,7 @@ use cuckoo_core::{
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument as _;
 
+use crate::blobs::LeaseBlobs;
 use crate::leases::{LeaseGuard, Over};
 use crate::link::Link;
 use crate::session::OpenSession;
@@ -53,9 +54,13 @@ impl Work {
     fn start(link: Arc<Link>, session: Arc<OpenSession>, task: Assignment) -> Option<Self> {
         let started = link.shared.clock.now();
         let interval = heartbeat::interval(task.heartbeat_millis);
+        let blobs = Arc::new(LeaseBlobs {
+            link: Arc::clone(&link),
+            lease: task.lease,
+        });
         let lease = link.leases.start(
             task.lease,
-            crate::TaskContext::new(session.local(task.deadline)),
+            crate::TaskContext::new(session.local(task.deadline)).with_source(blobs),
             session.local(task.lease_expires_at),
             started.after(interval),
             interval,

@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
@@ -17,13 +18,14 @@ use cuckoo_core::{
 
 use super::Shared;
 use super::access::{Bearer, Newcomer};
-use super::body::{Control, read};
+use super::body::{Control, answer, read};
 use super::error::Refusal;
 use super::trace::note_task;
 
 /// A receipt is about 700 bytes of JSON.
 const MAX_RECEIPT_HEADER_BYTES: usize = 8 * 1024;
 const MAX_MEDIA_TYPE_BYTES: usize = 128;
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
@@ -78,6 +80,39 @@ pub(super) async fn poll(
 ) -> Answer<PollReply> {
     // The server drops this future when the miner hangs up, which ends the wait.
     Ok(Json(shared.protocol.poll(&token, request).await?))
+}
+
+/// A blob that the input of a lease in work names.
+#[utoipa::path(get, path = paths::MINER_BLOB, tag = "miner", security(("session" = [])),
+    params(
+        ("id" = String, Path, description = "As the input has it: `blob:0x` and 64 hexadecimal digits"),
+        ("Cuckoo-Lease" = String, Header, description = "The lease: 0x and 64 hexadecimal digits"),
+    ),
+    responses(
+        (status = 200, description = "The bytes; any media type", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 401, description = "The session ended: open another", body = ErrorBody),
+        (status = 404, description = "The input does not name it", body = ErrorBody),
+        (status = 409, description = "The lease ended", body = ErrorBody),
+    )
+)]
+pub(super) async fn blob(
+    State(shared): State<Shared>,
+    Bearer(token): Bearer,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let lease = header(&headers, paths::LEASE)?;
+    let blob = shared.protocol.blob(&token, lease, id.parse()?).await?;
+    let length = HeaderValue::from(blob.bytes.len());
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::try_from(blob.media_type).unwrap_or(OCTETS),
+        ),
+        (CONTENT_LENGTH, length),
+    ];
+    Ok((headers, answer(blob.bytes)).into_response())
 }
 
 /// Extends leases, reports progress and learns which tasks were cancelled.
@@ -202,9 +237,10 @@ fn receipt(headers: &HeaderMap) -> Result<SignedReceipt> {
     serde_json::from_slice(&json).map_err(|source| malformed().with_source(source))
 }
 
-fn media_type(headers: &HeaderMap) -> Result<String> {
+/// The media type of a body.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<String> {
     let malformed =
-        || Error::invalid("send the output's media type as `Content-Type`, such as `image/png`");
+        || Error::invalid("send the media type of the body as `Content-Type`, such as `image/png`");
     let text = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())

@@ -535,6 +535,12 @@ impl TaskStore for MemoryStore {
         Ok(())
     }
 
+    async fn extend_blob(&self, hash: B256, at: Timestamp) -> Result<bool> {
+        let mut tables = self.tables();
+        let blob = tables.blobs.get_mut(&hash);
+        Ok(blob.map(|(_, kept)| *kept = at.max(*kept)).is_some())
+    }
+
     async fn blob(&self, hash: B256) -> Result<Option<Output>> {
         Ok(self.tables().blobs.get(&hash).map(|(blob, _)| blob.clone()))
     }

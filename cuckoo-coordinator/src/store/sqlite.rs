@@ -354,17 +354,14 @@ impl TaskStore for SqliteStore {
     }
 
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
-        let max_bytes = self.blobs_max_bytes;
-        let touch = self
-            .writer
-            .call(move |tables| tables.put_blob(hash, None, at, max_bytes).map(Done::Keep));
-        if touch.await? == PutBlob::Known {
+        if self.extend_blob(hash, at).await? {
             return Ok(());
         }
+        let max_bytes = self.blobs_max_bytes;
         let (media_type, size, content) = self.keep(blob).await?;
         let spare = content.clone();
         let put = self.writer.call(move |tables| {
-            let blob = Some((media_type, size, content));
+            let blob = (media_type, size, content);
             tables.put_blob(hash, blob, at, max_bytes).map(Done::Keep)
         });
         match put.await {
@@ -373,7 +370,7 @@ impl TaskStore for SqliteStore {
                 self.discard_content(spare).await;
                 Ok(())
             }
-            Ok(PutBlob::Unknown | PutBlob::NoRoom) => {
+            Ok(PutBlob::NoRoom) => {
                 self.discard_content(spare).await;
                 Err(Error::rejected(format!(
                     "blobs take all of their {max_bytes} bytes: wait until old ones are gone, or raise \
@@ -382,6 +379,12 @@ impl TaskStore for SqliteStore {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn extend_blob(&self, hash: B256, at: Timestamp) -> Result<bool> {
+        self.writer
+            .call(move |tables| tables.extend_blob(hash, at).map(Done::Keep))
+            .await
     }
 
     async fn blob(&self, hash: B256) -> Result<Option<Output>> {

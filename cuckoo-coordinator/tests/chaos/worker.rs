@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, Capability, Chunk, ChunkReply, Clock as _, Completion, CompletionReply,
-    CoordinatorInfo, Failure, Heartbeat, HeartbeatReply, Key, Output, PollReply, PollRequest,
-    Result, Session, SessionOpened, SessionToken, Signed, SignedVoucher, SystemClock, TaskProtocol,
-    Wei,
+    Assignment, B256, BlobId, Capability, Chunk, ChunkReply, Clock as _, Completion,
+    CompletionReply, CoordinatorInfo, Failure, Heartbeat, HeartbeatReply, Key, LeaseId, Output,
+    PollReply, PollRequest, Result, Session, SessionOpened, SessionToken, Signed, SignedVoucher,
+    SystemClock, TaskProtocol, Wei,
 };
 use cuckoo_miner::{Execution, Executor, HttpCoordinator, Miner, Settings, TaskContext};
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,10 @@ impl TaskProtocol for Witnessed {
             Said::Assigned(assignment.lease).say();
         }
         Ok(reply)
+    }
+
+    async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output> {
+        self.protocol.blob(token, lease, blob).await
     }
 
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use crate::market::{MAX_OUTPUT_BYTES, Market, model, poll, spec};
 
 /// Runs a scenario twice, each time in a market of its own.
-async fn both(scenario: impl AsyncFn(&Market, Arc<dyn TaskProtocol>)) {
+pub(crate) async fn both(scenario: impl AsyncFn(&Market, Arc<dyn TaskProtocol>)) {
     let market = Market::open().await;
     scenario(&market, market.coordinator.protocol()).await;
     let market = Market::open().await;
@@ -23,7 +23,7 @@ async fn both(scenario: impl AsyncFn(&Market, Arc<dyn TaskProtocol>)) {
     scenario(&market, Arc::new(http)).await;
 }
 
-fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     let error = result.expect_err("a refusal");
     assert!(!error.message().is_empty());
     error.kind()

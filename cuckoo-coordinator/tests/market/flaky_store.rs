@@ -102,6 +102,9 @@ impl TaskStore for FlakyStore {
     async fn put_blob(&self, hash: B256, blob: Output, at: Timestamp) -> Result<()> {
         self.through(self.store.put_blob(hash, blob, at)).await
     }
+    async fn extend_blob(&self, hash: B256, at: Timestamp) -> Result<bool> {
+        self.through(self.store.extend_blob(hash, at)).await
+    }
     async fn blob(&self, hash: B256) -> Result<Option<Output>> {
         self.through(self.store.blob(hash)).await
     }

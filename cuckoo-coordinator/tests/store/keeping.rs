@@ -325,13 +325,17 @@ async fn blobs_are_kept_from_the_last_time_they_were_put(kind: Kind) {
             .unwrap();
     }
     // Put again, later and earlier.
-    for (blob, at) in [(&blobs[0], 5), (&blobs[2], 9), (&blobs[0], 2)] {
+    for (blob, at) in [(&blobs[0], 5), (&blobs[2], 8), (&blobs[0], 2)] {
         subject
             .store()
             .put_blob(hash(blob), blob.clone(), time(at))
             .await
             .unwrap();
     }
+    let extend = |hash, at| subject.store().extend_blob(hash, time(at));
+    assert!(extend(hash(&blobs[2]), 9).await.unwrap());
+    assert!(extend(hash(&blobs[2]), 3).await.unwrap());
+    assert!(!extend(payload_hash(b"none"), 9).await.unwrap());
     subject.reopen().await;
     let kept = async |store: &dyn TaskStore| {
         let mut kept = Vec::new();

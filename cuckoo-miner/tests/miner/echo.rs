@@ -105,6 +105,10 @@ impl Executor for Echo {
                 execution.output.media_type = "text\r\nSet-Cookie: x".to_owned();
                 return Ok(execution);
             }
+            name if name.starts_with("blob:") => {
+                let blob = context.blob(name.parse()?).await?;
+                return Ok(Execution::new(blob));
+            }
             _ => {}
         }
         Ok(execution(task.input.into_bytes()))

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod blobs;
 mod echo;
 mod leases;
 mod peer;

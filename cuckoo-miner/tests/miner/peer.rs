@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, Chunk, ChunkReply, Clock, Completion, CompletionReply, CoordinatorInfo,
-    DeployConfig, Deployment, DevChain, Entropy, Error, ErrorKind, Failure, Heartbeat,
-    HeartbeatReply, Key, LeaseId, LeaseStatus, LocalMarket, ManualClock, Member, PROTOCOL_VERSION,
-    PollReply, PollRequest, Result, SeededEntropy, Session, SessionGrant, SessionOpened,
-    SessionToken, Signed, SignedVoucher, StakingContract, SystemClock, TaskId, TaskProtocol,
-    Timestamp, U256, Voucher, cai, payload_hash,
+    Assignment, B256, BlobId, Chunk, ChunkReply, Clock, Completion, CompletionReply,
+    CoordinatorInfo, DeployConfig, Deployment, DevChain, Entropy, Error, ErrorKind, Failure,
+    Heartbeat, HeartbeatReply, Key, LeaseId, LeaseStatus, LocalMarket, ManualClock, Member, Output,
+    PROTOCOL_VERSION, PollReply, PollRequest, Result, SeededEntropy, Session, SessionGrant,
+    SessionOpened, SessionToken, Signed, SignedVoucher, StakingContract, SystemClock, TaskId,
+    TaskProtocol, Timestamp, U256, Voucher, cai, payload_hash,
 };
 use tokio::sync::Notify;
 
@@ -118,12 +118,15 @@ pub(crate) struct State {
     pub(crate) polling: usize,
     pub(crate) heartbeats: Vec<Heartbeat>,
     pub(crate) chunks: Vec<Chunk>,
+    pub(crate) blobs_asked: Vec<(LeaseId, BlobId)>,
     pub(crate) completions: Vec<Completion>,
     pub(crate) failures: Vec<Failure>,
     // What the test wants:
     pub(crate) queue: VecDeque<Assignment>,
     pub(crate) vouchers: VecDeque<SignedVoucher>,
     pub(crate) answers: VecDeque<Answer>,
+    /// The answers to the next questions for blobs.
+    pub(crate) blobs: VecDeque<Result<Output>>,
     /// What to do with the next chunk.
     pub(crate) chunk_answers: VecDeque<ChunkAnswer>,
     pub(crate) lease_answers: HashMap<LeaseId, LeaseStatus>,
@@ -352,6 +355,15 @@ impl TaskProtocol for Peer {
                 () = changed => {}
             }
         }
+    }
+
+    async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output> {
+        self.admit(token)?;
+        let answer = self.set(|state| {
+            state.blobs_asked.push((lease, blob));
+            state.blobs.pop_front()
+        });
+        answer.unwrap_or_else(|| Err(Error::not_found("no such blob")))
     }
 
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {

@@ -90,7 +90,11 @@ async fn a_pay_that_its_gas_would_eat_waits() {
     let (peer, echo) = (market.peer(), Echo::new());
     let operator = market.miner.operator.address();
     let payer = &market.miner.owner;
-    market.chain.transfer(payer, operator, fuel()).await.unwrap();
+    market
+        .chain
+        .transfer(payer, operator, fuel())
+        .await
+        .unwrap();
     let mut greedy = redeeming();
     if let Some(redeem) = &mut greedy.redeem {
         (redeem.from, redeem.times_fee) = (Wei::from(1), 2_000);
@@ -104,7 +108,9 @@ async fn a_pay_that_its_gas_would_eat_waits() {
     eventually("the voucher", || !miner.vouchers().is_empty()).await;
     SystemClock.sleep(Duration::from_millis(1_500)).await;
     let redeemed = async || {
-        let pair = market.chain.redeemed(market.coordinator.node, market.miner.node);
+        let pair = market
+            .chain
+            .redeemed(market.coordinator.node, market.miner.node);
         pair.await.unwrap()
     };
     assert_eq!(redeemed().await, Wei::ZERO);

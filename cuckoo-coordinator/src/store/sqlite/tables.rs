@@ -432,24 +432,26 @@ impl Tables {
         Ok(())
     }
 
-    /// Keeps a blob, or an earlier one of its name longer. Without its bytes, only the latter.
-    pub(super) fn put_blob(
-        &mut self,
-        hash: B256,
-        blob: Option<(String, u64, Content)>,
-        at: Timestamp,
-        max_bytes: u64,
-    ) -> Result<PutBlob> {
+    /// Keeps a blob that is there longer; tells whether it is there.
+    pub(super) fn extend_blob(&mut self, hash: B256, at: Timestamp) -> Result<bool> {
         let known = self.execute(
             "UPDATE blobs SET kept_at = max(kept_at, ?) WHERE hash = ?",
             params![millis(at), hash.as_slice()],
         )?;
-        if known > 0 {
+        Ok(known > 0)
+    }
+
+    /// Keeps a blob, or one of its name that is there longer.
+    pub(super) fn put_blob(
+        &mut self,
+        hash: B256,
+        (media_type, size, content): (String, u64, Content),
+        at: Timestamp,
+        max_bytes: u64,
+    ) -> Result<PutBlob> {
+        if self.extend_blob(hash, at)? {
             return Ok(PutBlob::Known);
         }
-        let Some((media_type, size, content)) = blob else {
-            return Ok(PutBlob::Unknown);
-        };
         if self.counts.blob_bytes.saturating_add(size) > max_bytes {
             return Ok(PutBlob::NoRoom);
         }
@@ -479,8 +481,6 @@ pub(super) enum PutBlob {
     New,
     /// It was there: its bytes are not needed.
     Known,
-    /// Its bytes are needed.
-    Unknown,
     NoRoom,
 }
 
