@@ -41,7 +41,7 @@ pub(crate) struct Market {
     pub(crate) events: EventLog,
     pub(crate) registry: Registry,
     pub(crate) dispatch: Dispatch,
-    pub(crate) tasks: HashMap<TaskId, Entry>,
+    pub(crate) tasks: HashMap<TaskId, Box<Entry>>,
     pub(crate) timers: Timers<Timer>,
     /// What the journal is to write once the lock is free.
     pub(crate) writes: Vec<Write>,
@@ -155,9 +155,9 @@ impl Market {
         self.usage.begin(requester.name(), &task, now);
         let id = task.id;
         self.timers.add(task.deadline, Timer::Deadline(id));
-        let record = TaskRecord::new(task, submission);
+        let record = Arc::new(TaskRecord::new(task, submission));
         self.writes.push(Write::Insert {
-            record: Arc::new(record.clone()),
+            record: Arc::clone(&record),
             reply,
         });
         self.insert(record, 0, Stage::Admitting);
@@ -260,7 +260,7 @@ impl Market {
         let received = stored.value.received.len();
         self.timers
             .add(stored.value.task.deadline, Timer::Deadline(id));
-        self.insert(stored.value, stored.version, Stage::Queued);
+        self.insert(Arc::new(stored.value), stored.version, Stage::Queued);
         if received > 0 {
             // Which draw it had is not known any more: audit it.
             self.begin_audit(id, now);
@@ -269,12 +269,13 @@ impl Market {
         }
     }
 
-    fn insert(&mut self, record: TaskRecord, version: u64, stage: Stage) {
+    fn insert(&mut self, record: Arc<TaskRecord>, version: u64, stage: Stage) {
         let place = Place::new(record.task.priority, self.next_order);
         self.next_order += 1;
         self.open.send_modify(|open| *open += 1);
-        self.tasks
-            .insert(record.task.id, Entry::new(record, version, place, stage));
+        let id = record.task.id;
+        let entry = Entry::new(record, version, place, stage);
+        self.tasks.insert(id, Box::new(entry));
     }
 
     /// A watcher of a task that is in memory still, and whose the task is.

@@ -185,7 +185,7 @@ impl Market {
         {
             entry
                 .preview
-                .get_or_insert_with(|| Preview::new(Arc::clone(&self.previews)))
+                .get_or_insert_with(|| Box::new(Preview::new(Arc::clone(&self.previews))))
                 .add(chunk.lease, fresh);
         }
         received
@@ -199,7 +199,7 @@ impl Market {
         }
         let preview = entry
             .preview
-            .get_or_insert_with(|| Preview::new(Arc::clone(&self.previews)));
+            .get_or_insert_with(|| Box::new(Preview::new(Arc::clone(&self.previews))));
         Some(preview.shown.subscribe())
     }
 }

@@ -24,7 +24,7 @@ impl Market {
         let ends = patience_ends.max(entry.record.task.deadline);
         entry.stage = Stage::Auditing;
         entry.writing = false;
-        entry.audit = Some(Audit::new(patience_ends, ends));
+        entry.audit = Some(Box::new(Audit::new(patience_ends, ends)));
         entry.set_state(TaskState::Auditing {
             miner: first.receipt.value.miner,
         });
@@ -353,13 +353,13 @@ impl Market {
         entry.stage = Stage::Reopening;
         entry.writing = true;
         let dropped = entry
-            .record
+            .record_mut()
             .received
             .drain(..)
             .map(|old| old.receipt.value.lease)
             .collect();
         self.writes.push(Write::Reopen {
-            record: Arc::new(entry.record.clone()),
+            record: Arc::clone(&entry.record),
             version: entry.version,
             dropped,
         });

@@ -67,7 +67,7 @@ impl Market {
         self.lost(id, LeaseEnd::Expired, kind, reason, now);
     }
 
-    pub(super) fn expire_if_due(&mut self, id: LeaseId, now: Timestamp) {
+    pub(crate) fn expire_if_due(&mut self, id: LeaseId, now: Timestamp) {
         if self
             .dispatch
             .lease(id)

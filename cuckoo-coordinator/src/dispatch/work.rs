@@ -177,7 +177,7 @@ impl Market {
         let (reply, answer) = watch::channel(None);
         let (task, role) = (lease.task, lease.role);
         let worked = now.since(lease.granted_at);
-        entry.record.received.push(Received {
+        entry.record_mut().received.push(Received {
             receipt: receipt.clone(),
             kernels: lease.kernels.clone(),
         });
@@ -196,7 +196,7 @@ impl Market {
             self.writes.push(Write::Receive {
                 lease: id,
                 output,
-                record: Arc::new(entry.record.clone()),
+                record: Arc::clone(&entry.record),
                 version: entry.version,
             });
             return Ok(answer);
@@ -305,9 +305,10 @@ impl Market {
         lease.state = LeaseState::Active;
         lease.expires_at = extended;
         self.timers.add(extended, Timer::Lease(id));
-        entry.record.received.pop();
-        entry.record.outcome = None;
-        entry.record.ended_at = None;
+        let record = entry.record_mut();
+        record.received.pop();
+        record.outcome = None;
+        record.ended_at = None;
         entry.result = None;
         if lease.role == Role::Work {
             entry.stage = Stage::Leased(id);

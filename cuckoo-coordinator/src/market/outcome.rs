@@ -127,8 +127,9 @@ impl Market {
         entry.writing = true;
         entry.audit = None;
         self.dispatch.set_unaudited(id, false);
-        entry.record.outcome = Some(conclusion.outcome);
-        entry.record.ended_at = Some(now);
+        let record = entry.record_mut();
+        record.outcome = Some(conclusion.outcome);
+        record.ended_at = Some(now);
         let record = &entry.record;
         let payment = |index: usize| {
             let receipt = &record.received.get(index)?.receipt.value;
@@ -141,7 +142,7 @@ impl Market {
         };
         let write = Conclude {
             payments: conclusion.paid.into_iter().filter_map(payment).collect(),
-            record: Arc::new(record.clone()),
+            record: Arc::clone(record),
             version: entry.version,
             output: conclusion.output,
             conviction: conclusion.conviction,

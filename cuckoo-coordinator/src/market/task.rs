@@ -1,6 +1,7 @@
 //! A task in memory: its stage, who may not have it, and who watches it.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use cuckoo_core::{ErrorKind, LeaseId, NodeId, Output, SignedReceipt, TaskState, Timestamp};
 use tokio::sync::watch;
@@ -14,8 +15,8 @@ const MAX_FAILURES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// As it is or is about to be stored.
-    pub(crate) record: TaskRecord,
+    /// As it is or is about to be stored; shared with whoever writes it.
+    pub(crate) record: Arc<TaskRecord>,
     pub(crate) version: u64,
     /// Its place in line: kept when it is queued again.
     pub(crate) place: Place,
@@ -37,9 +38,9 @@ pub(crate) struct Entry {
     pub(crate) invalid_by: Vec<NodeId>,
     /// A timer looks whether only miners that failed it are left.
     pub(crate) second_chance: bool,
-    pub(crate) audit: Option<Audit>,
+    pub(crate) audit: Option<Box<Audit>>,
     /// What was streamed of its output, or is waited for.
-    pub(crate) preview: Option<Preview>,
+    pub(crate) preview: Option<Box<Preview>>,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
     /// A small output that was accepted: whoever waits for it asks at once.
@@ -108,7 +109,7 @@ impl Stage {
 }
 
 impl Entry {
-    pub(crate) fn new(record: TaskRecord, version: u64, place: Place, stage: Stage) -> Self {
+    pub(crate) fn new(record: Arc<TaskRecord>, version: u64, place: Place, stage: Stage) -> Self {
         Self {
             record,
             version,
@@ -130,6 +131,11 @@ impl Entry {
         }
     }
 
+    /// The record, to be changed: as long as somebody writes it, a copy of its own.
+    pub(crate) fn record_mut(&mut self) -> &mut TaskRecord {
+        Arc::make_mut(&mut self.record)
+    }
+
     pub(crate) fn state(&self) -> &TaskState {
         &self.state
     }
@@ -143,15 +149,11 @@ impl Entry {
 
     /// The lease that a miner works under now, for the task itself or its audit.
     pub(crate) fn working_lease(&self) -> Option<LeaseId> {
-        match (self.stage, &self.audit) {
-            (Stage::Leased(lease), _) => Some(lease),
-            (
-                Stage::Auditing,
-                Some(Audit {
-                    seat: Seat::Working(lease),
-                    ..
-                }),
-            ) => Some(*lease),
+        if let Stage::Leased(lease) = self.stage {
+            return Some(lease);
+        }
+        match (self.stage, self.audit.as_ref()?.seat) {
+            (Stage::Auditing, Seat::Working(lease)) => Some(lease),
             _ => None,
         }
     }
@@ -191,7 +193,7 @@ impl Entry {
         reason: &str,
         at: Timestamp,
     ) {
-        let failures = &mut self.record.failures;
+        let failures = &mut self.record_mut().failures;
         if failures.len() >= MAX_FAILURES {
             failures.remove(0);
         }
@@ -209,10 +211,7 @@ impl Entry {
         self.audit = None;
         // Which tells its watchers to look at the result.
         self.preview = None;
-        self.record.task.input = String::new();
-        self.record.received = Vec::new();
-        self.record.failures = Vec::new();
-        self.record.outcome = None;
+        self.record = Arc::new(self.record.without_payload());
         self.watchers = None;
     }
 }

@@ -66,6 +66,19 @@ impl TaskRecord {
         }
     }
 
+    /// What is left of a task once it ended: whose it was and when, without what was asked, said and handed in.
+    pub(crate) fn without_payload(&self) -> Self {
+        let task = Task {
+            model: self.task.model.clone(),
+            input: String::new(),
+            ..self.task
+        };
+        Self {
+            ended_at: self.ended_at,
+            ..Self::new(task, self.submission.clone())
+        }
+    }
+
     /// How it ended, as watchers learn it.
     pub fn terminal_state(&self) -> Option<TaskState> {
         Some(match self.outcome.as_ref()? {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use cuckoo_coordinator::TaskStore as _;
-use cuckoo_core::{
-    BlobId, Clock as _, ErrorKind, LeaseId, Output, SessionToken, TaskProtocol, TaskSpec, paths,
-};
+use cuckoo_core::{BlobId, Clock as _, ErrorKind, LeaseId, Output, SessionToken, TaskSpec, paths};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -73,9 +71,9 @@ async fn a_requester_hands_blobs_in_and_names_them() {
     let expected = json!({ "id": id, "bytes": 5_000, "media_type": "audio/wav" });
     assert_eq!(view, expected);
 
-    let submit = |id: BlobId| {
+    let submit = async |id: BlobId| {
         let task = json!({ "model": "shapes", "input": { "sound": id } });
-        market.submit(&task)
+        market.submit(&task).await
     };
     assert_eq!(submit(id).await.status(), 202);
     let absent = BlobId::of(b"never handed in");
