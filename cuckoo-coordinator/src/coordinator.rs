@@ -81,6 +81,14 @@ impl Coordinator {
         &self.inner.settings
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(crate) fn operator(&self) -> &Key {
+        &self.inner.operator
+    }
+
     /// Takes a task; returns once it is stored. Dropped before, it cancels the task; the handle does not, when dropped.
     ///
     /// # Errors

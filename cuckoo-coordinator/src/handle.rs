@@ -1,6 +1,7 @@
 //! A requester's grip on one task.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use cuckoo_core::{Error, Result, TaskId, TaskResult, TaskState};
@@ -109,5 +110,44 @@ impl TaskHandle {
         ended
             .map(drop)
             .map_err(|_| Error::closed("the coordinator is gone, and the task with it"))
+    }
+
+    /// Ties the task to a guard, which cancels it when dropped.
+    pub fn guard(self) -> TaskGuard {
+        TaskGuard {
+            task: self,
+            armed: true,
+        }
+    }
+}
+
+/// A task that somebody waits for: dropped before the task ended, it cancels the task. Made by [`TaskHandle::guard`], and
+/// otherwise used as the handle is.
+#[derive(Debug)]
+pub struct TaskGuard {
+    task: TaskHandle,
+    armed: bool,
+}
+
+impl TaskGuard {
+    /// Whether it cancels the task when dropped; it does at first.
+    pub fn arm(&mut self, armed: bool) {
+        self.armed = armed;
+    }
+}
+
+impl Deref for TaskGuard {
+    type Target = TaskHandle;
+
+    fn deref(&self) -> &TaskHandle {
+        &self.task
+    }
+}
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        if self.armed && !self.task.state().is_terminal() {
+            self.task.coordinator.cancel(self.task.id);
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Control is JSON, payloads are raw bytes. Whatever the server answers that is not a success has an
 //! [`ErrorBody`](cuckoo_core::ErrorBody) as its body: also for unknown routes, wrong methods, malformed JSON and bodies
-//! that are too large. `docs/protocol.md` walks through every route with curl; `openapi.json` is generated from here.
+//! that are too large. The routes that OpenAI's clients call have theirs in OpenAI's form. `docs/protocol.md` walks through
+//! the native routes with curl, `docs/openai.md` through the others; `openapi.json` is generated from here.
 
 mod access;
 mod api_keys;
@@ -14,6 +15,7 @@ mod front;
 mod history;
 mod market;
 mod miner;
+mod openai;
 mod peer;
 mod rate;
 mod serve;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use bytes::Bytes;
-use cuckoo_core::TaskProtocol;
+use cuckoo_core::{TaskProtocol, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -42,6 +44,9 @@ pub(crate) struct Shared {
     coordinator: Coordinator,
     protocol: Arc<dyn TaskProtocol>,
     front: Front,
+    links: openai::Links,
+    /// When these routes were made.
+    since: Timestamp,
     max_input_bytes: usize,
     max_output_bytes: usize,
     openapi: Bytes,
@@ -60,6 +65,8 @@ pub fn router_with(coordinator: Coordinator, front: Front) -> Router {
     let shared = Shared {
         protocol: coordinator.protocol(),
         front,
+        links: openai::Links::new(coordinator.operator()),
+        since: coordinator.now(),
         max_input_bytes: settings.max_input_bytes,
         max_output_bytes: settings.max_output_bytes,
         openapi: crate::openapi::render(document).into(),
@@ -98,4 +105,5 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(market::evidence))
         .routes(routes!(market::health))
         .routes(routes!(market::openapi))
+        .merge(openai::routes())
 }

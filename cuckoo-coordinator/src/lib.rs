@@ -38,7 +38,7 @@ pub use builder::CoordinatorBuilder;
 pub use coordinator::Coordinator;
 pub use events::{Event, MarketEvent};
 pub use evidence::{Evidence, Exhibit};
-pub use handle::TaskHandle;
+pub use handle::{TaskGuard, TaskHandle};
 pub use http::{
     Front, HttpSettings, Server, Tls, TlsSettings, new_api_key, router, router_with, serve,
 };

@@ -19,6 +19,7 @@ pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
         ),
         tags(
             (name = "requester", description = "Submit tasks and fetch what came of them"),
+            (name = "openai", description = "The same for OpenAI's clients"),
             (name = "miner", description = "Sessions, work, results"),
             (name = "operator", description = "Health and this document"),
         )

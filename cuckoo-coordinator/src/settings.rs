@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cuckoo_core::{B256, Error, ModelId, Result, Wei};
+use cuckoo_core::{B256, Error, ModelId, ModelKind, Result, Wei};
 use serde::{Deserialize, Serialize};
 
 /// How a coordinator behaves. Every field has a default but `models`; times are in milliseconds, sizes in bytes.
@@ -122,16 +122,27 @@ pub struct ModelSettings {
     /// What a verified task earns: decimal CAI such as `"0.25"` in text, wei in Rust.
     #[serde(with = "cuckoo_core::cai_text")]
     pub price: Wei,
+    /// What it is for, which decides the routes of OpenAI's clients that take it; `custom` when absent, which none does.
+    #[serde(default)]
+    pub kind: ModelKind,
 }
 
 impl ModelSettings {
-    /// `model` at `price` wei a task, whatever the hash of its files.
+    /// `model` at `price` wei a task, whatever the hash of its files and of no kind that OpenAI's clients know.
     pub fn new(model: ModelId, price: Wei) -> Self {
         Self {
             model,
             model_hash: None,
             price,
+            kind: ModelKind::default(),
         }
+    }
+
+    /// Says what it is for.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ModelKind) -> Self {
+        self.kind = kind;
+        self
     }
 }
 

@@ -15,6 +15,14 @@ mod front;
 mod market;
 #[path = "http_api/native.rs"]
 mod native;
+#[path = "http_api/openai.rs"]
+mod openai;
+#[path = "http_api/openai_images.rs"]
+mod openai_images;
+#[path = "http_api/openai_refusals.rs"]
+mod openai_refusals;
+#[path = "http_api/openai_text.rs"]
+mod openai_text;
 #[path = "http_api/openapi.rs"]
 mod openapi;
 #[path = "http_api/protocol.rs"]

@@ -37,6 +37,15 @@ pub enum ModelKind {
 }
 
 impl ModelKind {
+    /// The name with its article, as sentences have it: `an image model`.
+    pub fn phrase(self) -> String {
+        let article = match self {
+            Self::Image | Self::Embeddings => "an",
+            Self::Custom | Self::Chat | Self::Completion => "a",
+        };
+        format!("{article} {self} model")
+    }
+
     /// The name used in settings and on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -21,6 +21,14 @@ pub(crate) fn from_object<T: DeserializeOwned>(
         .map_err(|source| to_python(Error::invalid(format!("{what}: {source}"))))
 }
 
+/// The same for what may be left out.
+pub(crate) fn read_or_default<T: DeserializeOwned + Default>(
+    what: &str,
+    object: Option<&Bound<'_, PyAny>>,
+) -> PyResult<T> {
+    object.map_or_else(|| Ok(T::default()), |object| from_object(what, object))
+}
+
 /// Gives a value as Python's own dictionaries, lists, strings and numbers.
 pub(crate) fn to_object<'py, T: Serialize>(
     py: Python<'py>,

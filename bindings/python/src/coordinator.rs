@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use cuckoo_coordinator::TaskHandle;
+use cuckoo_coordinator::{Front, TaskHandle};
 use cuckoo_core::{Error, ModelId, TaskSpec};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::convert::{from_object, to_object};
+use crate::convert::{from_object, read_or_default, to_object};
 use crate::error::to_python;
-use crate::runtime::{awaitable, spawn};
+use crate::runtime::awaitable;
+use crate::server::Server;
 
 /// Takes tasks, hands them to miners by stake, audits and pays.
 #[pyclass(frozen, module = "cuckoo")]
@@ -60,11 +61,32 @@ impl Coordinator {
         let spec = task_spec(model, input, timeout)?;
         let inner = self.inner.clone();
         awaitable(py, async move {
-            let guard = CancelOnDrop(Some(inner.submit(spec).await?));
-            let result = guard.wait().await;
-            guard.disarm();
-            Ok(TaskResult { inner: result? })
+            let task = inner.submit(spec).await?.guard();
+            Ok(TaskResult {
+                inner: task.result().await?,
+            })
         })
+    }
+
+    /// Serves it over HTTP at `address`, such as `"127.0.0.1:8480"`, and gives a `Server` once it listens. On port 0 the
+    /// system picks a free one. `api_keys` and `http` are as in the settings of `cuckoo-coordinator`; without keys
+    /// everybody who reaches the address may submit tasks.
+    #[pyo3(signature = (address="127.0.0.1:0".to_owned(), *, api_keys=None, http=None))]
+    fn serve<'py>(
+        &self,
+        py: Python<'py>,
+        address: String,
+        api_keys: Option<&Bound<'py, PyAny>>,
+        http: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let keys: Vec<_> = read_or_default("api_keys", api_keys)?;
+        let http = read_or_default("http", http)?;
+        let front = Front::new(http, &keys).map_err(to_python)?;
+        let inner = self.inner.clone();
+        awaitable(
+            py,
+            async move { Server::start(inner, address, front).await },
+        )
     }
 
     /// The market as this coordinator sees it now, as a dictionary.
@@ -154,33 +176,6 @@ impl TaskResult {
     #[getter]
     fn receipt<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_object(py, &self.inner.receipt)
-    }
-}
-
-/// A task that is cancelled when nobody waits for it any more.
-struct CancelOnDrop(Option<TaskHandle>);
-
-impl CancelOnDrop {
-    async fn wait(&self) -> cuckoo_core::Result<cuckoo_core::TaskResult> {
-        match &self.0 {
-            Some(handle) => handle.result().await,
-            None => Err(Error::internal("a task was waited for after its end")),
-        }
-    }
-
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            spawn(async move {
-                // It may have ended meanwhile, which is as good.
-                let _ = handle.cancel().await;
-            });
-        }
     }
 }
 

@@ -40,7 +40,7 @@ impl ImageExecutor {
     }
 }
 
-/// A run's line to the miner: progress goes out, cancellation comes in.
+/// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in.
 #[pyclass(frozen, module = "cuckoo")]
 #[derive(Debug)]
 pub(crate) struct TaskContext {
@@ -53,6 +53,11 @@ impl TaskContext {
     #[getter]
     fn cancelled(&self) -> bool {
         self.inner.is_cancelled()
+    }
+
+    /// Shows the next bytes of the output to whoever watches the task. What the run returns must begin with all of them.
+    fn emit(&self, bytes: &[u8]) {
+        self.inner.emit(bytes);
     }
 
     /// Reports the share done, 0 to 1.
@@ -168,23 +173,25 @@ impl Done {
     }
 }
 
-/// What `execute` returned: bytes, or a pair of bytes and their media type.
+/// What `execute` returned: bytes; with their media type; with that and what the run consumed.
 fn execution(returned: &Bound<'_, PyAny>) -> PyResult<Execution> {
-    let (bytes, media_type) = match returned.cast::<PyBytes>() {
-        Ok(bytes) => (
-            bytes.as_bytes().to_vec(),
-            "application/octet-stream".to_owned(),
-        ),
-        Err(_) => returned.extract::<(Vec<u8>, String)>().map_err(|_| {
+    if let Ok(bytes) = returned.cast::<PyBytes>() {
+        let output = Output::new("application/octet-stream", bytes.as_bytes().to_vec());
+        return Ok(Execution::new(output));
+    }
+    if let Ok((bytes, media_type)) = returned.extract::<(Vec<u8>, String)>() {
+        return Ok(Execution::new(Output::new(media_type, bytes)));
+    }
+    let (bytes, media_type, usage) = returned
+        .extract::<(Vec<u8>, String, Bound<'_, PyAny>)>()
+        .map_err(|_| {
             to_python(Error::execution(
-                "execute() must return bytes, or a pair of bytes and their media type",
+                "execute() must return bytes, bytes and their media type, or these and what it consumed: \
+                 {\"input_units\": number, \"output_units\": number, \"compute_millis\": number}",
             ))
-        })?,
-    };
-    Ok(Execution::new(Output {
-        media_type,
-        bytes: bytes.into(),
-    }))
+        })?;
+    let usage = read("usage", &usage)?;
+    Ok(Execution::new(Output::new(media_type, bytes)).with_usage(usage))
 }
 
 /// Cancels the Python side when the Rust side stops waiting.

@@ -7,6 +7,7 @@ mod executor;
 mod market;
 mod miner;
 mod runtime;
+mod server;
 
 use pyo3::prelude::*;
 
@@ -19,6 +20,7 @@ fn _cuckoo(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<coordinator::Coordinator>()?;
     module.add_class::<coordinator::Task>()?;
     module.add_class::<coordinator::TaskResult>()?;
+    module.add_class::<server::Server>()?;
     module.add_class::<miner::Miner>()?;
     module.add_class::<executor::ImageExecutor>()?;
     module.add_class::<executor::TaskContext>()?;

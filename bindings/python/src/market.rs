@@ -10,7 +10,7 @@ use cuckoo_core::{
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::convert::from_object;
+use crate::convert::{from_object, read_or_default};
 use crate::coordinator::Coordinator;
 use crate::executor;
 use crate::miner::Miner;
@@ -85,10 +85,7 @@ impl LocalMarket {
         stake: String,
         settings: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let settings = settings
-            .map(|settings| from_object("settings", settings))
-            .transpose()?
-            .unwrap_or_default();
+        let settings = read_or_default("settings", settings)?;
         let executors = executors
             .iter()
             .map(|object| executor::from_object(&object))

@@ -80,13 +80,6 @@ where
     future_into_py::<Tokio, _, T>(py, async move { future.await.map_err(to_python) })
 }
 
-/// Runs a future to its end in the background.
-pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-    if let Some(loaded) = LOADED.get() {
-        loaded.handle.spawn(future);
-    }
-}
-
 fn same_process() -> Result<()> {
     if LOADED
         .get()

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cuckoo_core::{Error, ErrorBody, ErrorKind, Retry};
 
+use super::openai;
 use crate::LimitReached;
 
 /// An error and the status it is answered with.
@@ -31,13 +32,31 @@ impl From<Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        self.respond(|error| Json(ErrorBody::from(error)))
+    }
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The answer with what `body` makes of the error.
+    pub(super) fn respond<B>(self, body: impl FnOnce(&Error) -> B) -> Response
+    where
+        B: IntoResponse,
+    {
         let Self { status, error } = self;
         if error.kind() == ErrorKind::Internal {
             tracing::error!(%error, "request failed");
         } else {
             tracing::debug!(%status, %error, "request refused");
         }
-        let mut response = (status, Json(ErrorBody::from(&error))).into_response();
+        let mut response = (status, body(&error)).into_response();
         let headers = response.headers_mut();
         if let Some(limit) = LimitReached::of(&error) {
             tell_limit(limit, headers);
@@ -78,12 +97,17 @@ pub(super) async fn unknown_route(uri: Uri) -> Refusal {
     .into()
 }
 
-pub(super) async fn wrong_method(uri: Uri) -> Refusal {
-    Refusal::with_status(
+pub(super) async fn wrong_method(uri: Uri) -> Response {
+    let path = uri.path();
+    let refusal = Refusal::with_status(
         StatusCode::METHOD_NOT_ALLOWED,
         Error::invalid(format!(
-            "{} does not take this method; the Allow header names those it takes",
-            uri.path()
+            "{path} does not take this method; the Allow header names those it takes"
         )),
-    )
+    );
+    if openai::has(path) {
+        openai::Refused::from(refusal).into_response()
+    } else {
+        refusal.into_response()
+    }
 }

@@ -102,6 +102,29 @@ impl Front {
         Ok(())
     }
 
+    /// Lets somebody look at what needs no key.
+    ///
+    /// # Errors
+    /// Status 429 for too many from one address.
+    pub(super) fn visit(&self, parts: &Parts) -> Result<(), Refusal> {
+        if let Some(sender) = self.sender(parts) {
+            let requests = &self.inner.requests;
+            requests
+                .take(&sender, "requests")
+                .map_err(|limit| limit.refuse("too many requests from one address"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn settings(&self) -> &HttpSettings {
+        &self.inner.settings
+    }
+
+    /// How the sender reached this server: `https`, also where a trusted proxy speaks it, or `http`.
+    pub(super) fn scheme(&self, parts: &Parts) -> &'static str {
+        peer::scheme(parts, &self.inner.settings.trusted_proxies)
+    }
+
     fn sender(&self, parts: &Parts) -> Option<IpAddr> {
         peer::sender(parts, &self.inner.settings.trusted_proxies)
     }

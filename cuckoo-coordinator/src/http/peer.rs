@@ -1,4 +1,4 @@
-//! Whose request it is when nothing but an address tells.
+//! Whose request it is when nothing but an address tells, and how it came.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,6 +6,28 @@ use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// That a request came over TLS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Secured;
+
+/// `https` for a request that came over TLS, to this server or to a trusted proxy; else `http`.
+pub(super) fn scheme(parts: &Parts, trusted_proxies: &[IpAddr]) -> &'static str {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let proxied = peer.is_some_and(|ConnectInfo(peer)| {
+        trusted_proxies.contains(&peer.ip().to_canonical())
+            && parts
+                .headers
+                .get(FORWARDED_PROTO)
+                .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+    });
+    if proxied || parts.extensions.get::<Secured>().is_some() {
+        "https"
+    } else {
+        "http"
+    }
+}
 
 /// The address to hold a request's sender to: the peer's, or what a trusted proxy says it forwards for. Of an IPv6 address
 /// the first 64 bits, since whoever has one has them all.
@@ -99,6 +121,24 @@ mod tests {
                 "{peer} {forwarded:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_scheme_is_the_connections_or_a_trusted_proxys() {
+        let of = |secured: bool, trusted: &[IpAddr]| {
+            let mut request = Request::new(());
+            let peer = SocketAddr::from(([10, 0, 0, 1], 1));
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let proto = "https".parse().unwrap();
+            request.headers_mut().insert(FORWARDED_PROTO, proto);
+            if secured {
+                request.extensions_mut().insert(Secured);
+            }
+            scheme(&request.into_parts().0, trusted)
+        };
+        assert_eq!(of(false, &[]), "http");
+        assert_eq!(of(false, &["10.0.0.1".parse().unwrap()]), "https");
+        assert_eq!(of(true, &[]), "https");
     }
 
     #[test]

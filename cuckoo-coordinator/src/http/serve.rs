@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::HttpSettings;
+use super::peer::Secured;
 use patience::Patient;
 pub(super) use patience::patience;
 pub use tls::{Tls, TlsSettings};
@@ -109,6 +110,7 @@ impl Server {
             let routes = FromPeer {
                 routes: routes.clone(),
                 peer,
+                secured: tls.is_some(),
             };
             let (http, watcher) = (Arc::clone(&http), closing.watcher());
             match tls.clone() {
@@ -193,6 +195,7 @@ async fn accept(
 struct FromPeer {
     routes: Router,
     peer: SocketAddr,
+    secured: bool,
 }
 
 impl<B> Service<Request<B>> for FromPeer
@@ -209,6 +212,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if self.secured {
+            request.extensions_mut().insert(Secured);
+        }
         self.routes.call(request)
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use axum::http::HeaderValue;
 use cuckoo_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::ApiKeySettings;
 
@@ -12,6 +13,10 @@ use crate::ApiKeySettings;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
+    /// Where clients reach it, such as `https://api.example.org`: what links to outputs begin with. As each request says
+    /// in its `Host` header when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
     /// Web pages of these origins, such as `https://app.example.org`, may call it from a browser; `*` is all. None by default.
     pub cors_origins: Vec<String>,
     /// Addresses of reverse proxies, whose `X-Forwarded-For` is believed.
@@ -32,6 +37,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
+            public_url: None,
             cors_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             requests_per_second: 50.0,
@@ -52,6 +58,18 @@ impl HttpSettings {
     /// # Errors
     /// `Invalid` that names the field and its bounds.
     pub fn validate(&self) -> Result<()> {
+        let is_base = |url: &String| {
+            url.parse::<Url>().is_ok_and(|parsed| {
+                ["http", "https"].contains(&parsed.scheme())
+                    && parsed.query().is_none()
+                    && parsed.fragment().is_none()
+            })
+        };
+        if let Some(url) = self.public_url.as_ref().filter(|url| !is_base(url)) {
+            return Err(Error::invalid(format!(
+                "http.public_url: `{url}` is no address; write it like https://api.example.org"
+            )));
+        }
         for origin in &self.cors_origins {
             let well_formed = origin == Self::ANY_ORIGIN
                 || origin.split_once("://").is_some_and(|(scheme, host)| {

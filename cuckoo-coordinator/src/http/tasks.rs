@@ -20,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Shared;
 use super::body::{answer, json, task_limit};
 use super::error::Refusal;
+use super::openai::Viewer;
 use super::trace::note_task;
 use crate::{Requester, TaskHandle};
 
@@ -61,6 +62,10 @@ pub(super) struct OutputQuery {
     /// Milliseconds, at most 600,000; none when absent.
     #[serde(default)]
     wait_millis: u64,
+    /// In a link: until when it works, in seconds of the Unix epoch.
+    pub(super) expires: Option<u64>,
+    /// In a link: what takes the place of an API key.
+    pub(super) signature: Option<String>,
 }
 
 /// Submits a task. With `Prefer: wait=60` the answer is the output itself, if it is there within so many seconds.
@@ -124,13 +129,15 @@ pub(super) async fn state(
     Ok(Json(TaskView::of(&task)))
 }
 
-/// A task's output: 200 and raw bytes once it is there, 202 and the task's state until then.
+/// A task's output: 200 and raw bytes once it is there, 202 and the task's state until then. Links to it, as the routes for
+/// OpenAI's clients give them, need no API key.
 #[utoipa::path(get, path = paths::TASK_OUTPUT, tag = "requester", security((), ("requester" = [])),
     params(("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits"), OutputQuery),
     responses(
         (status = 200, description = "The output; any media type", body = Vec<u8>, content_type = "application/octet-stream",
             headers(("Cuckoo-Task" = String), ("Cuckoo-Miner" = u64), ("Cuckoo-Receipt" = String, description = "base64url JSON of a `Signed_Receipt`"))),
         (status = 202, description = "Not there yet", body = TaskView, headers(("Location" = String))),
+        (status = 403, description = "The link has expired or was changed", body = ErrorBody),
         (status = 404, description = "No such task", body = ErrorBody),
         (status = 410, description = "The task was cancelled", body = ErrorBody),
         (status = "default", description = "The task failed, with its kind's status", body = ErrorBody),
@@ -138,11 +145,15 @@ pub(super) async fn state(
 )]
 pub(super) async fn output(
     State(shared): State<Shared>,
-    requester: Requester,
+    viewer: Viewer,
     TaskPath(id): TaskPath,
     Asked(query): Asked<OutputQuery>,
 ) -> Result<Response, Refusal> {
-    let task = requester.own(shared.coordinator.task(id).await?)?;
+    let task = shared.coordinator.task(id).await?;
+    let task = match viewer {
+        Viewer::Linked => task,
+        Viewer::Requester(requester) => requester.own(task)?,
+    };
     output_within(&task, Duration::from_millis(query.wait_millis)).await
 }
 
@@ -239,7 +250,7 @@ fn output_response(result: TaskResult) -> Result<Response> {
 }
 
 /// The header `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), which may be quoted.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };

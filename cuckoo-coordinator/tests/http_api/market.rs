@@ -9,8 +9,8 @@ use cuckoo_coordinator::{
 use cuckoo_core::{
     Assignment, B256, Capability, Completion, DeployConfig, Deployment, DevChain, Entropy, Key,
     LocalMarket, ManualClock, Member, ModelId, Output, PollRequest, Receipt, SeededEntropy,
-    Session, SessionToken, Signed, SignedReceipt, TaskProtocol, TaskSpec, Timestamp, U256, Usage,
-    cai, payload_hash,
+    Session, SessionToken, Signed, SignedReceipt, StakingContract, TaskProtocol, TaskSpec,
+    Timestamp, U256, Usage, cai, payload_hash,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -33,6 +33,7 @@ pub(crate) struct Market {
     /// A miner whose owner votes one CAI too little.
     pub(crate) poor: Member,
     pub(crate) deployment: Deployment,
+    pub(crate) chain: Arc<dyn StakingContract>,
     /// Where it listens, such as `http://127.0.0.1:40123`.
     pub(crate) url: String,
     _server: DropGuard,
@@ -82,7 +83,7 @@ impl Market {
         let store = Arc::new(MemoryStore::new());
         let coordinator = Coordinator::builder()
             .settings(settings)
-            .chain(chain)
+            .chain(chain.clone())
             .operator(operator.operator.clone())
             .clock(clock.clone())
             .entropy(entropy.clone())
@@ -105,6 +106,7 @@ impl Market {
             miners,
             poor,
             deployment,
+            chain,
             url,
             _server: stop.drop_guard(),
         }

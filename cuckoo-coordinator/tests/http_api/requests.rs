@@ -543,7 +543,7 @@ async fn a_client_that_sends_no_http_gets_400_and_nobody_else_notices() {
 }
 
 /// Waits until a condition that another task brings about holds.
-async fn until(holds: impl Fn() -> bool) {
+pub(crate) async fn until(holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::task::yield_now().await;

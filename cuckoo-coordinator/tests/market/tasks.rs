@@ -131,6 +131,28 @@ async fn a_running_task_can_be_cancelled_and_its_miner_learns_of_it() {
 }
 
 #[tokio::test]
+async fn a_dropped_guard_cancels_unless_it_was_disarmed_or_the_task_has_ended() {
+    let market = Setup::with_miners(1).open().await;
+    let done = market.submit().await.guard();
+    let assignment = market.miners[0].take().await.unwrap();
+    let output = b"a picture";
+    market.miners[0]
+        .complete(&assignment, output)
+        .await
+        .unwrap();
+    done.result().await.unwrap();
+    let kept = market.submit().await;
+    let mut disarmed = kept.clone().guard();
+    disarmed.arm(false);
+    let given_up = market.submit().await;
+    drop((done, disarmed, given_up.clone().guard()));
+    settle().await;
+    assert_eq!(given_up.state(), TaskState::Cancelled);
+    assert_eq!(kept.state(), TaskState::Queued);
+    assert_eq!(market.coordinator.status().completed, 1);
+}
+
+#[tokio::test]
 async fn a_dropped_result_future_and_handle_do_not_cancel() {
     let market = Setup::with_miners(1).open().await;
     let handle = market.submit().await;

@@ -125,20 +125,27 @@ impl TextInput {
     /// # Errors
     /// `Invalid` that names the field and its range.
     pub fn check(&self) -> Result<()> {
+        self.fault()
+            .map_or(Ok(()), |(_, message)| Err(Error::invalid(message)))
+    }
+
+    /// The first field that is out of its range, by name, and what is wrong with it.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
         if self.prompt.is_some() != self.messages.is_empty() {
-            return Err(Error::invalid(
-                "the input needs either messages, at least one, or a prompt",
-            ));
+            let message = "the input needs either messages, at least one, or a prompt";
+            return Some(("messages", message.to_owned()));
         }
         if self.messages.len() > Self::MAX_MESSAGES {
-            return Err(Error::invalid(format!(
+            let message = format!(
                 "messages has {} entries; at most {} are taken",
                 self.messages.len(),
                 Self::MAX_MESSAGES
-            )));
+            );
+            return Some(("messages", message));
         }
         if self.max_tokens == Some(0) {
-            return Err(Error::invalid("max_tokens is 0; it is at least 1"));
+            let message = "max_tokens is 0; it is at least 1";
+            return Some(("max_tokens", message.to_owned()));
         }
         for (name, value, low, high) in [
             ("temperature", self.temperature, 0.0, 2.0),
@@ -147,24 +154,23 @@ impl TextInput {
             ("presence_penalty", self.presence_penalty, -2.0, 2.0),
         ] {
             if let Some(value) = value.filter(|value| !(low..=high).contains(value)) {
-                return Err(Error::invalid(format!(
-                    "{name} is {value}; it is from {low} to {high}"
-                )));
+                let message = format!("{name} is {value}; it is from {low} to {high}");
+                return Some((name, message));
             }
         }
         if self.stop.len() > Self::MAX_STOPS || self.stop.iter().any(String::is_empty) {
-            return Err(Error::invalid(format!(
+            let message = format!(
                 "stop is a list of at most {} texts, none of them empty",
                 Self::MAX_STOPS
-            )));
+            );
+            return Some(("stop", message));
         }
-        if let Some(logprobs) = self.logprobs.filter(|count| *count > Self::MAX_LOGPROBS) {
-            return Err(Error::invalid(format!(
-                "logprobs is {logprobs}; it is at most {}",
-                Self::MAX_LOGPROBS
-            )));
-        }
-        Ok(())
+        let logprobs = self.logprobs.filter(|count| *count > Self::MAX_LOGPROBS)?;
+        let message = format!(
+            "logprobs is {logprobs}; it is at most {}",
+            Self::MAX_LOGPROBS
+        );
+        Some(("logprobs", message))
     }
 }
 

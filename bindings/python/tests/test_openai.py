@@ -1,0 +1,157 @@
+"""OpenAI's own client, as it comes, against a coordinator of this package over HTTP."""
+
+import asyncio
+import base64
+import importlib.util
+import io
+import pathlib
+import urllib.request
+
+import cuckoo
+import openai
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+spec = importlib.util.spec_from_file_location("openai_market", ROOT / "examples" / "openai_market.py")
+example = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(example)
+
+KEY = "cuckoo-" + "k" * 40
+
+
+class Market:
+    """The example's market, of which the tests hold the parts."""
+
+    def __init__(self, server, coordinator):
+        self.coordinator = coordinator
+        self.client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY)
+
+
+@pytest_asyncio.fixture
+async def market(tmp_path):
+    (tmp_path / "app.key").write_text(KEY)
+    place = await cuckoo.LocalMarket.open(seed=1)
+    coordinator = await place.coordinator(
+        {"models": example.MODELS, "audit_probability": 0.0, "lease_millis": 3000, "heartbeat_millis": 200}
+    )
+    executors = [cuckoo.ImageExecutor(example.SHAPES, model="shapes"), example.Bigrams(), example.Trigrams()]
+    miner = await place.miner(coordinator, executors, settings={"slots": 4})
+    keys = [{"name": "app", "key_file": str(tmp_path / "app.key"), "max_tasks_per_day": 50}]
+    server = await coordinator.serve(api_keys=keys)
+    market = Market(server, coordinator)
+    yield market
+    await market.client.close()
+    await server.close()
+    await miner.close()
+    await coordinator.close()
+
+
+def share_of_red(picture):
+    values = iter(picture.convert("RGB").tobytes())
+    pixels = list(zip(values, values, values))
+    return sum(red > 150 and green < 110 and blue < 110 for red, green, blue in pixels) / len(pixels)
+
+
+async def test_pictures_are_generated(market):
+    ask = {"model": "shapes", "prompt": "a large red circle on a blue background", "extra_body": {"seed": 7}}
+    made = await market.client.images.generate(**ask, n=2, size="64x64", response_format="b64_json")
+    pictures = [Image.open(io.BytesIO(base64.b64decode(one.b64_json))) for one in made.data]
+    assert [picture.size for picture in pictures] == [(64, 64)] * 2
+    assert all(share_of_red(picture) > 0.1 for picture in pictures)
+    assert made.data[0].b64_json != made.data[1].b64_json
+    # The same seed again, by link: no key goes with it.
+    linked = await market.client.images.generate(**ask)
+    fetch = asyncio.to_thread(lambda: urllib.request.urlopen(linked.data[0].url, timeout=30).read())
+    assert base64.b64encode(await fetch).decode() == made.data[0].b64_json
+
+
+async def test_a_chat_is_streamed(market):
+    conversation = [
+        {"role": "system", "content": "the cuckoo lays eggs"},
+        {"role": "user", "content": "the cuckoo sings in the wood"},
+    ]
+    known = set("the cuckoo lays eggs sings in wood".split())
+    ask = {"model": "bigrams", "messages": conversation, "seed": 3, "max_tokens": 12}
+    whole = await market.client.chat.completions.create(**ask)
+    text = whole.choices[0].message.content
+    assert len(text.split()) == 12 and set(text.split()) <= known
+    assert whole.choices[0].finish_reason == "length"
+    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (10, 12)
+
+    stream = await market.client.chat.completions.create(
+        **ask, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    assert "".join(piece or "" for piece in pieces) == text
+    assert len(pieces) == 14
+    assert chunks[-1].usage == whole.usage
+
+    ended = await market.client.chat.completions.create(**ask, stop=["eggs", "wood"])
+    assert ended.choices[0].finish_reason in ("stop", "length")
+    assert not {"eggs", "wood"} & set(ended.choices[0].message.content.split())
+
+    other = await market.client.chat.completions.create(**{**ask, "temperature": 0}, logprobs=True, top_logprobs=2)
+    token = other.choices[0].logprobs.content[0]
+    assert token.logprob == 0 and token.top_logprobs[0].token == token.token
+
+
+async def test_texts_are_embedded(market):
+    texts = ["a red circle", "the red circle", "quarterly earnings"]
+    embedded = await market.client.embeddings.create(model="trigrams", input=texts)
+    near, same, far = (one.embedding for one in embedded.data)
+    assert len(near) == example.Trigrams.LENGTH
+    similar = lambda a, b: sum(x * y for x, y in zip(a, b))  # noqa: E731
+    assert similar(near, same) > similar(near, far)
+    assert embedded.usage.prompt_tokens == 8
+    # What the client asks for by itself is base64; the numbers are the same.
+    plain = await market.client.embeddings.create(model="trigrams", input=texts[0], encoding_format="float")
+    assert plain.data[0].embedding == pytest.approx(near)
+
+
+async def test_models_are_listed(market):
+    listed = [model async for model in market.client.models.list()]
+    assert [model.id for model in listed] == ["shapes", "bigrams", "trigrams"]
+    assert (await market.client.models.retrieve("bigrams")).kind == "chat"
+
+
+async def test_errors_are_the_clients_own(market):
+    chat = market.client.chat.completions
+    hello = [{"role": "user", "content": "hello"}]
+    with pytest.raises(openai.NotFoundError) as raised:
+        await chat.create(model="gpt-9", messages=hello)
+    assert raised.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as raised:
+        await chat.create(model="shapes", messages=hello)
+    assert raised.value.param == "model" and "an image model" in raised.value.message
+    with pytest.raises(openai.BadRequestError) as raised:
+        await chat.create(model="bigrams", messages=hello, response_format={"type": "json_object"})
+    assert raised.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError, match="no words"):
+        await chat.create(model="bigrams", messages=[{"role": "user", "content": " "}], stream=True)
+    with pytest.raises(openai.BadRequestError, match="top_p"):
+        await chat.create(model="bigrams", messages=hello, top_p=0.5)
+    stranger = market.client.with_options(api_key="sk-nobody")
+    with pytest.raises(openai.AuthenticationError):
+        await stranger.models.list()
+    eager = market.client.with_options(max_retries=0)
+    with pytest.raises(openai.RateLimitError) as raised:
+        for _ in range(10):
+            await eager.chat.completions.create(model="bigrams", messages=hello, n=10, max_tokens=1)
+    assert raised.value.code == "insufficient_quota"
+
+
+async def test_who_stops_listening_cancels(market):
+    ask = {"model": "bigrams", "messages": [{"role": "user", "content": "on and on"}], "max_tokens": 10**6}
+    stream = await market.client.chat.completions.create(**ask, stream=True)
+    async for _ in stream:
+        break
+    await stream.close()
+    for _ in range(200):
+        if market.coordinator.status()["cancelled"]:
+            break
+        await asyncio.sleep(0.05)
+    assert market.coordinator.status()["cancelled"] == 1
