@@ -11,7 +11,7 @@ use super::work::not_yours;
 use super::{Lease, LeaseEnd, LeaseState, Role};
 use crate::events::Event;
 use crate::journal::Write;
-use crate::market::{Conclusion, Entry, Market, Stage, Timer};
+use crate::market::{Conclusion, Market, Stage, Timer};
 
 impl Market {
     /// A miner gives a lease back.
@@ -197,8 +197,8 @@ impl Market {
 
     /// A task rested after a failure: it waits for a miner again.
     pub(crate) fn retry_due(&mut self, id: TaskId, now: Timestamp) {
-        let resting = |entry: &Entry| entry.stage == Stage::Resting;
-        if self.tasks.get(&id).is_some_and(resting) {
+        let entry = self.tasks.get(&id);
+        if entry.is_some_and(|entry| entry.stage == Stage::Resting) {
             self.enqueue(id, now);
         }
     }
