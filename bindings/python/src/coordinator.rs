@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cuckoo_coordinator::{Front, TaskHandle};
-use cuckoo_core::{Error, ModelId, TaskSpec};
+use cuckoo_core::{Error, ModelId, Output, TaskSpec};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -65,6 +65,21 @@ impl Coordinator {
             Ok(TaskResult {
                 inner: task.result().await?,
             })
+        })
+    }
+
+    /// Keeps bytes beside inputs: gives the text, such as `"blob:0x…"`, that an input writes in their place.
+    #[pyo3(signature = (data, media_type="application/octet-stream".to_owned()))]
+    fn put_blob<'py>(
+        &self,
+        py: Python<'py>,
+        data: Vec<u8>,
+        media_type: String,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let inner = self.inner.clone();
+        awaitable(py, async move {
+            let id = inner.put_blob(Output::new(media_type, data)).await?;
+            Ok(id.to_string())
         })
     }
 

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use cuckoo_core::{Assignment, Capability, Error, Output, Result};
 use cuckoo_miner::{Execution, Executor};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 use tokio::sync::oneshot;
 
 use crate::convert::{from_object as read, to_object};
 use crate::error::{from_python, to_python};
+use crate::runtime::awaitable;
 
 /// Draws pictures with a Stable Diffusion pipeline read from a folder in the layout of diffusers.
 #[pyclass(frozen, module = "cuckoo")]
@@ -60,9 +61,30 @@ impl TaskContext {
         self.inner.emit(bytes);
     }
 
+    /// The bytes that a string in the input, such as `"blob:0x…"`, stands for, and their media type.
+    fn blob<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyAny>> {
+        let id = id.parse().map_err(to_python)?;
+        let inner = self.inner.clone();
+        awaitable(py, async move { inner.blob(id).await.map(Blob) })
+    }
+
     /// Reports the share done, 0 to 1.
     fn progress(&self, share: f64) {
         self.inner.progress((share.clamp(0.0, 1.0) * 1000.0) as u16);
+    }
+}
+
+/// A blob as Python has it: its bytes and their media type.
+#[derive(Debug)]
+struct Blob(Output);
+
+impl<'py> IntoPyObject<'py> for Blob {
+    type Target = PyTuple;
+    type Output = Bound<'py, PyTuple>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        (PyBytes::new(py, &self.0.bytes), self.0.media_type).into_pyobject(py)
     }
 }
 

@@ -1,6 +1,7 @@
 """A market inside a Python program: pictures, executors written in Python, cancellation, errors by kind."""
 
 import asyncio
+import json
 import multiprocessing
 import pathlib
 
@@ -50,6 +51,14 @@ class Sleeper(Shout):
             raise
 
 
+class Mirror(Shout):
+    """Gives the blob that its input names back, reversed."""
+
+    async def execute(self, task, context):
+        data, media_type = await context.blob(json.loads(task["input"])["sound"])
+        return data[::-1], media_type
+
+
 class Broken(Shout):
     def __init__(self, error):
         super().__init__()
@@ -90,6 +99,18 @@ async def test_a_python_class_serves_as_executor():
     assert b'"SAY":"CUCKOO"' in result.output.replace(b" ", b"")
     assert task.state()["state"] == "completed"
     assert executor.seen[0]["task"] == task.id
+    await miner.close()
+    await coordinator.close()
+
+
+async def test_bytes_go_beside_the_input():
+    coordinator, miner = await market(Mirror())
+    name = await coordinator.put_blob(b"\x00\x01\x02", "audio/wav")
+    assert name.startswith("blob:0x")
+    result = await coordinator.run("shout", {"sound": name})
+    assert (result.output, result.media_type) == (b"\x02\x01\x00", "audio/wav")
+    with pytest.raises(cuckoo.InvalidError, match="not here"):
+        await coordinator.run("shout", {"sound": "blob:0x" + "12" * 32})
     await miner.close()
     await coordinator.close()
 
