@@ -20,7 +20,7 @@ pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
         tags(
             (name = "requester", description = "Submit tasks and fetch what came of them"),
             (name = "miner", description = "Sessions, work, results"),
-            (name = "operator", description = "Health and this document"),
+            (name = "operator", description = "Watch the coordinator, and this document"),
         )
     )]
     struct Preamble;
