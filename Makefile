@@ -17,7 +17,7 @@ demo: ## a whole market in one process, then target/demo/report.html (CHAIN=anvi
 	@if [ "$(CHAIN)" = anvil ]; then .ci/setup chain; fi
 	@cargo run --release --quiet -p cuckoo-examples --bin demo -- --chain $(CHAIN)
 
-test: setup ## every suite: Rust, doc tests, contracts, report in Chromium, Python
+test: setup ## every suite: Rust, doc tests, contracts, dashboard and report in Chromium, Python
 	@.ci/test
 
 bench: ## scheduler and inference benchmarks; results go to docs/benchmarks.md by hand
@@ -60,9 +60,11 @@ score: ## draw the full grid of prompts with the Rust executor and score colour 
 	@.ci/setup python
 	"$(VENV)/bin/python" examples/models/shapes_training/score.py target/grid
 
-screenshot: ## the README's picture, from the last demo's report, in headless Chromium
+screenshot: ## the documents' pictures, from the last demo's report and a running dashboard, in headless Chromium
 	@.ci/setup chain browser
 	node examples/demo/screenshot.mjs target/demo/report.html docs/images/report.png
+	cargo build --release --quiet -p cuckoo-examples --bin dashboard-host
+	node examples/dashboard/screenshot.mjs docs/images/dashboard.png
 
 openapi: ## rewrite the committed OpenAPI file from the code
 	cargo run --release --quiet -p cuckoo-coordinator -- openapi > cuckoo-coordinator/openapi.json

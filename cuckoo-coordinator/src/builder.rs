@@ -114,6 +114,7 @@ impl CoordinatorBuilder {
             Arc::clone(&settings),
             Arc::clone(&entropy),
             snapshot,
+            clock.now(),
         );
         let (sender, writes) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
@@ -136,6 +137,7 @@ impl CoordinatorBuilder {
             store: Arc::clone(&inner.store),
             clock: Arc::clone(&inner.clock),
             ledger: Ledger::new(node, inner.operator.clone(), inner.deployment, accounts),
+            costs: Vec::new(),
         };
         let journal = journal.run(Arc::downgrade(&inner), writes, inner.stop.clone());
         inner.tracker.spawn(journal);

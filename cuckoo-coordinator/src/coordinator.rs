@@ -30,7 +30,7 @@ const LONGEST_SWEEP_PAUSE: Duration = Duration::from_secs(60);
 /// is dropped.
 #[derive(Clone)]
 pub struct Coordinator {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for Coordinator {

@@ -54,6 +54,12 @@ impl Dispatch {
         self.pools.values().map(Pool::len).sum()
     }
 
+    /// Each model's queue: its length, and the task that is next.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (&ModelId, usize, Option<TaskId>)> {
+        let pools = self.pools.iter();
+        pools.map(|(model, pool)| (model, pool.len(), pool.first()))
+    }
+
     /// How many miners offer a model now.
     pub(crate) fn offers(&self, model: &ModelId) -> usize {
         self.pools
@@ -227,10 +233,16 @@ impl Market {
         miner.leases.insert(id);
         miner.mailbox.push_back(id);
         miner.wake();
+        let first = entry.leases.is_empty();
         entry.leases.push(id);
         let event = match role {
             Role::Work => {
                 miner.counts.assigned += 1;
+                // What is placed again has waited for its first miner already.
+                if first {
+                    let task = &entry.record.task;
+                    self.tally.began(&task.model, now.since(task.submitted_at));
+                }
                 entry.stage = Stage::Leased(id);
                 entry.set_state(TaskState::Running {
                     miner: node,

@@ -23,6 +23,8 @@ const AT_ONCE: usize = 8;
 pub(crate) struct Cover {
     /// What is in it less what is promised and not redeemed, in wei; unknown until the chain was asked once.
     free: Option<Wei>,
+    /// What is promised and not redeemed, in wei, as of the same look and what was promised since.
+    owed: Wei,
     /// The price of all that miners work on now, in wei.
     reserved: Wei,
 }
@@ -41,6 +43,16 @@ impl Cover {
         Some(self.free?.saturating_sub(self.reserved))
     }
 
+    /// What was promised to miners and not redeemed yet, in wei, when it is known.
+    pub(crate) fn owed(&self) -> Option<Wei> {
+        self.free.map(|_| self.owed)
+    }
+
+    /// The price of all that miners work on now, in wei.
+    pub(crate) fn reserved(&self) -> Wei {
+        self.reserved
+    }
+
     pub(crate) fn reserve(&mut self, price: Wei) {
         self.reserved = self.reserved.saturating_add(price);
     }
@@ -51,6 +63,7 @@ impl Cover {
 
     pub(crate) fn promise(&mut self, amount: Wei) {
         self.free = self.free.map(|free| free.saturating_sub(amount));
+        self.owed = self.owed.saturating_add(amount);
     }
 }
 
@@ -73,6 +86,7 @@ impl Market {
         let free = reading.escrow.saturating_sub(owed);
         let grown = self.cover.free.is_some_and(|before| before < free);
         self.cover.free = Some(free);
+        self.cover.owed = owed;
         if grown {
             let miners: Vec<_> = self.registry.miners.keys().copied().collect();
             for miner in miners {

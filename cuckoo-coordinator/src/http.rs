@@ -9,6 +9,7 @@ mod access;
 mod api_keys;
 mod blobs;
 mod body;
+mod counts;
 mod error;
 mod events;
 mod front;
@@ -16,22 +17,26 @@ mod history;
 mod market;
 mod miner;
 mod openai;
+mod pages;
 mod peer;
 mod rate;
 mod serve;
 mod settings;
 mod tasks;
 mod trace;
+mod watch;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use bytes::Bytes;
 use cuckoo_core::{TaskProtocol, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use api_keys::new_api_key;
+use counts::Requests;
 pub use front::Front;
 pub use serve::{Server, Tls, TlsSettings, serve};
 pub use settings::HttpSettings;
@@ -50,6 +55,7 @@ pub(crate) struct Shared {
     max_input_bytes: usize,
     max_output_bytes: usize,
     openapi: Bytes,
+    requests: Arc<Requests>,
 }
 
 /// The routes of `coordinator`, for requesters without keys: serve them on a loopback address only.
@@ -62,6 +68,8 @@ pub fn router_with(coordinator: Coordinator, front: Front) -> Router {
     let (routes, document) = routes().split_for_parts();
     let settings = coordinator.settings();
     let cors = front.cors();
+    let requests = Arc::new(Requests::new(document.paths.paths.keys()));
+    let observe = from_fn_with_state(Arc::clone(&requests), trace::span_per_request);
     let shared = Shared {
         protocol: coordinator.protocol(),
         front,
@@ -70,12 +78,13 @@ pub fn router_with(coordinator: Coordinator, front: Front) -> Router {
         max_input_bytes: settings.max_input_bytes,
         max_output_bytes: settings.max_output_bytes,
         openapi: crate::openapi::render(document).into(),
+        requests,
         coordinator,
     };
     let routes = routes
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::wrong_method)
-        .layer(axum::middleware::from_fn(trace::span_per_request))
+        .layer(observe)
         .with_state(shared);
     match cors {
         Some(cors) => routes.layer(cors),
@@ -104,6 +113,12 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(market::status))
         .routes(routes!(market::evidence))
         .routes(routes!(market::health))
+        .routes(routes!(watch::ready))
+        .routes(routes!(watch::metrics))
+        .routes(routes!(watch::dashboard_state))
+        .routes(routes!(pages::dashboard))
+        .routes(routes!(pages::docs))
+        .routes(routes!(pages::asset))
         .routes(routes!(market::openapi))
         .merge(openai::routes())
 }

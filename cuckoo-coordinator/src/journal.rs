@@ -18,6 +18,7 @@ use crate::settle::Ledger;
 use crate::store::{
     Change, LeaseRecord, Payment, SessionRecord, StagedOutput, TaskRecord, TaskStore,
 };
+use crate::telemetry::CommitCost;
 
 pub(crate) use commit::tried;
 
@@ -124,6 +125,8 @@ pub(crate) struct Journal {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ledger: Ledger,
+    /// What the commits of the batch in work cost.
+    pub(crate) costs: Vec<CommitCost>,
 }
 
 impl Journal {
@@ -150,8 +153,10 @@ impl Journal {
                 return;
             }
             let written = self.write(std::mem::take(&mut batch)).await;
+            let costs = std::mem::take(&mut self.costs);
             if let Some(inner) = inner.upgrade() {
                 inner.with(|market, now| {
+                    market.tally.committed(&costs, now);
                     for written in written {
                         market.written(written, now);
                     }

@@ -28,6 +28,7 @@ mod settings;
 mod settle;
 mod status;
 mod store;
+mod telemetry;
 mod timers;
 mod verify;
 mod webhook;

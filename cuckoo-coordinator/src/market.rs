@@ -24,6 +24,7 @@ use crate::preview::Budget;
 use crate::registry::Registry;
 use crate::requester::{Requester, Usage};
 use crate::store::{LeaseRecord, Outcome, Submission, TaskRecord, Versioned};
+use crate::telemetry::{ChainSeen, Latest, Tally};
 use crate::timers::Timers;
 use crate::{Evidence, MarketStatus, Settings};
 
@@ -47,6 +48,7 @@ pub(crate) struct Market {
     pub(crate) writes: Vec<Write>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) stale_since: Option<Timestamp>,
+    pub(crate) chain_seen: ChainSeen,
     pub(crate) evidence: Vec<Evidence>,
     pub(crate) cover: Cover,
     pub(crate) usage: Usage,
@@ -60,7 +62,8 @@ pub(crate) struct Market {
     open: watch::Sender<usize>,
     /// Ended tasks that are in memory still, oldest first; the store has all.
     recent: VecDeque<TaskId>,
-    ended: Ended,
+    pub(crate) tally: Tally,
+    pub(crate) latest: Latest,
 }
 
 /// What is due at a time.
@@ -93,13 +96,6 @@ enum Lifecycle {
     Closed,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Ended {
-    completed: u64,
-    failed: u64,
-    cancelled: u64,
-}
-
 impl Market {
     pub(crate) fn new(
         node: NodeId,
@@ -108,7 +104,9 @@ impl Market {
         settings: Arc<Settings>,
         entropy: Arc<dyn Entropy>,
         snapshot: Arc<Snapshot>,
+        now: Timestamp,
     ) -> Self {
+        let tally = Tally::new(settings.models.iter().map(|model| &model.model));
         let dispatch = Dispatch::new(&settings, entropy.as_ref());
         let previews = Budget::new(settings.max_preview_bytes);
         Self {
@@ -125,6 +123,7 @@ impl Market {
             writes: Vec::new(),
             snapshot,
             stale_since: None,
+            chain_seen: ChainSeen::new(now),
             evidence: Vec::new(),
             cover: Cover::default(),
             usage: Usage::default(),
@@ -134,7 +133,8 @@ impl Market {
             next_order: 0,
             open: watch::Sender::new(0),
             recent: VecDeque::new(),
-            ended: Ended::default(),
+            tally,
+            latest: Latest::default(),
         }
     }
 
@@ -179,11 +179,7 @@ impl Market {
                 "the coordinator is shutting down; submit the task to another",
             ));
         }
-        if !self
-            .snapshot
-            .node(self.node)
-            .is_some_and(|node| node.active)
-        {
+        if !self.is_active() {
             return Err(Error::unavailable(
                 "this coordinator is not active on chain now; its owner must keep its vote above the minimum",
             ));
@@ -230,6 +226,7 @@ impl Market {
                 entry.writing = false;
                 // Nobody waits any more: the submission itself was abandoned.
                 entry.cancelled |= reply.send(Ok(id)).is_err();
+                self.tally.accepted(&entry.record.task.model);
                 self.events.publish(now, Some(id), Event::Submitted);
                 if self.tasks[&id].stage != Stage::Done {
                     self.enqueue(id, now);
@@ -398,6 +395,23 @@ impl Market {
         }
     }
 
+    /// How many tasks have not ended.
+    pub(crate) fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+
+    /// Whether new tasks are taken, as far as the coordinator itself decides that.
+    pub(crate) fn takes_tasks(&self) -> bool {
+        self.lifecycle == Lifecycle::Open
+    }
+
+    /// Whether the chain lets this coordinator work.
+    pub(crate) fn is_active(&self) -> bool {
+        self.snapshot
+            .node(self.node)
+            .is_some_and(|node| node.active)
+    }
+
     pub(crate) fn status(&self, now: Timestamp) -> MarketStatus {
         let queued = self.dispatch.queued() as u64;
         let open = *self.open.borrow() as u64;
@@ -411,9 +425,9 @@ impl Market {
             escrow_left: self.cover.left(),
             queued,
             running: open.saturating_sub(queued),
-            completed: self.ended.completed,
-            failed: self.ended.failed,
-            cancelled: self.ended.cancelled,
+            completed: self.tally.completed,
+            failed: self.tally.failed(),
+            cancelled: self.tally.cancelled,
             miners: self
                 .registry
                 .miners

@@ -21,7 +21,7 @@ pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
             (name = "requester", description = "Submit tasks and fetch what came of them"),
             (name = "openai", description = "The same for OpenAI's clients"),
             (name = "miner", description = "Sessions, work, results"),
-            (name = "operator", description = "Health and this document"),
+            (name = "operator", description = "Watch the coordinator, and this document"),
         )
     )]
     struct Preamble;

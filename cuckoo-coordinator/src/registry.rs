@@ -409,6 +409,10 @@ impl Market {
             snapshot,
             stale_since,
         } = view;
+        if stale_since.is_none() {
+            self.chain_seen
+                .read(snapshot.block > self.snapshot.block, now);
+        }
         self.snapshot = Arc::clone(&snapshot);
         self.stale_since = stale_since;
         for node in &snapshot.nodes {

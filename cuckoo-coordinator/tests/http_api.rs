@@ -31,3 +31,5 @@ mod protocol;
 mod requests;
 #[path = "http_api/server.rs"]
 mod server;
+#[path = "http_api/watch.rs"]
+mod watch;

@@ -13,6 +13,8 @@
 
 #[path = "operator/command.rs"]
 mod command;
+#[path = "operator/logs.rs"]
+mod logs;
 #[path = "operator/process.rs"]
 mod process;
 

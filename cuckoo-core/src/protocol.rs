@@ -394,6 +394,18 @@ pub mod paths {
 
     /// `GET` whether the server answers.
     pub const HEALTH: &str = "/healthz";
+    /// `GET` whether the coordinator takes tasks, and if not, why.
+    pub const READY: &str = "/readyz";
+    /// `GET` numbers for Prometheus.
+    pub const METRICS: &str = "/metrics";
+    /// `GET` a page that shows the market at work.
+    pub const DASHBOARD: &str = "/dashboard";
+    /// `GET` what that page shows.
+    pub const DASHBOARD_STATE: &str = "/dashboard/state";
+    /// `GET` a page that explains this interface's routes.
+    pub const DOCS: &str = "/docs";
+    /// `GET` a script or style of these pages.
+    pub const ASSET: &str = "/assets/{name}";
     /// `GET` this interface's OpenAPI document.
     pub const OPENAPI: &str = "/openapi.json";
 

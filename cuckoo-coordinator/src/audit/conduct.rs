@@ -247,6 +247,7 @@ impl Market {
                 let verdict = Verdict::AllDiffer {
                     miners: miners.clone(),
                 };
+                self.tally.judged(&verdict);
                 self.events
                     .publish(now, Some(id), Event::Verdict { verdict });
                 self.reopen(id, &miners, "all outputs differ", now);

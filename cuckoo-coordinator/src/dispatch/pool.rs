@@ -115,6 +115,12 @@ impl Pool {
         self.queue.len()
     }
 
+    /// The task that is next.
+    pub(crate) fn first(&self) -> Option<TaskId> {
+        let (_, waiting) = self.queue.first_key_value()?;
+        Some(waiting.task)
+    }
+
     pub(crate) fn miners(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.limits.keys().copied()
     }

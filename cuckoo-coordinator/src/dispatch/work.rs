@@ -14,6 +14,7 @@ use crate::events::Event;
 use crate::journal::Write;
 use crate::market::{Conclusion, Market, Stage, Timer};
 use crate::store::{Outcome, Received, StagedOutput};
+use crate::telemetry::Latest;
 use crate::verify::Expected;
 
 /// Where a completion stands before its receipt is checked.
@@ -189,6 +190,8 @@ impl Market {
             && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
         {
             pool.ended(Some(worked));
+            self.tally.worked(&entry.record.task.model, worked);
+            entry.picture = Latest::shows(&output);
         }
         // Drawn only now: the miner has committed itself.
         if role == Role::Audit || self.entropy.chance(self.settings.audit_probability) {

@@ -125,6 +125,11 @@ impl Front {
         peer::scheme(parts, &self.inner.settings.trusted_proxies)
     }
 
+    /// How old the last reading of the chain may be while the coordinator counts as ready.
+    pub(super) fn max_chain_age(&self) -> Duration {
+        Duration::from_secs(self.inner.settings.max_chain_age_seconds)
+    }
+
     fn sender(&self, parts: &Parts) -> Option<IpAddr> {
         peer::sender(parts, &self.inner.settings.trusted_proxies)
     }

@@ -32,6 +32,8 @@ pub struct HttpSettings {
     pub session_burst: u32,
     /// The most connections at a time, a waiting miner's included; more wait in the system's backlog.
     pub max_connections: usize,
+    /// How old the last reading of the chain may be, in seconds, before `/readyz` says that no tasks should be sent here.
+    pub max_chain_age_seconds: u64,
 }
 
 impl Default for HttpSettings {
@@ -45,6 +47,7 @@ impl Default for HttpSettings {
             sessions_per_second: 5.0,
             session_burst: 200,
             max_connections: 16_384,
+            max_chain_age_seconds: 120,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{Admitted, Concluded, Journal, Write, Written};
 use crate::Evidence;
 use crate::settle::Ledger;
 use crate::store::{Change, Commit, Committed, TaskRecord};
+use crate::telemetry::CommitCost;
 
 /// How often an operation is tried, and how long each try may take.
 const TRIES: u32 = 4;
@@ -75,7 +76,14 @@ impl Journal {
                     for item in items.iter_mut().filter(|item| item.outcome.is_none()) {
                         item.append(&mut changes);
                     }
-                    self.tried(|| self.store.commit(changes.clone())).await
+                    let began = self.clock.now();
+                    let committed = self.tried(|| self.store.commit(changes.clone())).await;
+                    self.costs.push(CommitCost {
+                        took: self.clock.now().since(began),
+                        changes: changes.len(),
+                        failed: committed.is_err(),
+                    });
+                    committed
                 }
                 Err(error) => Err(error.duplicate()),
             };

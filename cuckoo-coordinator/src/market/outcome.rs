@@ -150,6 +150,7 @@ impl Market {
         };
         self.writes.push(Write::Conclude(Box::new(write)));
         if let Some(verdict) = conclusion.verdict {
+            self.tally.judged(&verdict);
             self.events
                 .publish(now, Some(id), Event::Verdict { verdict });
         }
@@ -288,7 +289,10 @@ impl Market {
         let (state, event) = match outcome {
             Outcome::Completed { receipt } => {
                 let miner = receipt.value.miner;
-                self.ended.completed += 1;
+                let task = &entry.record.task;
+                self.tally
+                    .completed(&task.model, now.since(task.submitted_at));
+                self.latest.completed(entry, miner, now);
                 if let Some(miner) = self.registry.miners.get_mut(&miner) {
                     miner.counts.completed += 1;
                 }
@@ -299,7 +303,8 @@ impl Market {
                 message,
                 fault,
             } => {
-                self.ended.failed += 1;
+                self.tally.failed_by(fault);
+                self.latest.failed(entry, kind, &message, fault, now);
                 let event = Event::Failed {
                     kind,
                     message: message.clone(),
@@ -315,7 +320,7 @@ impl Market {
                 )
             }
             Outcome::Cancelled => {
-                self.ended.cancelled += 1;
+                self.tally.cancelled += 1;
                 (TaskState::Cancelled, Event::Cancelled)
             }
         };

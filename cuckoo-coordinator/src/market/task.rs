@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) audit: Option<Box<Audit>>,
     /// What was streamed of its output, or is waited for.
     pub(crate) preview: Option<Box<Preview>>,
+    /// What came back is a picture that may be shown.
+    pub(crate) picture: bool,
     /// Every lease it ever had.
     pub(crate) leases: Vec<LeaseId>,
     /// A small output that was accepted: whoever waits for it asks at once.
@@ -126,6 +128,7 @@ impl Entry {
             second_chance: false,
             audit: None,
             preview: None,
+            picture: false,
             leases: Vec::new(),
             result: None,
         }

@@ -101,7 +101,8 @@ async fn every_route_of_requesters_asks_for_a_key_and_no_other_does() {
                 let security = operation["security"].as_array();
                 security.is_some_and(|all| all.iter().any(|one| !one[name].is_null()))
             };
-            if path.starts_with("/v1/") {
+            let operators = [paths::METRICS, paths::DASHBOARD_STATE].contains(&path.as_str());
+            if path.starts_with("/v1/") || operators {
                 assert!(secured("requester"), "{method} {path} is open to all");
                 let message = if operation["tags"] == json!(["openai"]) {
                     problem(answer, 401).await["message"].to_string()
@@ -123,13 +124,15 @@ async fn every_route_of_requesters_asks_for_a_key_and_no_other_does() {
 async fn what_concerns_everybody_is_the_operators() {
     let keys = Keys::new();
     let market = keys.market().await;
-    let evidence = |key: &SessionToken| {
-        let call = market.call(Method::GET, paths::EVIDENCE);
-        send(call.bearer_auth(key.expose()))
-    };
-    let body = refused(evidence(&keys.app).await, 403, ErrorKind::Unauthorized).await;
-    assert!(body.message.contains("operator"), "{}", body.message);
-    assert_eq!(evidence(&keys.operator).await.status(), StatusCode::OK);
+    for path in [paths::EVIDENCE, paths::METRICS, paths::DASHBOARD_STATE] {
+        let get = |key: &SessionToken| {
+            let call = market.call(Method::GET, path);
+            send(call.bearer_auth(key.expose()))
+        };
+        let body = refused(get(&keys.app).await, 403, ErrorKind::Unauthorized).await;
+        assert!(body.message.contains("operator"), "{}", body.message);
+        assert_eq!(get(&keys.operator).await.status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
 use cuckoo_coordinator::{
     Account, Change, Commit, Evidence, LeaseRecord, MemoryStore, Payment, RequesterUsage,
-    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
+    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned, router,
 };
 use cuckoo_core::{
     B256, Error, ErrorKind, Fault, LeaseId, LeaseStatus, Output, Result, TaskId, TaskState,
-    Timestamp, Wei,
+    Timestamp, Wei, paths,
 };
+use tower_service::Service as _;
 
 use crate::fixture::{Market, Setup, failure, kind, price, settle, spec};
 
@@ -180,6 +184,29 @@ async fn a_submission_that_cannot_be_written_is_refused() {
     let status = market.coordinator.status();
     assert_eq!((status.queued, status.running), (0, 0));
     assert_eq!(market.miners[0].take().await, None);
+}
+
+#[tokio::test]
+async fn a_store_that_failed_makes_the_coordinator_unready_until_it_is_due_for_another_try() {
+    let (market, store) = market().await;
+    let ready = async || {
+        let request = Request::get(paths::READY).body(Body::empty()).unwrap();
+        let answer = router(market.coordinator.clone()).call(request).await;
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(ready().await, 200);
+    store.failures.store(u32::MAX, Ordering::SeqCst);
+    let (refused, ()) = tokio::join!(market.coordinator.submit(spec()), pass(&market));
+    assert_eq!(kind(refused), ErrorKind::Unavailable);
+    assert_eq!(ready().await, 503);
+    let metrics = market.coordinator.metrics().unwrap();
+    assert!(
+        metrics.contains("\ncuckoo_store_commits_failed_total 1\n"),
+        "{metrics}"
+    );
+    // Without tasks nothing is written: it must not stay so for ever.
+    market.clock.advance(Duration::from_secs(30));
+    assert_eq!(ready().await, 200);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use cuckoo_core::{Error, Result};
 use serde::Deserialize;
 
 use crate::PROGRAM;
+use crate::log::LogConfig;
 
 /// What `coordinator.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreSettings,
     #[serde(default)]
     pub(crate) http: HttpSettings,
+    #[serde(default)]
+    pub(crate) log: LogConfig,
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) webhooks: Option<WebhookConfig>,
     #[serde(default)]

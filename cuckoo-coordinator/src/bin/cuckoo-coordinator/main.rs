@@ -6,12 +6,12 @@ mod chain;
 mod config;
 mod deploy;
 mod escrow;
+mod log;
 mod open_files;
 mod register;
 mod run;
 mod store;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,7 +20,9 @@ use cuckoo_core::cli::{
     AccountArgs, FaucetCommand, KeyCommand, OwnerCommand, Program, StakerCommand,
 };
 use cuckoo_core::{Error, Result};
-use tracing_subscriber::EnvFilter;
+
+use config::Config;
+use log::LogFormat;
 
 /// Less processor time a task than with the system's allocator, which threads that pass memory on contend for.
 #[global_allocator]
@@ -43,6 +45,9 @@ struct Cli {
     /// What is logged to standard error, such as `info` or `cuckoo_coordinator=debug`.
     #[arg(long, global = true, env = "CUCKOO_LOG", default_value = "info")]
     log: String,
+    /// How log lines look; the settings' `[log] format` when absent, else text.
+    #[arg(long, global = true, env = "CUCKOO_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 const EXAMPLES: &str = "\
@@ -113,21 +118,24 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<()> {
-    let filter = EnvFilter::try_new(&cli.log).map_err(|source| {
-        Error::invalid("--log is a level or `target=level` pairs, such as info").with_source(source)
-    })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    // Before the first line is logged: the settings say how lines look.
+    let config = match &cli.command {
+        Command::Run { config } => Some(Config::load(config)?),
+        _ => None,
+    };
+    let format = config.as_ref().map(|config| config.log.format);
+    log::start(&cli.log, cli.log_format.or(format).unwrap_or_default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::unavailable("cannot start threads").with_source(source))?;
     let result = runtime.block_on(async {
+        if let Some(config) = config {
+            return run::run(config).await;
+        }
         match cli.command {
-            Command::Run { config } => run::run(&config).await,
+            // Its settings are there, so it ran.
+            Command::Run { .. } => Ok(()),
             Command::Key(command) => command.run(),
             Command::ApiKey(command) => command.run(),
             Command::Chain(command) => chain::execute(command).await,

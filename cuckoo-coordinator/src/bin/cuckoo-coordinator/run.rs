@@ -1,6 +1,5 @@
 //! Serving, from the first connection to the chain to the last answer.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Serves until the first signal, then drains; the second ends the process.
-pub(crate) async fn run(path: &Path) -> Result<()> {
-    let config = Config::load(path)?;
+pub(crate) async fn run(config: Config) -> Result<()> {
     let operator = config.operator.load_key()?;
     let tls = config.tls.clone().map(Tls::load).transpose()?;
     let front = Front::new(config.http.clone(), &config.api_keys)?;

@@ -4,6 +4,7 @@ use config::Environment;
 use cuckoo_core::{ErrorKind, cai};
 
 use super::*;
+use crate::log::LogFormat;
 
 const EXAMPLE: &str = include_str!("../../../../coordinator.example.toml");
 
@@ -19,6 +20,16 @@ fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
     PROGRAM
         .load_with(&path, environment)
         .and_then(|config: Config| config.at(&path))
+}
+
+#[test]
+fn logs_are_for_people_unless_the_settings_say_otherwise() {
+    let format = |environment: &[_]| load(EXAMPLE, environment).map(|config| config.log.format);
+    assert_eq!(format(&[]).unwrap(), LogFormat::Text);
+    let json = [("CUCKOO_COORDINATOR__LOG__FORMAT", "json")];
+    assert_eq!(format(&json).unwrap(), LogFormat::Json);
+    let error = format(&[("CUCKOO_COORDINATOR__LOG__FORMAT", "xml")]).unwrap_err();
+    assert!(error.to_string().contains("json"), "{error}");
 }
 
 #[test]
