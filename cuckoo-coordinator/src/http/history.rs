@@ -59,7 +59,7 @@ pub(super) struct KeptTask {
     end: Option<TaskState>,
     priority: i8,
     /// What it costs, in wei.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Amount)]
     price: cuckoo_core::Wei,
     submitted_at: Timestamp,
     deadline: Timestamp,
