@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use cuckoo_core::{ErrorBody, Result, TaskState, paths};
+use cuckoo_core::{ErrorBody, Result, TaskId, TaskState, paths};
 use futures::stream::{Stream, StreamExt as _};
 
 use super::Shared;
@@ -25,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A task's state now and after every change, until it ended.
 #[utoipa::path(get, path = paths::TASK_EVENTS, tag = "requester", security((), ("requester" = [])),
     params(
-        ("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits"),
+        ("id" = TaskId, Path, description = "The task"),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event seen: go on after it"),
     ),
     responses(
