@@ -27,7 +27,9 @@ pub fn rows(data: &[u8]) {
         for task in &again.tasks {
             assert!(stored.tasks.contains(task), "{task:?} came out of nothing");
         }
-        if stored.tasks.len() == 1 {
+        if let [task] = &stored.tasks[..]
+            && (task.outcome.is_some() || task.ended_at.is_none())
+        {
             assert_eq!(again.tasks, stored.tasks);
         }
         assert!(again.sessions.iter().all(|one| stored.sessions.contains(one)));

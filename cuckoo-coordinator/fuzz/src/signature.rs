@@ -46,7 +46,7 @@ pub fn signature(data: &[u8]) {
 }
 
 /// The other form of a signature: `s` negated.
-fn twin(bytes: &[u8; 65]) -> [u8; 65] {
+pub(crate) fn twin(bytes: &[u8; 65]) -> [u8; 65] {
     let mut twin = *bytes;
     let s = U256::from_be_slice(&bytes[32..64]);
     // The order is odd: twice its half and one.
