@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[allow(unreachable_pub, reason = "it is a library to libFuzzer")]
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 

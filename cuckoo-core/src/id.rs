@@ -103,7 +103,7 @@ impl fmt::Display for NodeId {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, pattern = "^[0-9A-Za-z_./:-]{1,128}$")]
+#[schema(value_type = String, pattern = "^[0-9A-Za-z_./:-]{1,128}$", example = "shapes")]
 pub struct ModelId(String);
 
 impl ModelId {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! text {
@@ -29,6 +29,25 @@ macro_rules! text {
             }
         }
     };
+}
+
+/// Raw bytes.
+#[derive(Debug)]
+pub enum Payload {}
+
+impl PartialSchema for Payload {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
+            .into()
+    }
+}
+
+impl ToSchema for Payload {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Payload")
+    }
 }
 
 text!(

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cuckoo_core::{Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths};
+use cuckoo_core::{Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths, schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -71,7 +71,7 @@ pub(super) struct OutputQuery {
     ),
     request_body = TaskSpec,
     responses(
-        (status = 200, description = "The output, after a wait; any media type", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The output, after a wait; any media type", body = schema::Payload, content_type = "application/octet-stream",
             headers(("Cuckoo-Task" = String), ("Cuckoo-Miner" = u64), ("Cuckoo-Receipt" = String, description = "base64url JSON of a `Signed_Receipt`"))),
         (status = 202, description = "Accepted; `Location` is where to look for it", body = TaskView, headers(("Location" = String))),
         (status = 400, description = "Malformed, or an input that the model cannot take", body = ErrorBody),
@@ -128,7 +128,7 @@ pub(super) async fn state(
 #[utoipa::path(get, path = paths::TASK_OUTPUT, tag = "requester", security((), ("requester" = [])),
     params(("id" = TaskId, Path, description = "The task"), OutputQuery),
     responses(
-        (status = 200, description = "The output; any media type", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The output; any media type", body = schema::Payload, content_type = "application/octet-stream",
             headers(("Cuckoo-Task" = String), ("Cuckoo-Miner" = u64), ("Cuckoo-Receipt" = String, description = "base64url JSON of a `Signed_Receipt`"))),
         (status = 202, description = "Not there yet", body = TaskView, headers(("Location" = String))),
         (status = 404, description = "No such task", body = ErrorBody),
