@@ -1,7 +1,7 @@
 # Cuckoo: every task a contributor or CI runs. `make` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-SECONDS ?= 60
+FUZZ_SECONDS ?= 60
 CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
@@ -34,8 +34,8 @@ chaos: ## kills processes 200 times each, fills disks, stops chains, sets clocks
 	@.ci/setup chain
 	@.ci/chaos
 
-fuzz: ## arbitrary bytes into everything that reads them, each target for a minute (SECONDS=60)
-	@.ci/fuzz $(SECONDS)
+fuzz: ## arbitrary bytes into everything that reads them, each target for a minute (FUZZ_SECONDS=60)
+	@.ci/fuzz $(FUZZ_SECONDS)
 
 fuzz-api: ## a running coordinator against its OpenAPI file (installs Schemathesis outside the repository)
 	@.ci/fuzz-api

@@ -43,7 +43,7 @@ async fn register() -> Members {
     let market = LocalMarket::new(chain.clone(), treasury, entropy);
     let coordinator = market.add_coordinator("cuckoo", cai(2_000_000), cai(1_000));
     let coordinator = coordinator.await.expect("a coordinator");
-    let miner = async |name, stake| market.add_miner(name, cai(stake)).await.expect("a miner");
+    let miner = async |name: &str, stake: u64| market.add_miner(name, cai(stake)).await.expect("a miner");
     let miners = [miner("first", 60_000).await, miner("second", 30_000).await];
     let poor = miner("poor", 19_999).await;
     // Votes count from the next epoch.

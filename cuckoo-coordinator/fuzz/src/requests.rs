@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use base64::Engine as _;
@@ -60,8 +60,10 @@ type Answers = Arc<Mutex<Vec<(StatusCode, Vec<u8>)>>>;
 
 /// Keeps the bodies of refusals: those of others may be long or never end.
 async fn note(answers: Answers, request: Request, next: Next) -> Response {
+    // The answer to a HEAD has no body.
+    let bodiless = request.method() == Method::HEAD;
     let (head, body) = next.run(request).await.into_parts();
-    if head.status.is_success() {
+    if head.status.is_success() || bodiless {
         return Response::from_parts(head, body);
     }
     let bytes = to_bytes(body, MAX_ANSWER).await.expect("a refusal's body");

@@ -61,5 +61,5 @@ fn bytes(digits: &str) -> Vec<u8> {
         .map_while(|digit| digit.to_digit(16))
         .map(|digit| digit as u8)
         .collect();
-    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    digits.chunks_exact(2).map(|pair| (pair[0] << 4) | pair[1]).collect()
 }

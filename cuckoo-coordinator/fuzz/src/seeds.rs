@@ -96,7 +96,7 @@ fn messages(seeds: &mut Vec<Seed>) {
 
 fn texts(seeds: &mut Vec<Seed>) {
     // The first byte is where outputs are cut.
-    let mut kind = |name, content: &[u8]| seeds.push(("kinds", name, [b"\n", content].concat()));
+    let mut kind = |name, content: &[u8]| seeds.push(("kinds", name, [&b"\n"[..], content].concat()));
     let message = |role, content: &str| Message {
         role,
         content: content.to_owned(),
@@ -241,9 +241,9 @@ fn http2() -> Vec<u8> {
     const SETTINGS: u8 = 4;
     const HEADERS: u8 = 1;
     const END_OF_STREAM_AND_HEADERS: u8 = 5;
-    let frame = |kind, flags, stream: u8, payload: &[u8]| {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
         let head = [0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
-        [&head, payload].concat()
+        [&head[..], payload].concat()
     };
     [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),

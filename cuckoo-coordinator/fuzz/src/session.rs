@@ -120,7 +120,9 @@ impl Model {
             1 => {
                 let (token, may) = self.token(step);
                 check(may.is_some(), self.protocol.close_session(&token).await);
-                may.map(|miner| self.open.remove(&miner));
+                if let Some(miner) = may {
+                    self.open.remove(&miner);
+                }
             }
             2 => {
                 let (token, may) = self.token(step);
@@ -184,7 +186,7 @@ impl Model {
             0 => self.key(step.who),
             other => self.key(other),
         };
-        let flaw = step.signer >> 3 & 3;
+        let flaw = (step.signer >> 3) & 3;
         let for_us = step.who < 128;
         let value = Session {
             coordinator: if for_us { self.keys[3].address() } else { named },

@@ -81,11 +81,13 @@ pub(super) fn add(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            for refusal in REFUSALS.iter().filter(|refusal| (refusal.meets)(operation)) {
-                let responses = &mut operation.responses.responses;
-                responses
-                    .entry(refusal.status.to_owned())
-                    .or_insert_with(|| Ref::from_response_name(refusal.name).into());
+            for refusal in &REFUSALS {
+                if (refusal.meets)(operation) {
+                    let responses = &mut operation.responses.responses;
+                    responses
+                        .entry(refusal.status.to_owned())
+                        .or_insert_with(|| Ref::from_response_name(refusal.name).into());
+                }
             }
         }
     }

@@ -91,7 +91,8 @@ impl RowStore {
                 account: account.value.clone(),
                 expected: 0,
             });
-            let evidence = stored.evidence.iter().cloned().map(Change::AddEvidence);
+            let evidence = stored.evidence.iter().cloned().map(Box::new);
+            let evidence = evidence.map(Change::AddEvidence);
             let changes = leases.chain(sessions).chain(accounts).chain(evidence);
             tables.change(changes.collect())?;
             everything(&tables.connection)
