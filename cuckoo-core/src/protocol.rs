@@ -183,6 +183,7 @@ pub struct PollRequest {
     pub free_slots: u32,
     /// Models that are in memory already.
     #[serde(default)]
+    #[schema(max_items = 64)]
     pub warm: Vec<ModelId>,
     /// How long to wait for work, in milliseconds; bounded by the coordinator (30 s).
     pub wait_millis: u64,
