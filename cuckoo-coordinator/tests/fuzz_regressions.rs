@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 mod fuzz;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz")
+        .join(name)
 }
 
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
@@ -36,7 +38,10 @@ fn run(target: &str) {
         .unwrap();
     let seeds = files(&folder("corpus").join(target));
     assert!(seeds.len() >= 2, "{target} has no seeds");
-    for file in seeds.into_iter().chain(files(&folder("findings").join(target))) {
+    for file in seeds
+        .into_iter()
+        .chain(files(&folder("findings").join(target)))
+    {
         // Shown when the target panics.
         eprintln!("{}", file.display());
         function(&fs::read(&file).unwrap());

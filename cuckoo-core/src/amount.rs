@@ -101,8 +101,8 @@ pub mod wei_text {
     fn read(text: &str) -> Result<Wei, String> {
         let hexadecimal = text.strip_prefix("0x");
         let (digits, radix, most) = hexadecimal.map_or((text, 10, 78), |digits| (digits, 16, 64));
-        let well_formed = (1..=most).contains(&digits.len())
-            && digits.chars().all(|digit| digit.is_digit(radix));
+        let well_formed =
+            (1..=most).contains(&digits.len()) && digits.chars().all(|digit| digit.is_digit(radix));
         let amount = well_formed.then(|| Wei::from_str_radix(digits, radix.into()).ok());
         amount.flatten().ok_or_else(|| {
             format!("`{text:.80}` is not an amount in wei; write decimal digits, or 0x and hexadecimal ones, in quotes")
@@ -185,8 +185,18 @@ mod tests {
         }
         let beyond = format!("\"{}0\"", Wei::MAX);
         for json in [
-            r#""""#, r#""0x""#, r#""_""#, r#""1_000""#, r#""0b1""#, r#""0X1""#, r#"" 1""#, r#""-1""#, r#""1.5""#, "1",
-            "null", &beyond,
+            r#""""#,
+            r#""0x""#,
+            r#""_""#,
+            r#""1_000""#,
+            r#""0b1""#,
+            r#""0X1""#,
+            r#"" 1""#,
+            r#""-1""#,
+            r#""1.5""#,
+            "1",
+            "null",
+            &beyond,
         ] {
             assert!(read(json).is_err(), "{json}");
         }

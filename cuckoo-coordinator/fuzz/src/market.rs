@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
 use cuckoo_core::{
-    Address, B256, Capability, DeployConfig, Deployment, DevChain, Key, LocalMarket,
-    ManualClock, Member, ModelId, PollRequest, SeededEntropy, Session, StakingContract, TaskSpec,
-    Timestamp, U256, cai,
+    Address, B256, Capability, DeployConfig, Deployment, DevChain, Key, LocalMarket, ManualClock,
+    Member, ModelId, PollRequest, SeededEntropy, Session, StakingContract, TaskSpec, Timestamp,
+    U256, cai,
 };
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -43,7 +43,8 @@ async fn register() -> Members {
     let market = LocalMarket::new(chain.clone(), treasury, entropy);
     let coordinator = market.add_coordinator("cuckoo", cai(2_000_000), cai(1_000));
     let coordinator = coordinator.await.expect("a coordinator");
-    let miner = async |name: &str, stake: u64| market.add_miner(name, cai(stake)).await.expect("a miner");
+    let miner =
+        async |name: &str, stake: u64| market.add_miner(name, cai(stake)).await.expect("a miner");
     let miners = [miner("first", 60_000).await, miner("second", 30_000).await];
     let poor = miner("poor", 19_999).await;
     // Votes count from the next epoch.

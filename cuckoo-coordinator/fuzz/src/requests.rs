@@ -75,7 +75,10 @@ async fn note(answers: Answers, request: Request, next: Next) -> Response {
 /// A refusal has a reason in the agreed form and is no defect of ours.
 fn check(status: StatusCode, body: &[u8]) {
     let told: ErrorBody = serde_json::from_slice(body).unwrap_or_else(|error| {
-        panic!("{status} without a reason ({error}): {:?}", String::from_utf8_lossy(body))
+        panic!(
+            "{status} without a reason ({error}): {:?}",
+            String::from_utf8_lossy(body)
+        )
     });
     assert!(!told.message.is_empty());
     let ours = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
@@ -93,7 +96,8 @@ impl Stage {
         let operator = &miner.operator;
         let deployment = &MEMBERS.deployment;
         let protocol = market.coordinator.protocol();
-        let request = |nonce| Signed::sign(session(operator.address(), nonce), operator, deployment);
+        let request =
+            |nonce| Signed::sign(session(operator.address(), nonce), operator, deployment);
         let opened = protocol.open_session(request(1)).await.expect("a session");
         let task = market.coordinator.submit(spec()).await.expect("a task");
         let given = protocol.poll(&opened.token, poll()).await.expect("a poll");
@@ -140,7 +144,9 @@ fn replaced(text: &[u8], name: &str, value: &str) -> Vec<u8> {
     let mut rest = text;
     while let Some((first, after)) = rest.split_first() {
         // Long inputs full of names would only be slow.
-        if out.len() < MAX_ANSWER && let Some(after) = rest.strip_prefix(name.as_bytes()) {
+        if out.len() < MAX_ANSWER
+            && let Some(after) = rest.strip_prefix(name.as_bytes())
+        {
             out.extend_from_slice(value.as_bytes());
             rest = after;
         } else {

@@ -6,7 +6,16 @@ use cuckoo_coordinator::fuzzing::RowStore;
 use rusqlite::types::Value;
 
 const TABLES: [&str; 10] = [
-    "tasks", "open", "ended", "leases", "outputs", "payments", "accounts", "forgotten", "sessions", "evidence",
+    "tasks",
+    "open",
+    "ended",
+    "leases",
+    "outputs",
+    "payments",
+    "accounts",
+    "forgotten",
+    "sessions",
+    "evidence",
 ];
 
 thread_local! {
@@ -22,7 +31,9 @@ pub fn rows(data: &[u8]) {
         let Ok(stored) = store.read(&rows) else {
             return;
         };
-        let again = store.rewrite(&stored).expect("what was read can be written");
+        let again = store
+            .rewrite(&stored)
+            .expect("what was read can be written");
         // A conflict is refused by the tables; what is there is the same.
         for task in &again.tasks {
             assert!(stored.tasks.contains(task), "{task:?} came out of nothing");
@@ -32,7 +43,12 @@ pub fn rows(data: &[u8]) {
         {
             assert_eq!(again.tasks, stored.tasks);
         }
-        assert!(again.sessions.iter().all(|one| stored.sessions.contains(one)));
+        assert!(
+            again
+                .sessions
+                .iter()
+                .all(|one| stored.sessions.contains(one))
+        );
         assert!(again.leases.iter().all(|one| stored.leases.contains(one)));
         assert_eq!(again.sessions.len(), stored.sessions.len());
     });
@@ -61,5 +77,8 @@ fn bytes(digits: &str) -> Vec<u8> {
         .map_while(|digit| digit.to_digit(16))
         .map(|digit| digit as u8)
         .collect();
-    digits.chunks_exact(2).map(|pair| (pair[0] << 4) | pair[1]).collect()
+    digits
+        .chunks_exact(2)
+        .map(|pair| (pair[0] << 4) | pair[1])
+        .collect()
 }

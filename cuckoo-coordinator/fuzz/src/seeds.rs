@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    B256, EmbeddingsInput, Embeddings, ErrorKind, Failure, FinishReason, Heartbeat, Key, LeaseId,
+    B256, Embeddings, EmbeddingsInput, ErrorKind, Failure, FinishReason, Heartbeat, Key, LeaseId,
     LeaseProgress, Message, NodeId, Receipt, Role, Signed, SignedReceipt, TaskId, TextInput,
     TextPiece, TextWriter, TokenLogprob, Usage, Voucher, cai, payload_hash,
 };
@@ -96,7 +96,8 @@ fn messages(seeds: &mut Vec<Seed>) {
 
 fn texts(seeds: &mut Vec<Seed>) {
     // The first byte is where outputs are cut.
-    let mut kind = |name, content: &[u8]| seeds.push(("kinds", name, [&b"\n"[..], content].concat()));
+    let mut kind =
+        |name, content: &[u8]| seeds.push(("kinds", name, [&b"\n"[..], content].concat()));
     let message = |role, content: &str| Message {
         role,
         content: content.to_owned(),
@@ -158,9 +159,8 @@ fn rows(seeds: &mut Vec<Seed>) {
     let task = format!(
         "tasks\ti1\t{id}\ttshapes\tt{input}\t{hash}\t{price}\ti{millis}\ti{millis}\ti0\ttapp\ttonce\t{hash}\tn"
     );
-    let open = format!(
-        "{task}\nopen\ti1\ti1\tn\nleases\ti1\t{lease}\ti2\ti0\t{hash}\ttcpu\ti{millis}"
-    );
+    let open =
+        format!("{task}\nopen\ti1\ti1\tn\nleases\ti1\t{lease}\ti2\ti0\t{hash}\ttcpu\ti{millis}");
     seeds.push(("rows", "open", open.into_bytes()));
     let receipt = serde_json::to_string(&signed_receipt()).expect("JSON");
     let done = format!(
@@ -206,27 +206,91 @@ fn requests(seeds: &mut Vec<Seed>) {
     add("health", "GET /healthz", &[], None);
     add("openapi", "GET /openapi.json", &[], None);
     add("info", "GET /miner/v1/info", &[], None);
-    add("open", "POST /miner/v1/sessions", &[JSON], Some("{session}"));
+    add(
+        "open",
+        "POST /miner/v1/sessions",
+        &[JSON],
+        Some("{session}"),
+    );
     add("close", "DELETE /miner/v1/sessions", &[BEARER], None);
-    add("poll", "POST /miner/v1/poll", &[BEARER, JSON], Some(&polled));
+    add(
+        "poll",
+        "POST /miner/v1/poll",
+        &[BEARER, JSON],
+        Some(&polled),
+    );
     let beat = r#"{"leases":[{"lease":"{lease}","progress":450}]}"#;
-    add("heartbeat", "POST /miner/v1/heartbeat", &[BEARER, JSON], Some(beat));
+    add(
+        "heartbeat",
+        "POST /miner/v1/heartbeat",
+        &[BEARER, JSON],
+        Some(beat),
+    );
     let chunk = [BEARER, "Cuckoo-Lease: {lease}", "Cuckoo-Offset: 0"];
     add("stream", "POST /miner/v1/stream", &chunk, Some("an ou"));
-    let receipt = [BEARER, "Content-Type: image/png", "Cuckoo-Receipt: {receipt}"];
-    add("complete", "POST /miner/v1/complete", &receipt, Some(OUTPUT));
+    let receipt = [
+        BEARER,
+        "Content-Type: image/png",
+        "Cuckoo-Receipt: {receipt}",
+    ];
+    add(
+        "complete",
+        "POST /miner/v1/complete",
+        &receipt,
+        Some(OUTPUT),
+    );
     let failure = r#"{"lease":"{lease}","kind":"invalid","message":"no prompt"}"#;
-    add("fail", "POST /miner/v1/fail", &[BEARER, JSON], Some(failure));
-    add("submit", "POST /v1/tasks", &[JSON, "Idempotency-Key: once"], Some(&spec));
-    add("submit-and-wait", "POST /v1/tasks", &[JSON, "Prefer: wait=5"], Some(&spec));
+    add(
+        "fail",
+        "POST /miner/v1/fail",
+        &[BEARER, JSON],
+        Some(failure),
+    );
+    add(
+        "submit",
+        "POST /v1/tasks",
+        &[JSON, "Idempotency-Key: once"],
+        Some(&spec),
+    );
+    add(
+        "submit-and-wait",
+        "POST /v1/tasks",
+        &[JSON, "Prefer: wait=5"],
+        Some(&spec),
+    );
     add("quote", "POST /v1/quotes", &[JSON], Some(&spec));
-    add("list", "GET /v1/tasks?state=open&limit=2&model=shapes", &[], None);
+    add(
+        "list",
+        "GET /v1/tasks?state=open&limit=2&model=shapes",
+        &[],
+        None,
+    );
     add("state", "GET /v1/tasks/{task}", &[], None);
-    add("output", "GET /v1/tasks/{task}/output?wait_millis=100", &[], None);
-    add("events", "GET /v1/tasks/{task}/events", &["Last-Event-ID: queued"], None);
+    add(
+        "output",
+        "GET /v1/tasks/{task}/output?wait_millis=100",
+        &[],
+        None,
+    );
+    add(
+        "events",
+        "GET /v1/tasks/{task}/events",
+        &["Last-Event-ID: queued"],
+        None,
+    );
     add("cancel", "DELETE /v1/tasks/{task}", &[], None);
-    add("replay", "POST /v1/tasks/{task}/replay?timeout_millis=500", &[], None);
-    add("status", "GET /v1/status", &["X-Forwarded-For: 203.0.113.7"], None);
+    add(
+        "replay",
+        "POST /v1/tasks/{task}/replay?timeout_millis=500",
+        &[],
+        None,
+    );
+    add(
+        "status",
+        "GET /v1/status",
+        &["X-Forwarded-For: 203.0.113.7"],
+        None,
+    );
     add("evidence", "GET /v1/evidence", &[], None);
     let chunked = "2\r\n{}\r\n0\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n";
     let body = ["Transfer-Encoding: chunked", JSON, "Expect: 100-continue"];
@@ -249,49 +313,108 @@ fn http2() -> Vec<u8> {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         frame(SETTINGS, 0, 0, &[]),
         // :method GET, :path /, :scheme http, :authority a.
-        frame(HEADERS, END_OF_STREAM_AND_HEADERS, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a']),
+        frame(
+            HEADERS,
+            END_OF_STREAM_AND_HEADERS,
+            1,
+            &[0x82, 0x84, 0x86, 0x41, 1, b'a'],
+        ),
     ]
     .concat()
 }
 
 fn sessions(seeds: &mut Vec<Seed>) {
     let call = Step::named;
-    let second = Step { who: 1, ..call("open") };
+    let second = Step {
+        who: 1,
+        ..call("open")
+    };
     let mut add = |name, steps: &[Step]| {
         let bytes = steps.iter().flat_map(|step| step.bytes()).collect();
         seeds.push(("session", name, bytes));
     };
-    let own = |name| Step { who: 1, ..call(name) };
-    add("work", &[
-        call("open"),
-        call("submit"),
-        own("poll"),
-        own("heartbeat"),
-        own("stream"),
-        own("complete"),
-        own("close"),
-    ]);
-    let later = Step { time: 5, ..call("advance") };
+    let own = |name| Step {
+        who: 1,
+        ..call(name)
+    };
+    add(
+        "work",
+        &[
+            call("open"),
+            call("submit"),
+            own("poll"),
+            own("heartbeat"),
+            own("stream"),
+            own("complete"),
+            own("close"),
+        ],
+    );
+    let later = Step {
+        time: 5,
+        ..call("advance")
+    };
     add("replay", &[call("open"), call("open"), later, call("open")]);
-    let flawed = |flaw: u8| Step { signer: flaw << 3, ..call("open") };
-    add("forged", &[flawed(1), flawed(2), flawed(3), Step { signer: 5, ..call("open") }]);
-    let expiring = |time| Step { time, which: time, ..call("open") };
+    let flawed = |flaw: u8| Step {
+        signer: flaw << 3,
+        ..call("open")
+    };
+    add(
+        "forged",
+        &[
+            flawed(1),
+            flawed(2),
+            flawed(3),
+            Step {
+                signer: 5,
+                ..call("open")
+            },
+        ],
+    );
+    let expiring = |time| Step {
+        time,
+        which: time,
+        ..call("open")
+    };
     add("expiry", &[1, 2, 3, 4, 5, 6, 7].map(expiring));
-    add("others", &[2, 3, 4, 5].map(|who| Step { who, ..call("open") }));
-    let theirs = |name| Step { who: 2, signer: 1, ..call(name) };
-    add("anothers-work", &[
-        call("open"),
-        second,
-        call("submit"),
-        own("poll"),
-        theirs("heartbeat"),
-        theirs("stream"),
-        theirs("complete"),
-        theirs("fail"),
-        own("fail"),
-    ]);
-    let ended = Step { time: 7, ..call("advance") };
-    add("ended", &[call("open"), own("poll"), ended, own("poll"), own("close")]);
-    let many: Vec<_> = (0..66).map(|which| Step { which, ..call("open") }).collect();
+    add(
+        "others",
+        &[2, 3, 4, 5].map(|who| Step {
+            who,
+            ..call("open")
+        }),
+    );
+    let theirs = |name| Step {
+        who: 2,
+        signer: 1,
+        ..call(name)
+    };
+    add(
+        "anothers-work",
+        &[
+            call("open"),
+            second,
+            call("submit"),
+            own("poll"),
+            theirs("heartbeat"),
+            theirs("stream"),
+            theirs("complete"),
+            theirs("fail"),
+            own("fail"),
+        ],
+    );
+    let ended = Step {
+        time: 7,
+        ..call("advance")
+    };
+    add(
+        "ended",
+        &[call("open"), own("poll"), ended, own("poll"), own("close")],
+    );
+    let many: Vec<_> = (0..66)
+        .map(|which| Step {
+            which,
+            ..call("open")
+        })
+        .collect();
     add("many", &many);
 }

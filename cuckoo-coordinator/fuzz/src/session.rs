@@ -36,7 +36,15 @@ const OUTPUT: &[u8] = b"output";
 impl Step {
     /// The calls by their numbers.
     pub const CALLS: [&str; 9] = [
-        "open", "close", "poll", "heartbeat", "stream", "complete", "fail", "submit", "advance",
+        "open",
+        "close",
+        "poll",
+        "heartbeat",
+        "stream",
+        "complete",
+        "fail",
+        "submit",
+        "advance",
     ];
 
     /// A call of this name.
@@ -157,7 +165,10 @@ impl Model {
                 };
                 let reply = self.protocol.stream(&token, chunk).await;
                 if let Some(reply) = check(may.is_some(), reply) {
-                    assert!(may == holder || reply.lease == LeaseStatus::Ended, "{reply:?}");
+                    assert!(
+                        may == holder || reply.lease == LeaseStatus::Ended,
+                        "{reply:?}"
+                    );
                 }
             }
             5 => self.complete(step).await,
@@ -170,10 +181,17 @@ impl Model {
                     message: "no".to_owned(),
                 };
                 let failed = check(may.is_some(), self.protocol.fail(&token, failure).await);
-                assert!(failed.is_none() || may == holder, "another's lease was given back");
+                assert!(
+                    failed.is_none() || may == holder,
+                    "another's lease was given back"
+                );
             }
             7 => {
-                self.market.coordinator.submit(spec()).await.expect("a task");
+                self.market
+                    .coordinator
+                    .submit(spec())
+                    .await
+                    .expect("a task");
                 self.tasks += 1;
             }
             _ => self.advance(step).await,
@@ -189,7 +207,11 @@ impl Model {
         let flaw = (step.signer >> 3) & 3;
         let for_us = step.who < 128;
         let value = Session {
-            coordinator: if for_us { self.keys[3].address() } else { named },
+            coordinator: if for_us {
+                self.keys[3].address()
+            } else {
+                named
+            },
             miner: named,
             nonce: B256::repeat_byte(step.which),
             expiry: self.expiry(step.time),
@@ -242,7 +264,10 @@ impl Model {
         signed.expect("the coordinator's own signature");
         let value = &grant.value;
         assert_eq!(value.token_hash, opened.token.hash());
-        assert_eq!((value.miner, value.nonce), (miner, B256::repeat_byte(nonce)));
+        assert_eq!(
+            (value.miner, value.nonce),
+            (miner, B256::repeat_byte(nonce))
+        );
         assert_eq!(value.expiry, self.now.after(SESSION));
         let known = self.tokens.iter().any(|(token, _)| *token == opened.token);
         assert!(!known, "a token was given twice");

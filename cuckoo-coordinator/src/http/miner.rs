@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, Failure,
-    Heartbeat, HeartbeatReply, LeaseId, Output, PollReply, PollRequest, Result, Session, SessionOpened,
-    Signed, SignedReceipt, paths, schema,
+    Heartbeat, HeartbeatReply, LeaseId, Output, PollReply, PollRequest, Result, Session,
+    SessionOpened, Signed, SignedReceipt, paths, schema,
 };
 
 use super::Shared;

@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cuckoo_core::{Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths, schema};
+use cuckoo_core::{
+    Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths, schema,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

@@ -79,7 +79,12 @@ const REFUSALS: [Refusal; 8] = [
 /// Adds to every route what its requests can come to and it does not describe itself.
 pub(super) fn add(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.put,
+            &mut item.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             for refusal in &REFUSALS {
                 if (refusal.meets)(operation) {
