@@ -199,6 +199,8 @@ impl Model {
     }
 
     async fn open(&mut self, step: Step) {
+        let now = self.now;
+        self.nonces.retain(|_, until| *until > now);
         let named = self.key(step.who).address();
         let signer = match step.signer % 8 {
             0 => self.key(step.who),
@@ -223,8 +225,6 @@ impl Model {
             .into_iter()
             .find(|miner| miner.operator.address() == named);
         let timely = expiry > self.now && expiry <= self.now.after(Duration::from_secs(300));
-        let now = self.now;
-        self.nonces.retain(|_, until| *until > now);
         let answer = self.protocol.open_session(sign(value, signer, flaw)).await;
         let expected = match miner {
             _ if !genuine => Err(ErrorKind::Unverified),
