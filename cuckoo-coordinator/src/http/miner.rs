@@ -100,7 +100,7 @@ pub(super) async fn heartbeat(
         ("Cuckoo-Lease" = LeaseId, Header, description = "The lease"),
         ("Cuckoo-Offset" = u64, Header, description = "How many bytes of the output are before these"),
     ),
-    request_body(content = schema::Payload, content_type = "application/octet-stream", description = "The next bytes, at most 65536"),
+    request_body(content = Option<schema::Payload>, content_type = "application/octet-stream", description = "The next bytes, at most 65536"),
     responses(
         (status = 200, description = "What to do about the lease, and where the next chunk begins", body = ChunkReply),
         (status = 400, description = "Malformed, or the output is too long", body = ErrorBody),
@@ -125,7 +125,7 @@ pub(super) async fn stream(
 /// Hands in an output: its bytes as the body, its media type as `Content-Type`, the signed receipt as a header.
 #[utoipa::path(post, path = paths::COMPLETE, tag = "miner", security(("session" = [])),
     params(("Cuckoo-Receipt" = String, Header, pattern = "^[0-9A-Za-z_-]+$", max_length = 8192, description = "base64url, without padding, of the JSON of a `Signed_Receipt`")),
-    request_body(content = schema::Payload, content_type = "application/octet-stream", description = "The output; any media type"),
+    request_body(content = Option<schema::Payload>, content_type = "application/octet-stream", description = "The output; any media type"),
     responses(
         (status = 200, description = "Accepted; a voucher when it is verified already", body = CompletionReply),
         (status = 400, description = "Malformed", body = ErrorBody),
