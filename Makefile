@@ -18,7 +18,7 @@ demo: ## a whole market in one process, then target/demo/report.html (CHAIN=anvi
 	@if [ "$(CHAIN)" = anvil ]; then .ci/setup chain; fi
 	@cargo run --release --quiet -p cuckoo-examples --bin demo -- --chain $(CHAIN)
 
-test: setup ## every suite: Rust, doc tests, contracts, report in Chromium, Python
+test: setup ## every suite: Rust, doc tests, contracts, the HTTP interface, report in Chromium, Python
 	@.ci/test
 
 bench: ## scheduler and inference benchmarks; results go to docs/benchmarks.md by hand
