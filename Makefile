@@ -1,11 +1,12 @@
 # Cuckoo: every task a contributor or CI runs. `make` lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+FUZZ_SECONDS ?= 60
 CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench bench-dispatch chaos lint contracts mutations slither parity score screenshot openapi
+.PHONY: help setup demo test bench bench-dispatch chaos fuzz fuzz-api lint contracts mutations slither parity score screenshot openapi
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -17,7 +18,7 @@ demo: ## a whole market in one process, then target/demo/report.html (CHAIN=anvi
 	@if [ "$(CHAIN)" = anvil ]; then .ci/setup chain; fi
 	@cargo run --release --quiet -p cuckoo-examples --bin demo -- --chain $(CHAIN)
 
-test: setup ## every suite: Rust, doc tests, contracts, dashboard and report in Chromium, Python
+test: setup ## every suite: Rust, doc tests, contracts, the HTTP interface, dashboard and report in Chromium, Python
 	@.ci/test
 
 bench: ## scheduler and inference benchmarks; results go to docs/benchmarks.md by hand
@@ -32,6 +33,12 @@ bench-dispatch: ## tasks a second beside BullMQ, Celery and NATS JetStream (inst
 chaos: ## kills processes 200 times each, fills disks, stops chains, sets clocks: what is lost or paid twice? (15 minutes at most)
 	@.ci/setup chain
 	@.ci/chaos
+
+fuzz: ## arbitrary bytes into everything that reads them, each target for a minute (FUZZ_SECONDS=60)
+	@.ci/fuzz $(FUZZ_SECONDS)
+
+fuzz-api: ## a running coordinator against its OpenAPI file (installs Schemathesis outside the repository)
+	@.ci/fuzz-api
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -76,7 +76,7 @@ pub enum Event {
         /// The miner.
         miner: NodeId,
         /// What this work earned, in wei.
-        #[schema(value_type = String)]
+        #[schema(value_type = cuckoo_core::schema::Amount)]
         amount: Wei,
         /// The voucher over all it ever earned.
         voucher: SignedVoucher,

@@ -43,7 +43,7 @@ pub struct Exhibit {
     #[schema(value_type = Signed<Receipt>)]
     pub receipt: SignedReceipt,
     /// keccak256 of `output`: the hash the receipt names.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Word)]
     pub output_hash: B256,
     /// Media type of `output`.
     pub media_type: String,

@@ -38,6 +38,10 @@ use utoipa_axum::routes;
 pub use api_keys::new_api_key;
 use counts::Requests;
 pub use front::Front;
+#[cfg(feature = "fuzzing")]
+pub(crate) use miner::receipt;
+#[cfg(feature = "fuzzing")]
+pub(crate) use serve::serve_connection;
 pub use serve::{Server, Tls, TlsSettings, serve};
 pub use settings::HttpSettings;
 

@@ -14,6 +14,9 @@ mod dispatch;
 mod escrow;
 mod events;
 mod evidence;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod http;
 mod journal;

@@ -1,5 +1,7 @@
 //! The OpenAPI document of the HTTP interface, generated from its routes and types.
 
+mod refusals;
+
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
@@ -36,7 +38,9 @@ pub(crate) fn preamble() -> utoipa::openapi::OpenApi {
     document
 }
 
-pub(crate) fn render(document: utoipa::openapi::OpenApi) -> String {
+/// The document as text, with what all routes have alike.
+pub(crate) fn render(mut document: utoipa::openapi::OpenApi) -> String {
+    refusals::add(&mut document);
     // The document is plain data; were it ever not, the drift test would show the error in its place.
     let mut text = document
         .to_pretty_json()

@@ -13,7 +13,7 @@ pub enum Quote {
     /// It would be taken and should end in time.
     Feasible {
         /// What it costs, in wei.
-        #[schema(value_type = String)]
+        #[schema(value_type = cuckoo_core::schema::Amount)]
         price: Wei,
         /// Miners that could have it.
         miners: u64,

@@ -9,7 +9,7 @@ pub struct MarketStatus {
     /// Its node in the staking contract.
     pub coordinator: NodeId,
     /// Its operator's address.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Address)]
     pub operator: Address,
     /// The block that the weights were read at.
     pub block: u64,
@@ -18,7 +18,7 @@ pub struct MarketStatus {
     /// Since when the chain could not be read, if it cannot be now; the last weights stay in force.
     pub weights_stale_since: Option<Timestamp>,
     /// What more can be promised to miners before the escrow must be filled up, in wei; absent until the chain was asked.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<cuckoo_core::schema::Amount>)]
     pub escrow_left: Option<Wei>,
     /// Tasks that wait for a miner.
     pub queued: u64,
@@ -42,10 +42,10 @@ pub struct MinerStatus {
     /// Its public name.
     pub name: String,
     /// Its operator's address.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Address)]
     pub operator: Address,
     /// The votes that count for it in this epoch, in wei.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Amount)]
     pub weight: Wei,
     /// Has a session and showed a sign of life within the length of a lease.
     pub connected: bool,
@@ -64,7 +64,7 @@ pub struct MinerStatus {
     /// Audits that found its output wrong.
     pub audits_failed: u64,
     /// All that it was ever promised by vouchers, in wei.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Amount)]
     pub owed: Wei,
     /// The models it offers.
     pub models: Vec<ModelId>,

@@ -28,6 +28,8 @@ pub use record::{
     TaskRecord, Versioned,
 };
 pub use settings::{StoreSettings, SyncLevel};
+#[cfg(feature = "fuzzing")]
+pub use sqlite::{RowStore, Stored};
 pub use sqlite::{SqliteStore, StoreStats};
 
 /// Where a coordinator keeps what must survive it.

@@ -73,6 +73,68 @@ pub mod cai_text {
     }
 }
 
+/// Serde of an amount in wei as text, as it is on the wire: decimal digits, or 0x and hexadecimal ones, which is what it
+/// writes.
+///
+/// The library itself reads an empty text as zero, skips underscores and takes numbers, which lose wei in other languages.
+pub mod wei_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use super::Wei;
+
+    /// Writes 0x and hexadecimal digits without leading zeros.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(amount: &Wei, to: S) -> Result<S::Ok, S::Error> {
+        amount.serialize(to)
+    }
+
+    /// Reads decimal digits, or 0x and hexadecimal ones.
+    ///
+    /// # Errors
+    /// The deserializer's, and for text that is no amount below 2^256.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wei, D::Error> {
+        read(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
+    fn read(text: &str) -> Result<Wei, String> {
+        let hexadecimal = text.strip_prefix("0x");
+        let (digits, radix, most) = hexadecimal.map_or((text, 10, 78), |digits| (digits, 16, 64));
+        let well_formed =
+            (1..=most).contains(&digits.len()) && digits.chars().all(|digit| digit.is_digit(radix));
+        let amount = well_formed.then(|| Wei::from_str_radix(digits, radix.into()).ok());
+        amount.flatten().ok_or_else(|| {
+            format!("`{text:.80}` is not an amount in wei; write decimal digits, or 0x and hexadecimal ones, in quotes")
+        })
+    }
+
+    /// The same for an amount that may be absent; with `#[serde(default)]`.
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+        use super::{Wei, read};
+
+        /// Writes the amount as [`super::serialize`] does.
+        ///
+        /// # Errors
+        /// The serializer's.
+        pub fn serialize<S: Serializer>(amount: &Option<Wei>, to: S) -> Result<S::Ok, S::Error> {
+            amount.serialize(to)
+        }
+
+        /// Reads the amount as [`super::deserialize`] does.
+        ///
+        /// # Errors
+        /// As [`super::deserialize`].
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Wei>, D::Error> {
+            let text = Option::<String>::deserialize(from)?;
+            text.map(|text| read(&text).map_err(D::Error::custom))
+                .transpose()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +162,43 @@ mod tests {
             &endless,
         ] {
             assert!(parse_cai(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn wei_are_read_as_they_are_documented_and_written_as_ever() {
+        #[derive(Debug, serde::Serialize, serde::Deserialize)]
+        struct Price(#[serde(with = "wei_text")] Wei);
+        let read = |json: &str| serde_json::from_str::<Price>(json).map(|price| price.0);
+        let most = format!("\"{}\"", Wei::MAX);
+        for (json, amount) in [
+            (r#""0""#, Wei::ZERO),
+            (r#""1000000000000000000""#, cai(1)),
+            (r#""0xde0B6b3a7640000""#, cai(1)),
+            (r#""0x00""#, Wei::ZERO),
+            (&most, Wei::MAX),
+        ] {
+            assert_eq!(read(json).unwrap(), amount, "{json}");
+            let again = serde_json::to_string(&Price(amount)).unwrap();
+            assert_eq!(again, serde_json::to_string(&amount).unwrap());
+            assert_eq!(read(&again).unwrap(), amount);
+        }
+        let beyond = format!("\"{}0\"", Wei::MAX);
+        for json in [
+            r#""""#,
+            r#""0x""#,
+            r#""_""#,
+            r#""1_000""#,
+            r#""0b1""#,
+            r#""0X1""#,
+            r#"" 1""#,
+            r#""-1""#,
+            r#""1.5""#,
+            "1",
+            "null",
+            &beyond,
+        ] {
+            assert!(read(json).is_err(), "{json}");
         }
     }
 }

@@ -11,15 +11,17 @@ pub struct Capability {
     /// The model's public name.
     pub model: ModelId,
     /// Hash of the model's files: what a receipt names.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub model_hash: B256,
     /// The arithmetic used, such as `cpu-f32-candle-0.11`. Equal names promise equal bytes for equal inputs, so audits
     /// compare exactly among them. At most 64 bytes.
+    #[schema(max_length = 64)]
     pub kernels: String,
     /// Longest input accepted, in bytes.
     pub max_input_bytes: u64,
     /// Least pay asked for a task, in wei.
-    #[schema(value_type = String)]
+    #[serde(with = "crate::wei_text")]
+    #[schema(value_type = crate::schema::Amount)]
     pub min_price: U256,
 }
 

@@ -13,7 +13,7 @@ macro_rules! word_id {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(transparent)]
-        #[schema(value_type = String)]
+        #[schema(value_type = crate::schema::Word)]
         pub struct $name(B256);
 
         impl $name {
@@ -103,7 +103,7 @@ impl fmt::Display for NodeId {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String)]
+#[schema(value_type = String, pattern = "^[0-9A-Za-z_./:-]{1,128}$", example = "shapes")]
 pub struct ModelId(String);
 
 impl ModelId {

@@ -83,7 +83,7 @@ impl fmt::Debug for Key {
 /// A signature as contracts take it: r, s, v (27 or 28); 65 bytes, written as 0x and 130 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String)]
+#[schema(value_type = String, pattern = "^0x[0-9a-fA-F]{130}$")]
 pub struct Signature([u8; 65]);
 
 impl Signature {

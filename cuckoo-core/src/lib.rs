@@ -24,6 +24,7 @@ mod local_market;
 mod protocol;
 mod receipt;
 mod scheduler;
+pub mod schema;
 mod signing;
 mod task;
 #[cfg(feature = "testing")]
@@ -32,7 +33,7 @@ pub mod testing;
 pub use alloy::primitives::{Address, B256, U256};
 pub use bytes::Bytes;
 
-pub use amount::{Wei, cai, cai_text, format_cai, parse_cai};
+pub use amount::{Wei, cai, cai_text, format_cai, parse_cai, wei_text};
 pub use blob::BlobId;
 pub use capability::Capability;
 #[cfg(all(feature = "dev-chain", feature = "rpc"))]

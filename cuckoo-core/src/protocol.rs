@@ -80,7 +80,7 @@ pub struct CoordinatorInfo {
     /// Its node in the staking contract.
     pub node: NodeId,
     /// Its operator's address.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub operator: Address,
     /// The market it belongs to.
     pub deployment: Deployment,
@@ -97,10 +97,11 @@ pub struct ModelOffer {
     pub model: ModelId,
     /// The only accepted hash of its files, where the coordinator pins one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<crate::schema::Word>)]
     pub model_hash: Option<B256>,
     /// What a verified task earns, in wei.
-    #[schema(value_type = String)]
+    #[serde(with = "crate::wei_text")]
+    #[schema(value_type = crate::schema::Amount)]
     pub price: U256,
 }
 
@@ -108,13 +109,13 @@ pub struct ModelOffer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Session {
     /// Operator of the coordinator that is meant.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub coordinator: Address,
     /// Operator of the miner.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub miner: Address,
     /// A random word, accepted once.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub nonce: B256,
     /// When the request stops being acceptable: at most five minutes ahead.
     pub expiry: Timestamp,
@@ -124,16 +125,16 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionGrant {
     /// Operator of the coordinator.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub coordinator: Address,
     /// Operator of the miner.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub miner: Address,
     /// The request's nonce.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub nonce: B256,
     /// keccak256 of the token's text.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub token_hash: B256,
     /// When the session ends.
     pub expiry: Timestamp,
@@ -182,11 +183,13 @@ impl fmt::Debug for SessionToken {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PollRequest {
     /// What it can run; at most [`PollRequest::MAX_CAPABILITIES`].
+    #[schema(max_items = 64)]
     pub capabilities: Vec<Capability>,
     /// How many more tasks it can take at once.
     pub free_slots: u32,
     /// Models that are in memory already.
     #[serde(default)]
+    #[schema(max_items = 64)]
     pub warm: Vec<ModelId>,
     /// How long to wait for work, in milliseconds; bounded by the coordinator (30 s).
     pub wait_millis: u64,

@@ -30,16 +30,16 @@ pub struct Receipt {
     /// The task.
     pub task: TaskId,
     /// Hash of the model's files.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub model_hash: B256,
     /// keccak256 of the input's bytes.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub input_hash: B256,
     /// keccak256 of the output's bytes.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub output_hash: B256,
     /// Merkle root over intermediate states; zero where the model gives none.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub states_root: B256,
     /// What it consumed.
     pub usage: Usage,
@@ -53,7 +53,8 @@ pub struct Voucher {
     /// The miner that is owed.
     pub miner: NodeId,
     /// All that was ever owed, in wei.
-    #[schema(value_type = String)]
+    #[serde(with = "crate::wei_text")]
+    #[schema(value_type = crate::schema::Amount)]
     pub cumulative: U256,
 }
 

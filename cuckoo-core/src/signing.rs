@@ -15,10 +15,10 @@ pub struct Deployment {
     /// EIP-155 chain id.
     pub chain_id: u64,
     /// Address of `Staking`.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub staking: Address,
     /// Address of `Payments`.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Address)]
     pub payments: Address,
 }
 

@@ -17,20 +17,27 @@ pub struct TaskSpec {
     /// What the model takes: a JSON object such as `{"prompt": "a red circle"}`. A `seed` that is absent is added by
     /// the coordinator, so that a second miner can repeat the task exactly. Strings that are a [`BlobId`](crate::BlobId)
     /// stand for bytes that the coordinator was given before.
+    #[schema(value_type = Object)]
     pub input: Value,
     /// Time from submission to the result, in milliseconds; the coordinator's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_millis: Option<u64>,
     /// The most the requester pays, in wei; the coordinator's price for the model when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "crate::wei_text::option"
+    )]
+    #[schema(value_type = Option<crate::schema::Amount>)]
     pub max_price: Option<U256>,
     /// Among the tasks that wait for a model, those of higher priority go first; 0 when absent.
     #[serde(default, skip_serializing_if = "is_ordinary")]
+    #[schema(minimum = -128, maximum = 127)]
     pub priority: i8,
     /// Names this submission: submitting again with the same key gives the task that the first one made, as long as that
     /// is kept. 1 to [`TaskSpec::MAX_KEY`] visible ASCII characters; each requester has keys of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128, pattern = "^[!-~]+$")]
     pub idempotency_key: Option<String>,
     /// An `https` address that is told of the task's end; see `docs/protocol.md`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,10 +97,11 @@ pub struct Task {
     /// The input: the exact JSON text that is hashed and signed for.
     pub input: String,
     /// keccak256 of `input`.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub input_hash: B256,
     /// What verified work earns, in wei.
-    #[schema(value_type = String)]
+    #[serde(with = "crate::wei_text")]
+    #[schema(value_type = crate::schema::Amount)]
     pub price: U256,
     /// When it was accepted.
     pub submitted_at: Timestamp,
@@ -116,15 +124,16 @@ pub struct Assignment {
     /// The model to run.
     pub model: ModelId,
     /// The model's files, as the miner announced them.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub model_hash: B256,
     /// The input: the exact text that `input_hash` is over, a JSON object.
     pub input: String,
     /// keccak256 of `input`.
-    #[schema(value_type = String)]
+    #[schema(value_type = crate::schema::Word)]
     pub input_hash: B256,
     /// What verified work earns, in wei.
-    #[schema(value_type = String)]
+    #[serde(with = "crate::wei_text")]
+    #[schema(value_type = crate::schema::Amount)]
     pub price: U256,
     /// When the lease ends unless a heartbeat extends it (milliseconds since the Unix epoch, coordinator's clock).
     pub lease_expires_at: Timestamp,

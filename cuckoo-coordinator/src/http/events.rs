@@ -11,8 +11,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use cuckoo_core::{ErrorBody, Result, TaskState, paths};
+use cuckoo_core::{ErrorBody, Result, TaskId, TaskState, paths};
 use futures::stream::{Stream, StreamExt as _};
+use utoipa::ToSchema;
 
 use super::Shared;
 use super::error::Refusal;
@@ -22,14 +23,26 @@ use crate::Requester;
 /// How often a quiet stream says that it is there: below the minute after which common proxies hang up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// An event as it is sent.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it describes what `Event` writes")]
+struct StateEvent {
+    /// Always `state`.
+    event: String,
+    /// Names the state, for `Last-Event-ID`.
+    id: String,
+    /// A `TaskView` as JSON.
+    data: String,
+}
+
 /// A task's state now and after every change, until it ended.
 #[utoipa::path(get, path = paths::TASK_EVENTS, tag = "requester", security((), ("requester" = [])),
     params(
-        ("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits"),
+        ("id" = TaskId, Path, description = "The task"),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event seen: go on after it"),
     ),
     responses(
-        (status = 200, description = "Events of type `state`, whose data is a `TaskView`", body = TaskView, content_type = "text/event-stream"),
+        (status = 200, description = "Events until the task ended", body = StateEvent, content_type = "text/event-stream"),
         (status = 404, description = "No such task", body = ErrorBody),
     )
 )]

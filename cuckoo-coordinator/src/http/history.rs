@@ -29,12 +29,13 @@ pub(super) struct ListQuery {
     /// Only those that stand so. `failed` is the list of dead letters: what ended without an output after all attempts.
     state: Option<ListedState>,
     /// Only those for this model.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<ModelId>)]
     model: Option<ModelId>,
     /// Only those submitted before this task: the last one of the page before.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<TaskId>)]
     before: Option<TaskId>,
     /// How many, at most 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct KeptTask {
     end: Option<TaskState>,
     priority: i8,
     /// What it costs, in wei.
-    #[schema(value_type = String)]
+    #[schema(value_type = cuckoo_core::schema::Amount)]
     price: cuckoo_core::Wei,
     submitted_at: Timestamp,
     deadline: Timestamp,
@@ -136,7 +137,7 @@ pub(super) struct ReplayQuery {
 
 /// Submits a task that failed again, as a new task with the same input.
 #[utoipa::path(post, path = paths::TASK_REPLAY, tag = "requester", security((), ("requester" = [])),
-    params(("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits"), ReplayQuery),
+    params(("id" = TaskId, Path, description = "The task"), ReplayQuery),
     responses(
         (status = 202, description = "Accepted; `Location` is where to look for it", body = TaskView, headers(("Location" = String))),
         (status = 400, description = "Malformed", body = ErrorBody),

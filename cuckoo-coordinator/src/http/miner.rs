@@ -12,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, Error, ErrorBody, Failure,
-    Heartbeat, HeartbeatReply, Output, PollReply, PollRequest, Result, Session, SessionOpened,
-    Signed, SignedReceipt, paths,
+    Heartbeat, HeartbeatReply, LeaseId, Output, PollReply, PollRequest, Result, Session,
+    SessionOpened, Signed, SignedReceipt, paths, schema,
 };
 
 use super::Shared;
@@ -132,10 +132,10 @@ pub(super) async fn heartbeat(
 /// Hands up the next bytes of an output in the making, as the body, for those who watch the task; extends the lease.
 #[utoipa::path(post, path = paths::STREAM, tag = "miner", security(("session" = [])),
     params(
-        ("Cuckoo-Lease" = String, Header, description = "The lease: 0x and 64 hexadecimal digits"),
+        ("Cuckoo-Lease" = LeaseId, Header, description = "The lease"),
         ("Cuckoo-Offset" = u64, Header, description = "How many bytes of the output are before these"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The next bytes, at most 65536"),
+    request_body(content = Option<schema::Payload>, content_type = "application/octet-stream", description = "The next bytes, at most 65536"),
     responses(
         (status = 200, description = "What to do about the lease, and where the next chunk begins", body = ChunkReply),
         (status = 400, description = "Malformed, or the output is too long", body = ErrorBody),
@@ -159,8 +159,8 @@ pub(super) async fn stream(
 
 /// Hands in an output: its bytes as the body, its media type as `Content-Type`, the signed receipt as a header.
 #[utoipa::path(post, path = paths::COMPLETE, tag = "miner", security(("session" = [])),
-    params(("Cuckoo-Receipt" = String, Header, description = "base64url, without padding, of the JSON of a `Signed_Receipt`")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The output; any media type"),
+    params(("Cuckoo-Receipt" = String, Header, pattern = "^[0-9A-Za-z_-]+$", max_length = 8192, description = "base64url, without padding, of the JSON of a `Signed_Receipt`")),
+    request_body(content = Option<schema::Payload>, content_type = "application/octet-stream", description = "The output; any media type"),
     responses(
         (status = 200, description = "Accepted; a voucher when it is verified already", body = CompletionReply),
         (status = 400, description = "Malformed", body = ErrorBody),
@@ -221,7 +221,7 @@ fn header<T: FromStr>(headers: &HeaderMap, name: &str) -> Result<T> {
         })
 }
 
-fn receipt(headers: &HeaderMap) -> Result<SignedReceipt> {
+pub(crate) fn receipt(headers: &HeaderMap) -> Result<SignedReceipt> {
     let malformed = || {
         Error::invalid(
             "send the signed receipt as `Cuckoo-Receipt`: base64url, without padding, of its JSON",

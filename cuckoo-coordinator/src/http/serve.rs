@@ -176,6 +176,21 @@ async fn converse<S>(
     drop(permit);
 }
 
+/// Serves one connection that somebody else accepted.
+#[cfg(feature = "fuzzing")]
+pub(crate) async fn serve_connection<S>(stream: S, routes: Router, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let room = Arc::new(Semaphore::new(1));
+    if let Ok(permit) = room.acquire_owned().await {
+        let routes = FromPeer { routes, peer };
+        // Kept until the end: dropping it ends the connection.
+        let closing = GracefulShutdown::new();
+        converse(Arc::new(http()), stream, routes, closing.watcher(), permit).await;
+    }
+}
+
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,

@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use cuckoo_core::{Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths};
+use cuckoo_core::{
+    Error, ErrorBody, Result, TaskId, TaskResult, TaskSpec, TaskState, paths, schema,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -71,12 +73,12 @@ pub(super) struct OutputQuery {
 /// Submits a task. With `Prefer: wait=60` the answer is the output itself, if it is there within so many seconds.
 #[utoipa::path(post, path = paths::TASKS, tag = "requester", security((), ("requester" = [])),
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the task that the first request made; takes the place of `idempotency_key`"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = "^[!-~]+$", max_length = 128, description = "The same key again gives the task that the first request made; takes the place of `idempotency_key`"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` (RFC 7240): wait up to N seconds, at most 600, for the output"),
     ),
     request_body = TaskSpec,
     responses(
-        (status = 200, description = "The output, after a wait; any media type", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The output, after a wait; any media type", body = schema::Payload, content_type = "application/octet-stream",
             headers(("Cuckoo-Task" = String), ("Cuckoo-Miner" = u64), ("Cuckoo-Receipt" = String, description = "base64url JSON of a `Signed_Receipt`"))),
         (status = 202, description = "Accepted; `Location` is where to look for it", body = TaskView, headers(("Location" = String))),
         (status = 400, description = "Malformed, or an input that the model cannot take", body = ErrorBody),
@@ -114,7 +116,7 @@ pub(super) async fn submit(
 
 /// Where a task stands.
 #[utoipa::path(get, path = paths::TASK, tag = "requester", security((), ("requester" = [])),
-    params(("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits")),
+    params(("id" = TaskId, Path, description = "The task")),
     responses(
         (status = 200, body = TaskView),
         (status = 404, description = "No such task", body = ErrorBody),
@@ -132,9 +134,9 @@ pub(super) async fn state(
 /// A task's output: 200 and raw bytes once it is there, 202 and the task's state until then. Links to it, as the routes for
 /// OpenAI's clients give them, need no API key.
 #[utoipa::path(get, path = paths::TASK_OUTPUT, tag = "requester", security((), ("requester" = [])),
-    params(("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits"), OutputQuery),
+    params(("id" = TaskId, Path, description = "The task"), OutputQuery),
     responses(
-        (status = 200, description = "The output; any media type", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The output; any media type", body = schema::Payload, content_type = "application/octet-stream",
             headers(("Cuckoo-Task" = String), ("Cuckoo-Miner" = u64), ("Cuckoo-Receipt" = String, description = "base64url JSON of a `Signed_Receipt`"))),
         (status = 202, description = "Not there yet", body = TaskView, headers(("Location" = String))),
         (status = 403, description = "The link has expired or was changed", body = ErrorBody),
@@ -159,7 +161,7 @@ pub(super) async fn output(
 
 /// Cancels a task; its miner is told to stop. One that ended already stays as it is.
 #[utoipa::path(delete, path = paths::TASK, tag = "requester", security((), ("requester" = [])),
-    params(("id" = String, Path, description = "The task: 0x and 64 hexadecimal digits")),
+    params(("id" = TaskId, Path, description = "The task")),
     responses(
         (status = 200, description = "Where it stands now", body = TaskView),
         (status = 404, description = "No such task", body = ErrorBody),

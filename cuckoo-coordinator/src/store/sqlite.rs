@@ -2,6 +2,8 @@
 
 mod connection;
 mod fault;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod log;
 mod read;
 mod row;
@@ -35,6 +37,8 @@ use super::{
 };
 use crate::Evidence;
 
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::{RowStore, Stored};
 pub use upkeep::StoreStats;
 
 /// Keeps everything in a SQLite database, and outputs above a size beside it in an object store.

@@ -46,6 +46,41 @@ fn every_reference_leads_somewhere_and_every_route_is_described() {
 }
 
 #[test]
+fn every_route_tells_what_it_refuses() {
+    let document: Value = serde_json::from_str(COMMITTED).unwrap();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let mut expected = vec!["405"];
+            if !operation["requestBody"].is_null() {
+                expected.extend(["400", "408", "413"]);
+            }
+            if !operation["requestBody"]["content"]["application/json"].is_null() {
+                expected.push("415");
+            }
+            if !operation["security"].is_null() {
+                expected.extend(["401", "503"]);
+            }
+            if path.starts_with("/v1/") {
+                expected.push("429");
+            }
+            for status in expected {
+                let told = &operation["responses"][status];
+                assert!(!told.is_null(), "{method} {path} does not tell of {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn text_in_a_form_of_its_own_has_a_pattern() {
+    let document: Value = serde_json::from_str(COMMITTED).unwrap();
+    for name in ["Word", "Address", "Amount", "ModelId", "Signature"] {
+        let schema = &document["components"]["schemas"][name];
+        assert!(schema["pattern"].is_string(), "{name}: {schema}");
+    }
+}
+
+#[test]
 fn each_signed_type_has_a_schema_of_its_own() {
     let document: Value = serde_json::from_str(COMMITTED).unwrap();
     let schemas = &document["components"]["schemas"];
