@@ -86,28 +86,57 @@ pub(super) fn add(document: &mut OpenApi) {
             &mut item.delete,
         ];
         for operation in operations.into_iter().flatten() {
+            let form = Form::of(operation);
             for refusal in &REFUSALS {
                 if (refusal.meets)(operation) {
                     let responses = &mut operation.responses.responses;
                     responses
                         .entry(refusal.status.to_owned())
-                        .or_insert_with(|| Ref::from_response_name(refusal.name).into());
+                        .or_insert_with(|| Ref::from_response_name(refusal.name(form)).into());
                 }
             }
         }
     }
     let components = document.components.get_or_insert_default();
-    for refusal in &REFUSALS {
-        let response = RefOr::T(refusal.response());
-        components
-            .responses
-            .insert(refusal.name.to_owned(), response);
+    for form in [Form::Native, Form::OpenAi] {
+        for refusal in &REFUSALS {
+            let response = RefOr::T(refusal.response(form));
+            components.responses.insert(refusal.name(form), response);
+        }
+    }
+}
+
+/// Whose errors a route answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Native,
+    OpenAi,
+}
+
+impl Form {
+    fn of(route: &Operation) -> Self {
+        if belongs_to(route, "openai") {
+            Self::OpenAi
+        } else {
+            Self::Native
+        }
     }
 }
 
 impl Refusal {
-    fn response(&self) -> Response {
-        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody")));
+    fn name(&self, form: Form) -> String {
+        match form {
+            Form::Native => self.name.to_owned(),
+            Form::OpenAi => format!("OpenAi{}", self.name),
+        }
+    }
+
+    fn response(&self, form: Form) -> Response {
+        let schema = match form {
+            Form::Native => "ErrorBody",
+            Form::OpenAi => "OpenAiError",
+        };
+        let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema)));
         let response = ResponseBuilder::new()
             .description(self.description)
             .content("application/json", body.build());
