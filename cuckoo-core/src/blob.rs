@@ -37,7 +37,11 @@ use crate::{Error, Result, payload_hash};
     utoipa::ToSchema,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String)]
+#[schema(
+    value_type = String,
+    pattern = "^blob:0x[0-9a-f]{64}$",
+    description = "Names a blob: `blob:` and keccak256 of its bytes, as 0x and 64 small hexadecimal digits."
+)]
 pub struct BlobId(B256);
 
 impl BlobId {

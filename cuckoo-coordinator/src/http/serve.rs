@@ -184,7 +184,11 @@ where
 {
     let room = Arc::new(Semaphore::new(1));
     if let Ok(permit) = room.acquire_owned().await {
-        let routes = FromPeer { routes, peer };
+        let routes = FromPeer {
+            routes,
+            peer,
+            secured: false,
+        };
         // Kept until the end: dropping it ends the connection.
         let closing = GracefulShutdown::new();
         converse(Arc::new(http()), stream, routes, closing.watcher(), permit).await;

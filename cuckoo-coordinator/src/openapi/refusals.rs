@@ -72,7 +72,7 @@ const REFUSALS: [Refusal; 8] = [
         name: "Unavailable",
         description: "Shutting down, or the store does not answer",
         header: RETRY_AFTER,
-        meets: |route| !belongs_to(route, "operator"),
+        meets: |route| !belongs_to(route, "operator") || asks_for(route, "requester"),
     },
 ];
 
