@@ -338,7 +338,7 @@ pub(super) fn usage(
     let mut rows = forgotten.query([integer(Hour::of(since).0)])?;
     while let Some(row) = rows.next()? {
         let entry = entry(&mut usage, row.get(0)?);
-        entry.tasks += number(row, 1)?;
+        entry.tasks = entry.tasks.saturating_add(number(row, 1)?);
         entry.spent = entry.spent.saturating_add(wei(row, 2)?);
     }
     let mut since_then = seen.prepare_cached(
@@ -353,7 +353,7 @@ pub(super) fn usage(
             entry(&mut usage, requester.to_owned());
         }
         if let Some(entry) = usage.get_mut(requester) {
-            entry.tasks += 1;
+            entry.tasks = entry.tasks.saturating_add(1);
             if !row.get::<_, bool>(2)? {
                 entry.spent = entry.spent.saturating_add(wei(row, 1)?);
             }
