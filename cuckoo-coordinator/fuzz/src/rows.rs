@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use cuckoo_coordinator::TaskRecord;
 use cuckoo_coordinator::fuzzing::{RowStore, Stored};
 use rusqlite::types::Value;
 
@@ -46,12 +47,15 @@ fn read(store: &mut RowStore, data: &[u8]) -> Option<Stored> {
 fn check(store: &mut RowStore, stored: &Stored) {
     let again = store.rewrite(stored);
     let again = again.expect("what was read can be written");
+    // A row that says when its task ended and not how is damaged: to be written, it is open.
+    let whole = |task: &&TaskRecord| task.outcome.is_some() || task.ended_at.is_none();
     // A conflict is refused by the tables; what is there is the same.
     for task in &again.tasks {
-        assert!(stored.tasks.contains(task), "{task:?} came out of nothing");
+        let known = stored.tasks.contains(task) || !stored.tasks.iter().all(|one| whole(&one));
+        assert!(known, "{task:?} came out of nothing");
     }
     if let [task] = &stored.tasks[..]
-        && (task.outcome.is_some() || task.ended_at.is_none())
+        && whole(&task)
     {
         assert_eq!(again.tasks, stored.tasks);
     }
