@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use cuckoo_core::{BlobId, Error, LeaseId, Output, Result, SessionToken, Timestamp};
+use futures::future::try_join_all;
 
 use crate::coordinator::Inner;
 use crate::dispatch;
 use crate::market::Market;
+use crate::protocol::hashed;
 
 impl Inner {
     /// Keeps a blob; what names it is submitted next.
@@ -18,7 +20,8 @@ impl Inner {
                 blob.bytes.len()
             )));
         }
-        let id = BlobId::of(&blob.bytes);
+        let bytes = blob.bytes.clone();
+        let id = hashed(bytes.len(), move || BlobId::of(&bytes)).await?;
         let now = self.clock.now();
         self.tried(|| self.store.put_blob(id.hash(), blob.clone(), now))
             .await?;
@@ -37,15 +40,17 @@ impl Inner {
                 BlobId::MAX_IN_INPUT
             )));
         }
-        for id in named {
+        // At once, so that they share a commit.
+        let held = named.into_iter().map(async |id| {
             let kept = self.tried(|| self.store.extend_blob(id.hash(), deadline));
-            if !kept.await? {
-                return Err(Error::invalid(format!(
-                    "the input names {id}, which is not here (any more); hand its bytes in first"
-                )));
+            if kept.await? {
+                return Ok(());
             }
-        }
-        Ok(())
+            Err(Error::invalid(format!(
+                "the input names {id}, which is not here (any more); hand its bytes in first"
+            )))
+        });
+        try_join_all(held).await.map(drop)
     }
 
     /// A blob that the input of a lease in work names.

@@ -27,7 +27,7 @@ impl fmt::Debug for InProcess {
     }
 }
 
-/// Outputs above this many bytes are hashed on a thread of their own, not on one that serves others.
+/// More than this many bytes are hashed on a thread of their own, not on one that serves others.
 const HASH_INLINE: usize = 1 << 20;
 
 /// Tells the market that a poll's future is gone, wherever it was dropped.
@@ -191,15 +191,20 @@ impl Inner {
 }
 
 async fn check(expected: Expected, completion: Completion) -> Result<Completion> {
-    if completion.output.bytes.len() <= HASH_INLINE {
-        expected.check(&completion)?;
-        return Ok(completion);
+    let length = completion.output.bytes.len();
+    let check = move || expected.check(&completion).map(|()| completion);
+    hashed(length, check).await?
+}
+
+/// Does what hashes so many bytes: here, or on a thread of its own when they are many.
+pub(crate) async fn hashed<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    if bytes <= HASH_INLINE {
+        return Ok(work());
     }
-    let checked = tokio::task::spawn_blocking(move || {
-        expected.check(&completion)?;
-        Ok(completion)
-    });
-    checked
+    tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Error::internal("checking a receipt failed").with_source(error))?
+        .map_err(|error| Error::internal("hashing failed").with_source(error))
 }
