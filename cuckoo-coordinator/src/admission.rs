@@ -55,7 +55,8 @@ pub(crate) fn admit(
     let input = seal(spec.input, settings, entropy)?;
     Ok(Task {
         id: TaskId::at(now, entropy),
-        model: spec.model,
+        // One text for all tasks of a model.
+        model: model.model.clone(),
         input_hash: payload_hash(input.as_bytes()),
         input,
         price: model.price,
@@ -112,7 +113,7 @@ fn seal(input: Value, settings: &Settings, entropy: &dyn Entropy) -> Result<Stri
     input
         .entry("seed")
         .or_insert_with(|| Value::from(entropy.number() >> 11));
-    let text = Value::Object(input).to_string();
+    let mut text = Value::Object(input).to_string();
     if text.len() > settings.max_input_bytes {
         return Err(Error::invalid(format!(
             "the input is {} bytes of JSON; at most {} are taken: shorten it",
@@ -120,6 +121,8 @@ fn seal(input: Value, settings: &Settings, entropy: &dyn Entropy) -> Result<Stri
             settings.max_input_bytes
         )));
     }
+    // It may wait long: what it grew by while it was written is given back.
+    text.shrink_to_fit();
     Ok(text)
 }
 

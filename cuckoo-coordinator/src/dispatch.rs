@@ -10,6 +10,7 @@ mod recovery;
 mod work;
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use cuckoo_core::{
     Capability, Entropy, LeaseId, ModelId, NodeId, TaskId, TaskState, Timestamp, Wei,
@@ -27,6 +28,10 @@ pub(crate) use mailbox::PollTicket;
 pub(crate) use pool::Outlook;
 use pool::{Pool, Waiting};
 pub(crate) use work::{Claim, not_yours};
+
+/// How old a lease is when the store is told of it, so that a restart finds it again. One that ends before costs no write:
+/// after a crash at most so much work of a miner is done anew.
+const NOTED_AFTER: Duration = Duration::from_millis(250);
 
 /// Queues, schedulers and leases.
 #[derive(Debug)]
@@ -72,6 +77,13 @@ impl Dispatch {
         self.pools
             .get(model)
             .map_or_else(Vec::new, |pool| pool.miners().collect())
+    }
+
+    /// The leases in work.
+    pub(crate) fn active(&self) -> Vec<LeaseId> {
+        let leases = self.leases.iter();
+        let active = leases.filter(|(_, lease)| lease.is_active());
+        active.map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn lease(&self, id: LeaseId) -> Option<&Lease> {
@@ -128,7 +140,7 @@ impl Market {
         let waiting = Waiting {
             task: id,
             input_bytes: task.input.len() as u64,
-            excluded: entry.unwanted(),
+            excluded: entry.unwanted().into(),
         };
         let Some(pool) = self.dispatch.pools.get_mut(&task.model) else {
             return;
@@ -217,6 +229,7 @@ impl Market {
             granted_at: now,
             expires_at,
             delivered: false,
+            noted: false,
             reserved: entry.record.task.price,
             streamed: None,
             state: LeaseState::Active,
@@ -227,8 +240,9 @@ impl Market {
         {
             pool.began();
         }
-        self.writes.push(Write::PutLease(lease.record(id)));
         self.dispatch.leases.insert(id, lease);
+        self.timers
+            .add(now.after(NOTED_AFTER), Timer::NoteLease(id));
         self.timers.add(expires_at, Timer::Lease(id));
         miner.leases.insert(id);
         miner.mailbox.push_back(id);
@@ -266,6 +280,17 @@ impl Market {
         };
         self.events.publish(now, Some(task), event);
         self.sync_free(node);
+    }
+
+    /// Has a lease written down if it is in work still and was not before.
+    pub(crate) fn note_lease(&mut self, id: LeaseId) {
+        if let Some(lease) = self.dispatch.lease_mut(id)
+            && lease.is_active()
+            && !std::mem::replace(&mut lease.noted, true)
+        {
+            let record = lease.record(id);
+            self.writes.push(Write::PutLease(record));
+        }
     }
 
     /// Lets a miner go on with what it was given before a restart, if it is in the market still.

@@ -30,6 +30,14 @@ impl fmt::Debug for TaskHandle {
     }
 }
 
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        if !self.state.borrow().is_terminal() {
+            self.coordinator.with(|market, _| market.unwatch(self.id));
+        }
+    }
+}
+
 impl TaskHandle {
     pub(crate) fn new(
         id: TaskId,

@@ -73,6 +73,8 @@ pub(crate) enum Timer {
     Deadline(TaskId),
     /// A lease may have expired.
     Lease(LeaseId),
+    /// A lease lasts long enough to be written down.
+    NoteLease(LeaseId),
     /// An audit's patience or time may be over.
     Audit(TaskId),
     /// A drawn auditor may not have come.
@@ -285,6 +287,13 @@ impl Market {
         (entry.stage != Stage::Admitting).then(|| (entry.watch(), requester))
     }
 
+    /// A watcher of a task is about to go.
+    pub(crate) fn unwatch(&mut self, id: TaskId) {
+        if let Some(entry) = self.tasks.get_mut(&id) {
+            entry.unwatch();
+        }
+    }
+
     /// Ends a task at its requester's wish, now or as soon as a write under way is done.
     pub(crate) fn cancel(&mut self, id: TaskId, now: Timestamp) {
         if let Some(entry) = self.tasks.get_mut(&id) {
@@ -345,6 +354,7 @@ impl Market {
             match timer {
                 Timer::Deadline(id) | Timer::Audit(id) => self.catch_up(id, now),
                 Timer::Lease(id) => self.lease_due(id, now),
+                Timer::NoteLease(id) => self.note_lease(id),
                 Timer::Invitation(id, miner) => self.invitation_due(id, miner, now),
                 Timer::Readmit(id, miner) => self.readmit(id, miner, now),
                 Timer::SecondChance(id) => self.second_chance(id, now),
@@ -365,6 +375,10 @@ impl Market {
     /// Ends everything that is open without writing it, so that a store that lasts still has it for the next start.
     pub(crate) fn close(&mut self, now: Timestamp) {
         self.lifecycle = Lifecycle::Closed;
+        // Their miners may go on after the next start.
+        for lease in self.dispatch.active() {
+            self.note_lease(lease);
+        }
         let open: Vec<_> = self
             .tasks
             .iter()

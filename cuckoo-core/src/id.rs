@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use alloy::primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -98,13 +99,13 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The public name of a model, such as `shapes`: 1 to 128 letters, digits and `-_./:`.
+/// The public name of a model, such as `shapes`: 1 to 128 letters, digits and `-_./:`. Clones share the text.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, pattern = "^[0-9A-Za-z_./:-]{1,128}$", example = "shapes")]
-pub struct ModelId(String);
+pub struct ModelId(Arc<str>);
 
 impl ModelId {
     /// The longest name, in bytes.
@@ -126,13 +127,13 @@ impl TryFrom<String> for ModelId {
                 "a model name is 1 to 128 letters, digits and the characters - _ . / :",
             ));
         }
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 }
 
 impl From<ModelId> for String {
     fn from(id: ModelId) -> Self {
-        id.0
+        id.0.as_ref().to_owned()
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Lease {
     pub(crate) expires_at: Timestamp,
     /// A poll has carried it to the miner.
     pub(crate) delivered: bool,
+    /// The store has been told of it.
+    pub(crate) noted: bool,
     /// What the escrow holds ready for it, in wei.
     pub(crate) reserved: Wei,
     pub(crate) streamed: Streamed,
@@ -92,6 +94,7 @@ impl Lease {
             granted_at: record.granted_at,
             expires_at,
             delivered: true,
+            noted: true,
             reserved,
             streamed: None,
             state: LeaseState::Active,

@@ -59,7 +59,7 @@ pub(crate) struct Waiting {
     pub(crate) task: TaskId,
     pub(crate) input_bytes: u64,
     /// Miners that must not get it.
-    pub(crate) excluded: Vec<NodeId>,
+    pub(crate) excluded: Box<[NodeId]>,
 }
 
 impl Pool {
@@ -190,7 +190,7 @@ impl Pool {
 
     fn choose(&mut self, waiting: &Waiting) -> Option<NodeId> {
         let too_long = self.by_limit.range(..(waiting.input_bytes, NodeId(0)));
-        let mut excluded = waiting.excluded.clone();
+        let mut excluded = waiting.excluded.to_vec();
         excluded.extend(too_long.map(|(_, miner)| *miner));
         self.scheduler.assign(waiting.task, &excluded)
     }

@@ -111,6 +111,7 @@ impl Market {
             return;
         };
         let (node, task, role) = (lease.miner, lease.task, lease.role);
+        let noted = lease.noted;
         lease.state = LeaseState::Ended(end);
         self.release(id);
         if role == Role::Work
@@ -119,7 +120,9 @@ impl Market {
         {
             pool.ended(None);
         }
-        self.writes.push(Write::RemoveLease { task, lease: id });
+        if noted {
+            self.writes.push(Write::RemoveLease { task, lease: id });
+        }
         if let Some(miner) = self.registry.miners.get_mut(&node) {
             miner.leases.remove(&id);
             miner.mailbox.retain(|waiting| *waiting != id);

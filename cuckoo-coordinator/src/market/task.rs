@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     /// Its place in line: kept when it is queued again.
     pub(crate) place: Place,
     state: TaskState,
-    /// Only while somebody watches: a million waiting tasks must not cost a channel each.
+    /// Only while somebody holds a handle: a million waiting tasks must not cost a channel each.
     watchers: Option<watch::Sender<TaskState>>,
     pub(crate) stage: Stage,
     /// A write is under way: decide nothing until it is done.
@@ -148,6 +148,14 @@ impl Entry {
         watchers
             .get_or_insert_with(|| watch::Sender::new(self.state.clone()))
             .subscribe()
+    }
+
+    /// A watcher is about to go; with the last one, the channel does.
+    pub(crate) fn unwatch(&mut self) {
+        let last = |watchers: &watch::Sender<_>| watchers.receiver_count() <= 1;
+        if self.watchers.as_ref().is_some_and(last) {
+            self.watchers = None;
+        }
     }
 
     /// The lease that a miner works under now, for the task itself or its audit.

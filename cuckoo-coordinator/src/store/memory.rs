@@ -22,7 +22,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Tables {
-    tasks: HashMap<TaskId, Row>,
+    tasks: HashMap<TaskId, Box<Row>>,
     /// Tasks by when they were inserted.
     sequence: BTreeMap<u64, TaskId>,
     unfinished: BTreeMap<u64, TaskId>,
@@ -44,18 +44,27 @@ struct Tables {
 
 #[derive(Debug)]
 struct Row {
-    stored: Versioned<TaskRecord>,
+    /// Shared with the coordinator that wrote it.
+    record: Arc<TaskRecord>,
+    version: u64,
     sequence: u64,
-    outputs: HashMap<LeaseId, Output>,
-    payments: HashMap<LeaseId, Payment>,
-    leases: HashMap<LeaseId, LeaseRecord>,
+    outputs: BTreeMap<LeaseId, Output>,
+    payments: BTreeMap<LeaseId, Payment>,
+    leases: BTreeMap<LeaseId, LeaseRecord>,
 }
 
 impl Row {
     /// The version of an open task.
     fn open_version(&self) -> Option<u64> {
-        let open = self.stored.value.outcome.is_none();
-        open.then_some(self.stored.version)
+        let open = self.record.outcome.is_none();
+        open.then_some(self.version)
+    }
+
+    fn stored(&self) -> Versioned<TaskRecord> {
+        Versioned {
+            value: TaskRecord::clone(&self.record),
+            version: self.version,
+        }
     }
 
     fn output_bytes(&self) -> usize {
@@ -163,7 +172,7 @@ impl Tables {
     /// The task that a submission's idempotency key names already.
     fn known(&self, record: &TaskRecord) -> Option<&TaskRecord> {
         let id = self.keys.get(&key(record)?)?;
-        Some(&self.tasks.get(id)?.stored.value)
+        Some(&self.tasks.get(id)?.record)
     }
 
     fn apply(&mut self, change: Change) -> Committed {
@@ -175,7 +184,7 @@ impl Tables {
                         digest: known.submission.digest,
                     };
                 }
-                self.insert(Arc::unwrap_or_clone(record));
+                self.insert(record);
                 return Committed::Version(1);
             }
             Change::Replace {
@@ -184,7 +193,7 @@ impl Tables {
                 output,
                 dropped,
             } => {
-                self.replace(Arc::unwrap_or_clone(record), expected + 1, output, &dropped);
+                self.replace(record, expected + 1, output, &dropped);
                 return Committed::Version(expected + 1);
             }
             Change::Account { account, expected } => {
@@ -204,7 +213,7 @@ impl Tables {
             Change::PutLease(lease) => {
                 // One that ended meanwhile needs none.
                 if let Some(row) = self.tasks.get_mut(&lease.task)
-                    && row.stored.value.outcome.is_none()
+                    && row.record.outcome.is_none()
                 {
                     row.leases.insert(lease.lease, lease);
                 }
@@ -235,29 +244,26 @@ impl Tables {
         Committed::Version(0)
     }
 
-    fn insert(&mut self, record: TaskRecord) {
+    fn insert(&mut self, record: Arc<TaskRecord>) {
         let (id, sequence) = (record.task.id, self.next);
         self.next += 1;
         self.keys.extend(key(&record).map(|key| (key, id)));
         self.sequence.insert(sequence, id);
         self.unfinished.insert(sequence, id);
-        let stored = Versioned {
-            value: record,
-            version: 1,
-        };
         let row = Row {
-            stored,
+            record,
+            version: 1,
             sequence,
-            outputs: HashMap::new(),
-            payments: HashMap::new(),
-            leases: HashMap::new(),
+            outputs: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            leases: BTreeMap::new(),
         };
-        self.tasks.insert(id, row);
+        self.tasks.insert(id, Box::new(row));
     }
 
     fn replace(
         &mut self,
-        record: TaskRecord,
+        record: Arc<TaskRecord>,
         version: u64,
         output: Option<StagedOutput>,
         dropped: &[LeaseId],
@@ -289,10 +295,8 @@ impl Tables {
             }
         }
         self.output_bytes = self.output_bytes - before + row.output_bytes();
-        row.stored = Versioned {
-            value: record,
-            version,
-        };
+        row.record = record;
+        row.version = version;
     }
 
     fn make_room(&mut self, capacity: usize) {
@@ -314,26 +318,25 @@ impl Tables {
         self.output_bytes -= row.output_bytes();
         self.sequence.remove(&row.sequence);
         self.unnotified.remove(&row.sequence);
-        let record = row.stored.value;
-        if let Some(key) = key(&record) {
+        let record = &row.record;
+        if let Some(key) = key(record) {
             self.keys.remove(&key);
         }
-        let cost = cost(&record);
-        if let Some(requester) = record.submission.requester {
+        if let Some(requester) = record.submission.requester.clone() {
             let hour = Hour::of(record.task.submitted_at);
             let sum = self.forgotten.entry((requester, hour)).or_default();
-            *sum = (sum.0 + 1, sum.1.saturating_add(cost));
+            *sum = (sum.0 + 1, sum.1.saturating_add(cost(record)));
         }
         if self.evictable.front() == Some(&id) {
             self.evictable.pop_front();
         }
     }
 
-    fn records<'a>(
+    fn rows<'a>(
         &'a self,
         tasks: impl Iterator<Item = &'a TaskId> + 'a,
-    ) -> impl Iterator<Item = &'a Versioned<TaskRecord>> + 'a {
-        tasks.filter_map(|id| self.tasks.get(id).map(|row| &row.stored))
+    ) -> impl Iterator<Item = &'a Row> + 'a {
+        tasks.filter_map(|id| self.tasks.get(id).map(Box::as_ref))
     }
 }
 
@@ -402,7 +405,7 @@ impl TaskStore for MemoryStore {
 
     async fn load(&self, task: TaskId) -> Result<Option<Versioned<TaskRecord>>> {
         let tables = self.tables();
-        Ok(tables.tasks.get(&task).map(|row| row.stored.clone()))
+        Ok(tables.tasks.get(&task).map(|row| row.stored()))
     }
 
     async fn unfinished(
@@ -414,7 +417,7 @@ impl TaskStore for MemoryStore {
         let after = after.and_then(|id| tables.tasks.get(&id));
         let from = after.map_or(0, |row| row.sequence + 1);
         let open = tables.unfinished.range(from..).map(|(_, id)| id);
-        Ok(tables.records(open).take(limit).cloned().collect())
+        Ok(tables.rows(open).take(limit).map(Row::stored).collect())
     }
 
     async fn list(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
@@ -436,7 +439,7 @@ impl TaskStore for MemoryStore {
                 .state
                 .is_none_or(|state| record.listed_state() == state);
         let latest = tables.sequence.range(..before).rev().map(|(_, id)| id);
-        let records = tables.records(latest).map(|stored| &stored.value);
+        let records = tables.rows(latest).map(|row| row.record.as_ref());
         Ok(records
             .filter(|record| matches(record))
             .take(filter.limit)
@@ -452,7 +455,7 @@ impl TaskStore for MemoryStore {
                 break;
             };
             let row = tables.tasks.get(&oldest);
-            let ended = row.and_then(|row| row.stored.value.ended_at);
+            let ended = row.and_then(|row| row.record.ended_at);
             if tables.finished.len() <= keep && ended.is_some_and(|ended| ended >= before) {
                 break;
             }
@@ -469,7 +472,7 @@ impl TaskStore for MemoryStore {
     async fn leases(&self) -> Result<Vec<LeaseRecord>> {
         let tables = self.tables();
         let open = tables.unfinished.values();
-        let rows = open.filter_map(|id| tables.tasks.get(id));
+        let rows = tables.rows(open);
         Ok(rows.flat_map(|row| row.leases.values().cloned()).collect())
     }
 
@@ -493,17 +496,17 @@ impl TaskStore for MemoryStore {
 
     async fn unnotified(&self, limit: usize) -> Result<Vec<TaskRecord>> {
         let tables = self.tables();
-        let records = tables.records(tables.unnotified.values());
-        Ok(records
+        let rows = tables.rows(tables.unnotified.values());
+        Ok(rows
             .take(limit)
-            .map(|stored| stored.value.clone())
+            .map(|row| TaskRecord::clone(&row.record))
             .collect())
     }
 
     async fn usage(&self, since: Timestamp) -> Result<Vec<RequesterUsage>> {
         let tables = self.tables();
         let mut usage = BTreeMap::new();
-        for record in tables.tasks.values().map(|row| &row.stored.value) {
+        for record in tables.tasks.values().map(|row| row.record.as_ref()) {
             let open = record.outcome.is_none();
             let counts = record.task.submitted_at >= since;
             if let Some(requester) = &record.submission.requester

@@ -18,7 +18,7 @@ const MARK: &str = "chaos> ";
 /// What a process is to do until its standard input ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Order {
-    Host(Hosting),
+    Host(Box<Hosting>),
     Work(Working),
 }
 
