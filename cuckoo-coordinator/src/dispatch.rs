@@ -31,7 +31,7 @@ pub(crate) use work::{Claim, not_yours};
 
 /// How old a lease is when the store is told of it, so that a restart finds it again. One that ends before costs no write:
 /// after a crash at most so much work of a miner is done anew.
-const NOTED_AFTER: Duration = Duration::from_millis(250);
+const NOTED_AFTER: Duration = Duration::from_millis(50);
 
 /// Queues, schedulers and leases.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use command::{fails, run, run_with_input};
+use command::{fails, finds_fault, run, run_with_input};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{Clock as _, Key, SystemClock, cai};
 use process::Running;
@@ -260,6 +260,17 @@ async fn two_terminals_from_keys_to_a_picture() {
         status.contains("`gpu-1`") && status.contains("escrow 1000 CAI"),
         "{status}"
     );
+    let doctor = ["doctor", "--config", "miner.toml"];
+    let checkup = run(desk.miner().args(doctor));
+    for found in [
+        "node 2 `gpu-1`",
+        "a small task in",
+        "answers in",
+        "CAI for a task of `shapes`",
+    ] {
+        assert!(checkup.contains(found), "`{found}` in {checkup}");
+    }
+    assert!(!checkup.contains("FAIL"), "{checkup}");
     let mut miner = Running::start(desk.miner().args(["run", "--config", "miner.toml"]));
 
     desk.picture(&url, "a large red circle on a blue background");
@@ -292,6 +303,10 @@ async fn two_terminals_from_keys_to_a_picture() {
 
     // The chain goes away; work goes on with the last weights.
     desk.anvil.kill();
+    let checkup = finds_fault(desk.miner().args(doctor).arg("--skip-models"));
+    assert!(checkup.contains("FAIL  chain"), "{checkup}");
+    assert!(checkup.contains("-> start the node"), "{checkup}");
+    assert!(checkup.contains("answers in"), "{checkup}");
     let market =
         || -> Value { serde_json::from_str(&desk.curl(&[&format!("{url}/v1/status")])).unwrap() };
     eventually(|| Some(()).filter(|()| !market()["weights_stale_since"].is_null())).await;

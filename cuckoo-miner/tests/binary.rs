@@ -128,6 +128,7 @@ fn help_teaches_with_examples() {
     }
     for command in [
         vec!["run"],
+        vec!["doctor"],
         vec!["register"],
         vec!["redeem"],
         vec!["collect"],
@@ -248,6 +249,56 @@ fn what_is_wrong_before_the_start_is_said_with_what_to_do() {
     let folder = operator(&[]);
     fs::write(folder.path().join("vouchers.json"), "{").unwrap();
     assert!(complains(folder.path(), &run).contains("vouchers"));
+}
+
+#[test]
+fn a_doctor_names_each_fault_with_its_remedy() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let doctor = |changes: &[(&str, &str)]| {
+        let nobody = [
+            ("http://127.0.0.1:8545", nobody.as_str()),
+            ("http://127.0.0.1:8480", nobody.as_str()),
+        ];
+        let folder = operator(&[&nobody, changes].concat());
+        let output = run(folder.path(), &["doctor", "--config", "miner.toml"]);
+        assert!(!output.status.success());
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "it leaves nothing"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let sick = doctor(&[]);
+    for line in [
+        "  ok  key            operator 0x",
+        "FAIL  chain",
+        "-> start the node at [chain] rpc",
+        "FAIL  coordinator",
+        "  ok  model          `shapes`: loaded in",
+        "  ok  memory",
+        "  ok  disk",
+    ] {
+        assert!(sick.contains(line), "`{line}` in {sick}");
+    }
+    for (from, to, line) in [
+        ("\"miner.json\"", "\"other.json\"", "FAIL  key"),
+        (
+            model().as_str(),
+            "/nowhere",
+            "FAIL  model          `shapes`: ",
+        ),
+        (
+            "\"vouchers.json\"",
+            "\"missing/vouchers.json\"",
+            "FAIL  disk",
+        ),
+    ] {
+        let sick = doctor(&[(from, to)]);
+        assert!(sick.contains(line), "`{line}` in {sick}");
+    }
 }
 
 #[test]

@@ -106,7 +106,8 @@ impl Requesters {
         let question = Question {
             prompt: format!("what is {number}? "),
             length: self.below(self.longest) as usize,
-            millis: self.below(60),
+            // Some outlast what a lease must to be written down.
+            millis: self.below(150),
         };
         (format!("key-{number}"), question)
     }

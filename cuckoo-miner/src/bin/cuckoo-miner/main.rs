@@ -2,6 +2,7 @@
 
 mod config;
 mod dispute;
+mod doctor;
 mod juror;
 mod models;
 mod redeem;
@@ -45,6 +46,7 @@ From nothing to a running miner (docs/operator.md walks through it):
   cuckoo-miner key new --keystore miner.json
   cuckoo-miner models check examples/models/shapes
   cuckoo-miner register --config miner.toml --owner owner.json --name gpu-1
+  cuckoo-miner doctor --config miner.toml
   cuckoo-miner run --config miner.toml
   cuckoo-miner redeem --config miner.toml --keystore owner.json
 
@@ -67,6 +69,7 @@ Examples:
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    Doctor(doctor::Arguments),
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
     Key(KeyCommand),
@@ -122,6 +125,7 @@ fn start(cli: Cli) -> Result<()> {
     let result = runtime.block_on(async {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
+            Command::Doctor(arguments) => doctor::doctor(arguments).await,
             Command::Key(command) => command.run(),
             Command::Models(command) => models::execute(command),
             Command::Register(arguments) => register::register(arguments).await,

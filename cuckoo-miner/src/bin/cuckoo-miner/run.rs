@@ -39,7 +39,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
         .settings(config.settings.clone())
         .vouchers(kept);
     for url in &config.coordinators {
-        if url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost") {
+        if is_open(url) {
             tracing::warn!(
                 "{url} is not encrypted; whoever is in between can read tasks and tokens"
             );
@@ -84,8 +84,13 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     ended
 }
 
+/// Whether others on the way can read what is said to this coordinator.
+pub(crate) fn is_open(url: &str) -> bool {
+    url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost")
+}
+
 /// Loads a model; blocks, which before the start nobody minds.
-fn load(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
+pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
     let executor = ImageExecutor::load(&model.folder, model.name.clone())?
         .with_min_price(model.min_price)
         .with_runs(slots);

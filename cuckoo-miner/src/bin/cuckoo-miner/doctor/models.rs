@@ -1,0 +1,83 @@
+//! The models: can each be loaded, and does a first task come out?
+
+use std::time::Duration;
+
+use cuckoo_core::{
+    Assignment, B256, Capability, Clock as _, Entropy as _, LeaseId, NodeId, OsEntropy, Result,
+    SystemClock, TaskId, Wei, format_cai, payload_hash,
+};
+use cuckoo_miner::{Executor, TaskContext};
+
+use super::report::Report;
+use crate::config::{Config, ModelConfig};
+use crate::run;
+
+/// How long the first task may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Loads every model and runs one small task of it; what can be offered.
+pub(super) async fn check(config: &Config, report: &mut Report) -> Vec<Capability> {
+    if config.models.is_empty() {
+        let remedy =
+            "add a [[models]] section with name and folder, such as those of miner.example.toml";
+        report.bad("models", "none is offered", remedy);
+    }
+    let mut offers = Vec::new();
+    for model in &config.models {
+        match try_out(model, config.settings.slots).await {
+            Ok((offer, found)) => {
+                report.good("model", found);
+                offers.extend(offer);
+            }
+            Err(error) => {
+                let remedy = format!(
+                    "look closer with `cuckoo-miner models check {}`",
+                    model.folder.display()
+                );
+                report.bad("model", format!("`{}`: {error}", model.name), remedy);
+            }
+        }
+    }
+    offers
+}
+
+async fn try_out(model: &ModelConfig, slots: u32) -> Result<(Vec<Capability>, String)> {
+    let began = SystemClock.now();
+    let executor = run::load(model, slots)?;
+    let loaded = SystemClock.now();
+    let offers = executor.capabilities();
+    for offer in &offers {
+        executor
+            .execute(task(offer)?, TaskContext::new(loaded.after(PATIENCE)))
+            .await?;
+    }
+    let done = SystemClock.now();
+    let found = format!(
+        "`{}`: loaded in {:.1} s, a small task in {:.2} s, at least {} CAI a task",
+        model.name,
+        loaded.since(began).as_secs_f64(),
+        done.since(loaded).as_secs_f64(),
+        format_cai(model.min_price)
+    );
+    Ok((offers, found))
+}
+
+/// The least that a model can be asked for.
+fn task(offer: &Capability) -> Result<Assignment> {
+    let entropy = OsEntropy::new()?;
+    let now = SystemClock.now();
+    let input = r#"{"prompt":"a first task","seed":1,"steps":1}"#.to_owned();
+    Ok(Assignment {
+        lease: LeaseId::random(&entropy),
+        task: TaskId::from(entropy.word()),
+        coordinator: NodeId(0),
+        model: offer.model.clone(),
+        model_hash: B256::from(offer.model_hash),
+        input_hash: payload_hash(input.as_bytes()),
+        input,
+        price: Wei::ZERO,
+        lease_expires_at: now.after(PATIENCE),
+        heartbeat_millis: 1_000,
+        deadline: now.after(PATIENCE),
+    })
+}
