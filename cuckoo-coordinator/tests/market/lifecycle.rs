@@ -58,6 +58,9 @@ async fn what_does_not_end_within_the_grace_ends_as_closed() {
     market.coordinator.shutdown(Duration::ZERO).await;
 }
 
+/// The age, in milliseconds, at which a lease is written down.
+const NOTED: u64 = 50;
+
 /// Another coordinator on the same chain and store, as after a crash of the first.
 async fn restart(market: &mut Market, settings: Settings) {
     start_again(market, settings).await;
@@ -97,6 +100,7 @@ async fn a_coordinator_that_starts_again_takes_up_what_was_open() {
         .await
         .unwrap();
     let queued = market.submit().await;
+    market.advance(NOTED).await;
     restart(&mut market, Setup::audited(0).settings).await;
     let state = market.coordinator.task(running.id()).await.unwrap().state();
     assert!(matches!(state, TaskState::Running { .. }));
@@ -120,9 +124,39 @@ async fn a_coordinator_that_starts_again_takes_up_what_was_open() {
 }
 
 #[tokio::test]
+async fn work_that_had_just_begun_is_done_anew_after_a_crash() {
+    let mut market = Setup::with_miners(1).open().await;
+    let (handle, early) = market.assigned(0).await;
+    market.advance(NOTED - 1).await;
+    assert_eq!(market.store.leases().await.unwrap(), []);
+    restart(&mut market, settings()).await;
+    let refused = market.miners[0].complete(&early, b"early").await;
+    assert_eq!(kind(refused), ErrorKind::Conflict);
+    let again = market.miners[0].take().await.unwrap();
+    assert_eq!(again.task, handle.id());
+    market.miners[0].complete(&again, b"again").await.unwrap();
+    assert_eq!(market.status(0).owed, price());
+}
+
+#[tokio::test]
+async fn a_shutdown_writes_down_what_had_just_begun() {
+    let mut market = Setup::with_miners(1).open().await;
+    let (handle, assignment) = market.assigned(0).await;
+    market.coordinator.shutdown(Duration::ZERO).await;
+    start_again(&mut market, settings()).await;
+    market.miners[0]
+        .complete(&assignment, b"done")
+        .await
+        .unwrap();
+    let handle = market.coordinator.task(handle.id()).await.unwrap();
+    assert_eq!(&handle.result().await.unwrap().output.bytes[..], b"done");
+}
+
+#[tokio::test]
 async fn a_miner_does_not_notice_that_its_coordinator_started_again() {
     let mut market = Setup::with_miners(1).open().await;
     let (handle, assignment) = market.assigned(0).await;
+    market.advance(NOTED).await;
     start_again(&mut market, settings()).await;
     let status = market.miners[0].heartbeat(&assignment, 500).await;
     assert!(matches!(status, LeaseStatus::Active { .. }));
