@@ -178,6 +178,7 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
         }
     });
     let mut last = None;
+    let nonces = inner.tried(|| store.nonces(inner.clock.now())).await?;
     loop {
         let page = inner.tried(|| store.unfinished(last, PAGE)).await?;
         let Some(end) = page.last() else {
@@ -197,6 +198,9 @@ fn spawn_background(inner: &Arc<Inner>, mirror: Mirror, chain: Arc<dyn StakingCo
     let stop = || inner.stop.clone();
     let follow = weights::follow(Arc::downgrade(inner), mirror, stop());
     inner.tracker.spawn(follow);
+        for nonce in &nonces {
+            market.restore_nonce(nonce);
+        }
     let (clock, wake) = (Arc::clone(&inner.clock), Arc::clone(&inner.timer_wake));
     inner
         .tracker

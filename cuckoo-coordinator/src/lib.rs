@@ -54,8 +54,8 @@ pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
     Account, Change, Commit, Committed, Content, Failed, LeaseRecord, ListedState, MemoryStore,
-    Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord, SqliteStore,
-    StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
-    TaskStore, Versioned,
+    NonceRecord, Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord,
+    SqliteStore, StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter,
+    TaskRecord, TaskStore, Versioned,
 };
 pub use webhook::Webhooks;

@@ -10,6 +10,7 @@ use cuckoo_core::{
     Heartbeat, HeartbeatReply, LeaseId, ModelOffer, NodeId, Output, PROTOCOL_VERSION, PollReply,
     PollRequest, Result, Session, SessionGrant, SessionOpened, SessionToken, Signed, TaskProtocol,
 };
+use tokio::sync::oneshot;
 
 use crate::coordinator::Inner;
 use crate::dispatch::{self, Claim, PollTicket};
@@ -70,8 +71,12 @@ impl TaskProtocol for InProcess {
         registry::check_request(&request, coordinator, &inner.deployment, now)?;
         let token = SessionToken::new(format!("{:x}", inner.entropy.word()));
         let expiry = now.after(Duration::from_millis(inner.settings.session_millis));
-        let miner =
-            inner.with(|market, now| market.open_session(&request.value, &token, now, expiry))?;
+        let (reply, opened) = oneshot::channel();
+        inner
+            .with(|market, now| market.open_session(&request.value, &token, expiry, reply, now))?;
+        let miner = opened
+            .await
+            .map_err(|_| Error::closed("the coordinator was shut down"))??;
         let grant = SessionGrant {
             coordinator,
             miner: request.value.miner,
