@@ -58,4 +58,7 @@ pub use store::{
     SqliteStore, StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter,
     TaskRecord, TaskStore, Versioned,
 };
+pub use telemetry::TraceSettings;
+#[cfg(feature = "otel")]
+pub use telemetry::Traces;
 pub use webhook::Webhooks;
