@@ -222,7 +222,7 @@ impl Market {
             owed: owed.unwrap_or_default(),
         };
         let seen = Arc::clone(&self.seen);
-        Process::start(&Order::Work(working), &[], move |said| {
+        Process::start(&Order::Work(Box::new(working)), &[], move |said| {
             seen.lock().unwrap().hear(said);
         })
     }
@@ -315,12 +315,16 @@ impl Market {
 fn start(hosting: &Hosting, wrapper: &[String], seen: &Arc<Mutex<Seen>>) -> Host {
     let (sender, serving) = watch::channel(None);
     let seen = Arc::clone(seen);
-    let process = Process::start(&Order::Host(hosting.clone()), wrapper, move |said| {
-        if let Said::Serving(address) = said {
-            sender.send_replace(Some(address));
-        } else {
-            seen.lock().unwrap().hear(said);
-        }
-    });
+    let process = Process::start(
+        &Order::Host(Box::new(hosting.clone())),
+        wrapper,
+        move |said| {
+            if let Said::Serving(address) = said {
+                sender.send_replace(Some(address));
+            } else {
+                seen.lock().unwrap().hear(said);
+            }
+        },
+    );
     Host { process, serving }
 }

@@ -18,8 +18,8 @@ const MARK: &str = "chaos> ";
 /// What a process is to do until its standard input ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Order {
-    Host(Hosting),
-    Work(Working),
+    Host(Box<Hosting>),
+    Work(Box<Working>),
 }
 
 /// What a process tells of itself.
