@@ -17,6 +17,8 @@ use crate::market::Market;
 use crate::requester::Usage;
 use crate::settle::Ledger;
 use crate::store::{Account, Versioned};
+#[cfg(feature = "otel")]
+use crate::telemetry::TaskTraces;
 use crate::{Coordinator, MemoryStore, Settings, TaskStore, Webhooks, escrow, webhook, weights};
 
 /// Collects settings and components, then starts a [`Coordinator`]. Chain and operator are required.
@@ -29,6 +31,8 @@ pub struct CoordinatorBuilder {
     entropy: Option<Arc<dyn Entropy>>,
     store: Option<Arc<dyn TaskStore>>,
     webhooks: Option<Webhooks>,
+    #[cfg(feature = "otel")]
+    traces: Option<crate::Traces>,
 }
 
 impl CoordinatorBuilder {
@@ -81,6 +85,14 @@ impl CoordinatorBuilder {
         self
     }
 
+    /// Where the spans of its tasks go; none are made when not called.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn traces(mut self, traces: &crate::Traces) -> Self {
+        self.traces = Some(traces.clone());
+        self
+    }
+
     /// Starts it. Must be called inside a tokio runtime, which then drives its background work.
     ///
     /// # Errors
@@ -126,12 +138,21 @@ impl CoordinatorBuilder {
             entropy,
             store,
             webhooks: self.webhooks.map(Arc::new),
+            #[cfg(feature = "otel")]
+            traces: self
+                .traces
+                .as_ref()
+                .map(|traces| Arc::new(TaskTraces::new(traces))),
             market: Mutex::new(market),
             writes: sender,
             timer_wake: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
         });
+        #[cfg(feature = "otel")]
+        if let Some(traces) = &inner.traces {
+            traces.follow(&inner);
+        }
         let accounts = restore(&inner).await?;
         let journal = Journal {
             store: Arc::clone(&inner.store),
@@ -157,6 +178,7 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
     let accounts = inner.tried(|| store.accounts()).await?;
     let evidence = inner.tried(|| store.evidence()).await?;
     let sessions = inner.tried(|| store.sessions()).await?;
+    let nonces = inner.tried(|| store.nonces(inner.clock.now())).await?;
     let leases = inner.tried(|| store.leases()).await?;
     let midnight = Usage::since(inner.clock.now());
     let usage = inner.tried(|| store.usage(midnight)).await?;
@@ -176,6 +198,9 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
         for session in &sessions {
             market.restore_session(session, now);
         }
+        for nonce in &nonces {
+            market.restore_nonce(nonce);
+        }
     });
     let mut last = None;
     loop {
@@ -186,8 +211,12 @@ async fn restore(inner: &Arc<Inner>) -> Result<Vec<Versioned<Account>>> {
         last = Some(end.value.task.id);
         inner.with(|market, now| {
             for task in page {
-                let lease = work.remove(&task.value.task.id);
-                market.restore(task, lease, now);
+                let id = task.value.task.id;
+                market.restore(task, work.remove(&id), now);
+                #[cfg(feature = "otel")]
+                if let Some(traces) = &inner.traces {
+                    traces.resumed(id, market, now);
+                }
             }
         });
     }

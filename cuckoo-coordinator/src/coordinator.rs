@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) webhooks: Option<Arc<Webhooks>>,
+    #[cfg(feature = "otel")]
+    pub(crate) traces: Option<Arc<crate::telemetry::TaskTraces>>,
     pub(crate) market: Mutex<Market>,
     /// To the journal, in the order in which transitions asked for it.
     pub(crate) writes: mpsc::UnboundedSender<Write>,
@@ -252,6 +254,10 @@ impl Coordinator {
         inner.stop.cancel();
         inner.tracker.close();
         inner.tracker.wait().await;
+        #[cfg(feature = "otel")]
+        if let Some(traces) = &inner.traces {
+            traces.finish().await;
+        }
     }
 }
 
@@ -288,10 +294,17 @@ impl Inner {
         let task = admission::admit(spec, &self.settings, self.entropy.as_ref(), now)?;
         self.hold_blobs(named, task.deadline).await?;
         let (reply, stored) = oneshot::channel();
+        #[cfg(feature = "otel")]
+        let trace = self.traces.as_ref().map(|traces| traces.submitting(&task));
         self.with(|market, now| market.admit(task, submission, requester, reply, now))?;
-        stored
+        let stored = stored
             .await
-            .map_err(|_| Error::closed("the coordinator was shut down"))?
+            .map_err(|_| Error::closed("the coordinator was shut down"))?;
+        #[cfg(feature = "otel")]
+        if let (Some(trace), Ok(stored)) = (trace, &stored) {
+            trace.stored(*stored);
+        }
+        stored
     }
 
     /// Tries a store operation again while the store says that later may help.

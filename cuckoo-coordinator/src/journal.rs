@@ -16,7 +16,7 @@ use crate::Evidence;
 use crate::coordinator::Inner;
 use crate::settle::Ledger;
 use crate::store::{
-    Change, LeaseRecord, Payment, SessionRecord, StagedOutput, TaskRecord, TaskStore,
+    Change, LeaseRecord, NonceRecord, Payment, SessionRecord, StagedOutput, TaskRecord, TaskStore,
 };
 use crate::telemetry::CommitCost;
 
@@ -52,12 +52,21 @@ pub(crate) enum Write {
     PutLease(LeaseRecord),
     /// A lease ended without its task.
     RemoveLease { task: TaskId, lease: LeaseId },
-    /// A session was opened.
-    PutSession(SessionRecord),
+    /// A session that was asked for.
+    OpenSession(Box<OpenSession>),
     /// A miner's session ended.
     RemoveSession(NodeId),
     /// The webhook of a task was told of its end, or given up.
     Notified(TaskId),
+}
+
+/// A session, the request that it was asked for with, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct OpenSession {
+    pub(crate) session: SessionRecord,
+    pub(crate) nonce: NonceRecord,
+    pub(crate) at: Timestamp,
+    pub(crate) reply: oneshot::Sender<Result<NodeId>>,
 }
 
 /// How a task ends.
@@ -99,6 +108,10 @@ pub(crate) enum Written {
     Concluded {
         id: TaskId,
         written: Result<Concluded>,
+    },
+    SessionOpened {
+        asked: Box<OpenSession>,
+        written: Result<()>,
     },
 }
 
@@ -227,7 +240,13 @@ impl Write {
                 task: *task,
                 lease: *lease,
             }],
-            Self::PutSession(session) => vec![Change::PutSession(session.clone())],
+            Self::OpenSession(asked) => vec![
+                Change::PutNonce {
+                    nonce: asked.nonce.clone(),
+                    at: asked.at,
+                },
+                Change::PutSession(asked.session.clone()),
+            ],
             Self::RemoveSession(miner) => vec![Change::RemoveSession(*miner)],
             Self::Notified(task) => vec![Change::Notified(*task)],
         }

@@ -54,8 +54,11 @@ pub use settings::{EscrowSettings, ModelSettings, Settings, TopUp};
 pub use status::{MarketStatus, MinerStatus};
 pub use store::{
     Account, Change, Commit, Committed, Content, Failed, LeaseRecord, ListedState, MemoryStore,
-    Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord, SqliteStore,
-    StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter, TaskRecord,
-    TaskStore, Versioned,
+    NonceRecord, Outcome, OutputStream, Payment, Received, RequesterUsage, SessionRecord,
+    SqliteStore, StagedOutput, StoreSettings, StoreStats, Submission, SyncLevel, TaskFilter,
+    TaskRecord, TaskStore, Versioned,
 };
+pub use telemetry::TraceSettings;
+#[cfg(feature = "otel")]
+pub use telemetry::Traces;
 pub use webhook::Webhooks;

@@ -245,6 +245,9 @@ impl Market {
             Written::Received { lease, written } => self.received(lease, written, now),
             Written::Reopened { id, written } => self.reopened(id, written, now),
             Written::Concluded { id, written } => self.concluded(id, written, now),
+            Written::SessionOpened { asked, written } => {
+                self.session_written(*asked, written, now);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use cuckoo_core::{
     Heartbeat, HeartbeatReply, LeaseId, ModelOffer, NodeId, Output, PROTOCOL_VERSION, PollReply,
     PollRequest, Result, Session, SessionGrant, SessionOpened, SessionToken, Signed, TaskProtocol,
 };
+use tokio::sync::oneshot;
 
 use crate::coordinator::Inner;
 use crate::dispatch::{self, Claim, PollTicket};
@@ -70,8 +71,12 @@ impl TaskProtocol for InProcess {
         registry::check_request(&request, coordinator, &inner.deployment, now)?;
         let token = SessionToken::new(format!("{:x}", inner.entropy.word()));
         let expiry = now.after(Duration::from_millis(inner.settings.session_millis));
-        let miner =
-            inner.with(|market, now| market.open_session(&request.value, &token, now, expiry))?;
+        let (reply, opened) = oneshot::channel();
+        inner
+            .with(|market, now| market.open_session(&request.value, &token, expiry, reply, now))?;
+        let miner = opened
+            .await
+            .map_err(|_| Error::closed("the coordinator was shut down"))??;
         let grant = SessionGrant {
             coordinator,
             miner: request.value.miner,
@@ -135,7 +140,7 @@ impl TaskProtocol for InProcess {
             Claim::Known(answer) => answer,
             Claim::Forgotten(miner) => return inner.completed_before(miner, &completion).await,
             Claim::Open(expected) => {
-                let Completion { receipt, output } = check(*expected, completion).await?;
+                let Completion { receipt, output } = inner.check(*expected, completion).await?;
                 let lease = receipt.value.lease;
                 let staged = inner
                     .tried(|| inner.store.stage(lease, output.clone()))
@@ -170,6 +175,22 @@ impl TaskProtocol for InProcess {
 }
 
 impl Inner {
+    async fn check(&self, expected: Expected, completion: Completion) -> Result<Completion> {
+        #[cfg(feature = "otel")]
+        let (task, lease, miner) = (expected.task, expected.lease, expected.miner);
+        #[cfg(feature = "otel")]
+        let began = self.clock.now();
+        let length = completion.output.bytes.len();
+        let check = move || expected.check(&completion).map(|()| completion);
+        let checked = hashed(length, check).await?;
+        #[cfg(feature = "otel")]
+        if let Some(traces) = &self.traces {
+            let times = (began, self.clock.now());
+            traces.verified(task, lease, miner, checked.is_ok(), times);
+        }
+        checked
+    }
+
     /// Answers a completion that is repeated so late that only the store knows it.
     async fn completed_before(
         &self,
@@ -188,12 +209,6 @@ impl Inner {
             Err(dispatch::not_yours())
         }
     }
-}
-
-async fn check(expected: Expected, completion: Completion) -> Result<Completion> {
-    let length = completion.output.bytes.len();
-    let check = move || expected.check(&completion).map(|()| completion);
-    hashed(length, check).await?
 }
 
 /// Does what hashes so many bytes: here, or on a thread of its own when they are many.

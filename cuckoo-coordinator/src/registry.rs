@@ -1,23 +1,22 @@
 //! Who may work: sessions and the miners behind them.
 
+mod session;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Address, B256, Capability, Deployment, Error, LeaseId, MirrorView, ModelId, Node, NodeId,
-    NodeKind, Result, Retry, Session, SessionToken, Signed, SignedVoucher, TaskId, Timestamp, Wei,
-    format_cai,
+    B256, Capability, Error, LeaseId, ModelId, Node, NodeId, Result, Retry, Session, SessionToken,
+    SignedVoucher, TaskId, Timestamp, Wei,
 };
 use tokio::sync::Notify;
 
 use crate::MinerStatus;
-use crate::journal::Write;
-use crate::market::Market;
 use crate::store::SessionRecord;
 
-/// How far ahead a session request may expire.
-const MAX_REQUEST_LIFE: Duration = Duration::from_secs(300);
+pub(crate) use session::{check_node, check_request, used_before};
+
 /// How many session requests of one miner may be remembered at once.
 const MAX_NONCES: usize = 64;
 
@@ -125,6 +124,19 @@ impl Miner {
             && !self.node.weight.is_zero()
     }
 
+    /// # Errors
+    /// `Unauthorized` when it is suspended.
+    fn check_conduct(&self) -> Result<()> {
+        let Some(task) = self.suspended_by else {
+            return Ok(());
+        };
+        Err(Error::unauthorized(format!(
+            "{} is suspended: its output for task {task} stands alone against two others; \
+             see this coordinator's evidence for that task",
+            self.id()
+        )))
+    }
+
     /// Its latest voucher, when it grew since this session was told last.
     pub(crate) fn take_voucher(&mut self) -> Option<SignedVoucher> {
         let voucher = self.voucher.clone()?;
@@ -166,106 +178,20 @@ impl Miner {
     }
 }
 
-/// Checks what can be checked of a session request without knowing the miner; gives the operator that signed it.
-///
-/// # Errors
-/// `Unverified` for another signer than named, `Unauthorized` for another coordinator or a bad expiry.
-pub(crate) fn check_request(
-    request: &Signed<Session>,
-    coordinator: Address,
-    deployment: &Deployment,
-    now: Timestamp,
-) -> Result<Address> {
-    let session = &request.value;
-    request.verify(session.miner, deployment).map_err(|error| {
-        Error::unverified(format!(
-            "the session request is not signed by the operator it names on chain {} with staking contract {}; \
-             check key, chain and contract",
-            deployment.chain_id, deployment.staking
-        ))
-        .with_source(error)
-    })?;
-    if session.coordinator != coordinator {
-        return Err(Error::unauthorized(format!(
-            "the session request is for coordinator {}, this is {coordinator}",
-            session.coordinator
-        )));
-    }
-    if session.expiry <= now {
-        return Err(Error::unauthorized(format!(
-            "the session request expired at {}, it is {now} here; check the clock and sign a new one",
-            session.expiry
-        ))
-        .with_retry(Retry::Later));
-    }
-    if session.expiry > now.after(MAX_REQUEST_LIFE) {
-        return Err(Error::unauthorized(format!(
-            "a session request may live five minutes; this one expires at {}, it is {now} here",
-            session.expiry
-        )));
-    }
-    Ok(session.miner)
-}
-
-/// Whether the chain lets a node work as a miner.
-///
-/// # Errors
-/// `Unauthorized` that says what to do.
-pub(crate) fn check_node(node: Option<&Node>, operator: Address) -> Result<&Node> {
-    let Some(node) = node else {
-        // It may be registered in the next block.
-        return Err(Error::unauthorized(format!(
-            "{operator} is not the operator of any registered node; register a miner with it first"
-        ))
-        .with_retry(Retry::Later));
-    };
-    if node.kind != NodeKind::Miner {
-        return Err(Error::unauthorized(format!(
-            "{} is registered as a coordinator; miners need a node of their own",
-            node.id
-        )));
-    }
-    if !node.active {
-        return Err(Error::unauthorized(format!(
-            "{} is not active: its owner's own vote is {} CAI, below the minimum for miners, or it left; \
-             vote for it and try again",
-            node.id,
-            format_cai(node.owner_vote)
-        ))
-        .with_retry(Retry::Later));
-    }
-    Ok(node)
-}
-
 impl Registry {
-    /// Opens a session for `node`, ending the one it had.
+    /// Takes a session request of `node`, once.
     ///
     /// # Errors
     /// `Unauthorized` for a suspended miner or a nonce seen before, `Rejected` for too many sessions at once.
-    pub(crate) fn open(
-        &mut self,
-        node: &Node,
-        request: &Session,
-        token: B256,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<()> {
+    fn take_request(&mut self, node: &Node, request: &Session, now: Timestamp) -> Result<()> {
         let miner = self
             .miners
             .entry(node.id)
             .or_insert_with(|| Miner::new(node.clone()));
-        if let Some(task) = miner.suspended_by {
-            return Err(Error::unauthorized(format!(
-                "{} is suspended: its output for task {task} stands alone against two others; \
-                 see this coordinator's evidence for that task",
-                node.id
-            )));
-        }
+        miner.check_conduct()?;
         miner.nonces.retain(|_, expiry| *expiry > now);
         if miner.nonces.contains_key(&request.nonce) {
-            return Err(Error::unauthorized(
-                "this session request was used before; sign a new one with a fresh nonce",
-            ));
+            return Err(used_before());
         }
         if miner.nonces.len() >= MAX_NONCES {
             return Err(Error::rejected(
@@ -274,19 +200,30 @@ impl Registry {
             .with_retry(Retry::Later));
         }
         miner.nonces.insert(request.nonce, request.expiry);
+        Ok(())
+    }
+
+    /// Opens a session for `node`, ending the one it had.
+    ///
+    /// # Errors
+    /// `Unauthorized` for a suspended miner.
+    fn open(&mut self, node: &Node, record: &SessionRecord, now: Timestamp) -> Result<()> {
+        let miner = self
+            .miners
+            .entry(node.id)
+            .or_insert_with(|| Miner::new(node.clone()));
+        miner.check_conduct()?;
         miner.node = node.clone();
         miner.voucher_sent = Wei::ZERO;
         miner.last_seen = now;
-        if let Some(before) = miner.session.replace(token) {
+        if let Some(before) = miner.session.replace(record.token_hash) {
             self.sessions.remove(&before);
         }
-        self.sessions.insert(
-            token,
-            OpenSession {
-                miner: node.id,
-                expires_at,
-            },
-        );
+        let session = OpenSession {
+            miner: node.id,
+            expires_at: record.expires_at,
+        };
+        self.sessions.insert(record.token_hash, session);
         Ok(())
     }
 
@@ -342,97 +279,5 @@ impl Registry {
             self.sessions.remove(&token);
         }
         miner.wake();
-    }
-}
-
-impl Market {
-    /// Opens a session whose request was checked by [`check_request`]; gives the miner's node.
-    ///
-    /// # Errors
-    /// As [`check_node`] and [`Registry::open`]; `Closed` after the shutdown.
-    pub(crate) fn open_session(
-        &mut self,
-        request: &Session,
-        token: &SessionToken,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<NodeId> {
-        self.check_running()?;
-        let snapshot = Arc::clone(&self.snapshot);
-        let node = check_node(snapshot.by_operator(request.miner), request.miner)?;
-        self.registry
-            .open(node, request, token.hash(), now, expires_at)?;
-        self.writes.push(Write::PutSession(SessionRecord {
-            token_hash: token.hash(),
-            miner: node.id,
-            operator: node.operator,
-            expires_at,
-        }));
-        self.watch_for_quiet(node.id, now);
-        tracing::info!(miner = %node.id, operator = %node.operator, "session opened");
-        Ok(node.id)
-    }
-
-    /// Takes up a session of an earlier run, if the chain still lets its operator work for that miner.
-    pub(crate) fn restore_session(&mut self, record: &SessionRecord, now: Timestamp) {
-        let node = self.snapshot.node(record.miner).cloned();
-        let holds = |node: &Node| node.operator == record.operator && record.expires_at > now;
-        if let Some(node) = node.filter(holds) {
-            self.registry.restore(node, record, now);
-            self.watch_for_quiet(record.miner, now);
-        }
-    }
-
-    /// Ends a miner's session here and in the store.
-    pub(crate) fn end_session(&mut self, node: NodeId) {
-        self.registry.close(node);
-        self.writes.push(Write::RemoveSession(node));
-    }
-
-    /// Ends a session; what its miner still worked on goes to others.
-    ///
-    /// # Errors
-    /// `Closed` after the shutdown, `Unauthorized` when there is no such session.
-    pub(crate) fn close_session(&mut self, token: &SessionToken, now: Timestamp) -> Result<()> {
-        self.check_running()?;
-        let node = self.registry.authenticate(token, now)?;
-        self.end_session(node);
-        self.sync_pools(node, now);
-        self.take_leases(node, "the miner closed its session", now);
-        tracing::info!(miner = %node, "session closed");
-        Ok(())
-    }
-
-    /// Takes over what the chain says now: weights, who is active, who signs.
-    pub(crate) fn set_weights(&mut self, view: MirrorView, now: Timestamp) {
-        let MirrorView {
-            snapshot,
-            stale_since,
-        } = view;
-        if stale_since.is_none() {
-            self.chain_seen
-                .read(snapshot.block > self.snapshot.block, now);
-        }
-        self.snapshot = Arc::clone(&snapshot);
-        self.stale_since = stale_since;
-        for node in &snapshot.nodes {
-            let Some(miner) = self.registry.miners.get_mut(&node.id) else {
-                continue;
-            };
-            if miner.node == *node {
-                continue;
-            }
-            // A session belongs to the operator that signed for it.
-            let rotated = miner.node.operator != node.operator;
-            miner.node = node.clone();
-            if rotated {
-                self.end_session(node.id);
-                self.sync_pools(node.id, now);
-                self.take_leases(node.id, "the miner's operator changed", now);
-            } else {
-                self.sync_pools(node.id, now);
-                self.fill(node.id, now);
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The durable truth: tasks, leases, sessions, outputs, pay and evidence.
+//! The durable truth: tasks, leases, sessions and the requests for them, outputs, pay and evidence.
 //!
 //! One call writes: [`TaskStore::commit`] takes a batch of [`Change`]s and makes all of them durable or none. Whoever
 //! changes a task or an account names the version it read, so nothing assumes shared memory, and an embedded database
@@ -24,8 +24,8 @@ use crate::Evidence;
 pub use memory::MemoryStore;
 pub(crate) use record::Hour;
 pub use record::{
-    Account, Failed, LeaseRecord, Outcome, Payment, Received, SessionRecord, Submission,
-    TaskRecord, Versioned,
+    Account, Failed, LeaseRecord, NonceRecord, Outcome, Payment, Received, SessionRecord,
+    Submission, TaskRecord, Versioned,
 };
 pub use settings::{StoreSettings, SyncLevel};
 #[cfg(feature = "fuzzing")]
@@ -73,6 +73,8 @@ pub trait TaskStore: fmt::Debug + Send + Sync + 'static {
     async fn leases(&self) -> Result<Vec<LeaseRecord>>;
     /// Every session that was opened and not closed.
     async fn sessions(&self) -> Result<Vec<SessionRecord>>;
+    /// Every session request that was used and has not expired at `at`.
+    async fn nonces(&self, at: Timestamp) -> Result<Vec<NonceRecord>>;
     /// All accounts, by miner.
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>>;
     /// The payment for a lease, while its task is kept.
@@ -135,6 +137,14 @@ pub enum Change {
     PutSession(SessionRecord),
     /// A miner's session ended.
     RemoveSession(NodeId),
+    /// A session request is used; those that have expired are forgotten. Conflicts when it was used before and has not
+    /// expired.
+    PutNonce {
+        /// The request.
+        nonce: NonceRecord,
+        /// When it is used.
+        at: Timestamp,
+    },
     /// What convicted a miner, once for each task.
     AddEvidence(Box<Evidence>),
     /// A finished task's webhook was told, or given up.

@@ -1,4 +1,4 @@
-//! What operators watch: numbers for Prometheus, the dashboard's state, and whether the coordinator is ready.
+//! What operators watch: numbers for Prometheus, the dashboard's state, whether the coordinator is ready, and traces.
 //!
 //! Transitions count under the lock they hold anyway ([`Tally`], [`Latest`]); everything else is read from the market
 //! when somebody asks.
@@ -10,6 +10,7 @@ mod metrics;
 mod readings;
 mod ready;
 mod tally;
+mod traces;
 
 pub(crate) use dashboard::DashboardState;
 pub(crate) use latest::Latest;
@@ -17,6 +18,11 @@ pub(crate) use metrics::{RequestCount, TEXT_FORMAT, render};
 pub(crate) use readings::Readings;
 pub(crate) use ready::{ChainSeen, Readiness};
 pub(crate) use tally::{CommitCost, Tally};
+#[cfg(feature = "otel")]
+pub(crate) use traces::TaskTraces;
+pub use traces::TraceSettings;
+#[cfg(feature = "otel")]
+pub use traces::Traces;
 
 use std::time::Duration;
 

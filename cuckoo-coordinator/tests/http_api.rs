@@ -9,6 +9,9 @@
 
 #[path = "http_api/blobs.rs"]
 mod blobs;
+#[cfg(feature = "otel")]
+#[path = "http_api/collector.rs"]
+mod collector;
 #[path = "http_api/front.rs"]
 mod front;
 #[path = "http_api/market.rs"]
@@ -31,5 +34,8 @@ mod protocol;
 mod requests;
 #[path = "http_api/server.rs"]
 mod server;
+#[cfg(feature = "otel")]
+#[path = "http_api/traces.rs"]
+mod traces;
 #[path = "http_api/watch.rs"]
 mod watch;

@@ -11,12 +11,18 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "otel")]
+#[path = "http_api/collector.rs"]
+mod collector;
 #[path = "operator/command.rs"]
 mod command;
 #[path = "operator/logs.rs"]
 mod logs;
 #[path = "operator/process.rs"]
 mod process;
+#[cfg(feature = "otel")]
+#[path = "operator/traces.rs"]
+mod traces;
 
 use std::fs;
 use std::path::Path;

@@ -23,5 +23,7 @@ mod fixture;
 mod keeping;
 #[path = "store/queries.rs"]
 mod queries;
+#[path = "store/sessions.rs"]
+mod sessions;
 #[path = "store/subject.rs"]
 mod subject;

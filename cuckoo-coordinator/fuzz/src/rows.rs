@@ -6,7 +6,7 @@ use cuckoo_coordinator::TaskRecord;
 use cuckoo_coordinator::fuzzing::{RowStore, Stored};
 use rusqlite::types::Value;
 
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "tasks",
     "open",
     "ended",
@@ -16,6 +16,7 @@ const TABLES: [&str; 10] = [
     "accounts",
     "forgotten",
     "sessions",
+    "nonces",
     "evidence",
 ];
 
@@ -62,6 +63,9 @@ fn check(store: &mut RowStore, stored: &Stored) {
     let known = |one| stored.sessions.contains(one);
     assert!(again.sessions.iter().all(known));
     assert_eq!(again.sessions.len(), stored.sessions.len());
+    let known = |one| stored.nonces.contains(one);
+    assert!(again.nonces.iter().all(known));
+    assert_eq!(again.nonces.len(), stored.nonces.len());
     assert!(again.leases.iter().all(|one| stored.leases.contains(one)));
 }
 

@@ -186,7 +186,7 @@ fn rows(seeds: &mut Vec<Seed>) {
     let voucher = serde_json::to_string(&voucher).expect("JSON");
     let operator = bytes(miner().address().as_slice());
     let others = format!(
-        "accounts\ti2\ti1\tt{voucher}\nsessions\ti2\t{hash}\t{operator}\ti{millis}\nforgotten\ttapp\ti500000\ti3\t{price}"
+        "accounts\ti2\ti1\tt{voucher}\nsessions\ti2\t{hash}\t{operator}\ti{millis}\nnonces\ti2\t{hash}\ti{millis}\nforgotten\ttapp\ti500000\ti3\t{price}"
     );
     seeds.push(("rows", "accounts", others.into_bytes()));
 }

@@ -7,6 +7,7 @@ use futures::future::{self, Either};
 
 use super::{Admitted, Concluded, Journal, Write, Written};
 use crate::Evidence;
+use crate::registry::used_before;
 use crate::settle::Ledger;
 use crate::store::{Change, Commit, Committed, TaskRecord};
 use crate::telemetry::CommitCost;
@@ -128,7 +129,14 @@ impl Journal {
                 item.outcome = Some(Ok(Committed::Version(version)));
                 continue;
             }
-            if positions.contains(&item.decisive) {
+            if let Write::OpenSession(asked) = &item.write {
+                // Its own, when it was this very commit that used the request.
+                let sessions = self.tried(|| self.store.sessions()).await?;
+                item.outcome = Some(match sessions.contains(&asked.session) {
+                    true => Ok(Committed::Version(0)),
+                    false => Err(used_before()),
+                });
+            } else if positions.contains(&item.decisive) {
                 item.outcome = Some(Err(Error::conflict(
                     "another coordinator changed the task meanwhile; look at it again",
                 )));
@@ -226,9 +234,12 @@ impl Item {
                     evidence: self.evidence,
                 }),
             },
+            Write::OpenSession(asked) => Written::SessionOpened {
+                asked,
+                written: outcome.map(|_| ()),
+            },
             Write::PutLease(_)
             | Write::RemoveLease { .. }
-            | Write::PutSession(_)
             | Write::RemoveSession(_)
             | Write::Notified(_) => {
                 if let Err(error) = outcome {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cuckoo_core::{B256, LeaseId, NodeId, Output, Result, TaskId, Timestamp, Wei};
 
 use super::{
-    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, Outcome, Payment,
+    Account, Change, Commit, Committed, Content, Hour, LeaseRecord, NonceRecord, Outcome, Payment,
     RequesterUsage, SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
 };
 use crate::Evidence;
@@ -32,6 +32,8 @@ struct Tables {
     keys: HashMap<(Option<String>, String), TaskId>,
     unnotified: BTreeMap<u64, TaskId>,
     sessions: HashMap<NodeId, SessionRecord>,
+    /// When session requests that were used expire.
+    nonces: HashMap<(NodeId, B256), Timestamp>,
     /// Finished tasks whose output may go, in order of their end.
     evictable: VecDeque<TaskId>,
     output_bytes: usize,
@@ -111,6 +113,9 @@ struct Ahead {
     keys: HashSet<(Option<String>, String)>,
     accounts: HashMap<NodeId, u64>,
     paid: HashSet<(TaskId, LeaseId)>,
+    nonces: HashMap<(NodeId, B256), Timestamp>,
+    /// Requests that expired until then are forgotten.
+    forgotten_until: Timestamp,
 }
 
 impl Tables {
@@ -157,6 +162,17 @@ impl Tables {
                 let fits = version.unwrap_or(stored) == *expected;
                 if fits {
                     ahead.accounts.insert(account.miner, expected + 1);
+                }
+                fits
+            }
+            Change::PutNonce { nonce, at } => {
+                let key = (nonce.miner, nonce.nonce);
+                let used = ahead.nonces.get(&key).or_else(|| self.nonces.get(&key));
+                let forgotten = ahead.forgotten_until.max(*at);
+                let fits = used.is_none_or(|expires_at| *expires_at <= forgotten);
+                if fits {
+                    ahead.nonces.insert(key, nonce.expires_at);
+                    ahead.forgotten_until = forgotten;
                 }
                 fits
             }
@@ -228,6 +244,11 @@ impl Tables {
             }
             Change::RemoveSession(miner) => {
                 self.sessions.remove(&miner);
+            }
+            Change::PutNonce { nonce, at } => {
+                let key = (nonce.miner, nonce.nonce);
+                self.nonces.insert(key, nonce.expires_at);
+                self.nonces.retain(|_, expires_at| *expires_at > at);
             }
             Change::AddEvidence(evidence) => {
                 let known = |known: &Evidence| known.task.id == evidence.task.id;
@@ -478,6 +499,20 @@ impl TaskStore for MemoryStore {
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>> {
         Ok(self.tables().sessions.values().cloned().collect())
+    }
+
+    async fn nonces(&self, at: Timestamp) -> Result<Vec<NonceRecord>> {
+        let tables = self.tables();
+        let live = tables
+            .nonces
+            .iter()
+            .filter(|(_, expires_at)| **expires_at > at);
+        let record = |(&(miner, nonce), &expires_at): (&(NodeId, B256), &Timestamp)| NonceRecord {
+            miner,
+            nonce,
+            expires_at,
+        };
+        Ok(live.map(record).collect())
     }
 
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {

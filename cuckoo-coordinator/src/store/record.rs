@@ -240,3 +240,14 @@ pub struct SessionRecord {
     /// When it ends.
     pub expires_at: Timestamp,
 }
+
+/// A session request that was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NonceRecord {
+    /// Who sent it.
+    pub miner: NodeId,
+    /// What makes it different from the miner's other requests.
+    pub nonce: B256,
+    /// When it expires: nobody needs to know of it any more.
+    pub expires_at: Timestamp,
+}

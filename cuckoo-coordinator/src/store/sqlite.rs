@@ -32,8 +32,9 @@ use self::tables::{PutBlob, Tables};
 use self::writer::{Done, Writer};
 use super::objects::Objects;
 use super::{
-    Account, Change, Commit, Content, LeaseRecord, OutputStream, Payment, RequesterUsage,
-    SessionRecord, StagedOutput, StoreSettings, TaskFilter, TaskRecord, TaskStore, Versioned,
+    Account, Change, Commit, Content, LeaseRecord, NonceRecord, OutputStream, Payment,
+    RequesterUsage, SessionRecord, StagedOutput, StoreSettings, TaskFilter, TaskRecord, TaskStore,
+    Versioned,
 };
 use crate::Evidence;
 
@@ -329,6 +330,12 @@ impl TaskStore for SqliteStore {
 
     async fn sessions(&self) -> Result<Vec<SessionRecord>> {
         self.readers.read(read::sessions).await
+    }
+
+    async fn nonces(&self, at: Timestamp) -> Result<Vec<NonceRecord>> {
+        self.readers
+            .read(move |connection| read::nonces(connection, at))
+            .await
     }
 
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {

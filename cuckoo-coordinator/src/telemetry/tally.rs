@@ -125,15 +125,7 @@ impl Tally {
     }
 
     pub(crate) fn judged(&mut self, verdict: &Verdict) {
-        let name = match verdict {
-            Verdict::NotDrawn { .. } => "not_drawn",
-            Verdict::NoAuditor { .. } => "no_auditor",
-            Verdict::Honest { .. } => "honest",
-            Verdict::Convicted { .. } => "convicted",
-            Verdict::AllDiffer { .. } => "all_differ",
-            Verdict::Undecided { .. } => "undecided",
-        };
-        *self.verdicts.entry(name).or_default() += 1;
+        *self.verdicts.entry(verdict_name(verdict)).or_default() += 1;
     }
 
     pub(crate) fn committed(&mut self, costs: &[CommitCost], now: Timestamp) {
@@ -146,7 +138,18 @@ impl Tally {
     }
 }
 
-fn fault_name(fault: Fault) -> &'static str {
+pub(super) fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::NotDrawn { .. } => "not_drawn",
+        Verdict::NoAuditor { .. } => "no_auditor",
+        Verdict::Honest { .. } => "honest",
+        Verdict::Convicted { .. } => "convicted",
+        Verdict::AllDiffer { .. } => "all_differ",
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+pub(super) fn fault_name(fault: Fault) -> &'static str {
     match fault {
         Fault::Requester => "requester",
         Fault::Coordinator => "coordinator",

@@ -222,7 +222,7 @@ impl Market {
             owed: owed.unwrap_or_default(),
         };
         let seen = Arc::clone(&self.seen);
-        Process::start(&Order::Work(working), &[], move |said| {
+        Process::start(&Order::Work(Box::new(working)), &[], move |said| {
             seen.lock().unwrap().hear(said);
         })
     }

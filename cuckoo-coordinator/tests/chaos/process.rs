@@ -19,7 +19,7 @@ const MARK: &str = "chaos> ";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Order {
     Host(Box<Hosting>),
-    Work(Working),
+    Work(Box<Working>),
 }
 
 /// What a process tells of itself.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{
-    Coordinator, MemoryStore, ModelSettings, Settings, Webhooks, router, serve,
+    Coordinator, CoordinatorBuilder, MemoryStore, ModelSettings, Settings, Webhooks, router, serve,
 };
 use cuckoo_core::{
     Assignment, B256, Capability, Completion, DeployConfig, Deployment, DevChain, Entropy, Key,
@@ -49,6 +49,15 @@ impl Market {
         adjust: impl FnOnce(&mut Settings),
         routes: impl FnOnce(Coordinator) -> axum::Router,
     ) -> Self {
+        Self::made(adjust, routes, |coordinator| coordinator).await
+    }
+
+    /// The same with more components.
+    pub(crate) async fn made(
+        adjust: impl FnOnce(&mut Settings),
+        routes: impl FnOnce(Coordinator) -> axum::Router,
+        components: impl FnOnce(CoordinatorBuilder) -> CoordinatorBuilder,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
         let entropy = Arc::new(SeededEntropy::from_number(42));
         let treasury = Key::random(entropy.as_ref());
@@ -88,10 +97,8 @@ impl Market {
             .clock(clock.clone())
             .entropy(entropy.clone())
             .store(store.clone())
-            .webhooks(Webhooks::with_private_addresses(WEBHOOK_SECRET).unwrap())
-            .start()
-            .await
-            .unwrap();
+            .webhooks(Webhooks::with_private_addresses(WEBHOOK_SECRET).unwrap());
+        let coordinator = components(coordinator).start().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::Request;
 use cuckoo_coordinator::{
-    Account, Change, Commit, Evidence, LeaseRecord, MemoryStore, Payment, RequesterUsage,
-    SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned, router,
+    Account, Change, Commit, Evidence, LeaseRecord, MemoryStore, NonceRecord, Payment,
+    RequesterUsage, SessionRecord, StagedOutput, TaskFilter, TaskRecord, TaskStore, Versioned,
+    router,
 };
 use cuckoo_core::{
     B256, Error, ErrorKind, Fault, LeaseId, LeaseStatus, Output, Result, TaskId, TaskState,
@@ -87,6 +88,9 @@ impl TaskStore for FlakyStore {
     }
     async fn sessions(&self) -> Result<Vec<SessionRecord>> {
         self.through(self.store.sessions()).await
+    }
+    async fn nonces(&self, at: Timestamp) -> Result<Vec<NonceRecord>> {
+        self.through(self.store.nonces(at)).await
     }
     async fn accounts(&self) -> Result<Vec<Versioned<Account>>> {
         self.through(self.store.accounts()).await
@@ -244,4 +248,25 @@ async fn a_task_whose_end_cannot_be_written_fails_for_its_waiters() {
     );
     assert_eq!(market.status(0).owed, Wei::ZERO);
     settle().await;
+}
+
+#[tokio::test]
+async fn no_session_is_granted_before_the_store_knows_its_request() {
+    let (market, store) = market().await;
+    let member = market.miners[0].member.clone();
+    store.failures.store(u32::MAX, Ordering::SeqCst);
+    let (refused, ()) = tokio::join!(market.join(member.clone()), pass(&market));
+    assert_eq!(kind(refused.map(|_| ())), ErrorKind::Unavailable);
+    store.failures.store(0, Ordering::SeqCst);
+    // The session it had goes on.
+    assert_eq!(market.miners[0].take().await, None);
+    // The commit took effect, and only its answer was lost: the request is its own, and not taken for a replay.
+    store.answers_lost.store(1, Ordering::SeqCst);
+    let (granted, ()) = tokio::join!(market.join(member), pass(&market));
+    assert_eq!(granted.unwrap().take().await, None);
+    let before = &market.miners[0];
+    let poll = before
+        .protocol
+        .poll(&before.token, before.poll_request(1, 0));
+    assert_eq!(kind(poll.await), ErrorKind::Unauthorized);
 }

@@ -62,7 +62,7 @@ async fn what_does_not_end_within_the_grace_ends_as_closed() {
 const NOTED: u64 = 50;
 
 /// Another coordinator on the same chain and store, as after a crash of the first.
-async fn restart(market: &mut Market, settings: Settings) {
+pub(crate) async fn restart(market: &mut Market, settings: Settings) {
     start_again(market, settings).await;
     for index in 0..market.miners.len() {
         if let Ok(miner) = market.join(market.miners[index].member.clone()).await {

@@ -1,13 +1,16 @@
 //! Who gets a session, and who does not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use cuckoo_coordinator::{MemoryStore, SqliteStore, StoreSettings};
 use cuckoo_core::{
     Action, Clock as _, ErrorKind, Key, NodeKind, Profile, Result, Session, SessionOpened, Signed,
     cai, register_with_consent,
 };
 
-use crate::fixture::{Market, Setup, kind, settle};
+use crate::fixture::{Market, Setup, kind, settings, settle};
+use crate::lifecycle::restart;
 
 async fn open(market: &Market, session: Session, key: &Key) -> Result<SessionOpened> {
     let signed = Signed::sign(session, key, &market.chain.deployment());
@@ -59,6 +62,35 @@ async fn replayed_expired_and_misdirected_requests_are_refused() {
         kind(open(&market, session, &key).await),
         ErrorKind::Unauthorized
     );
+}
+
+#[tokio::test]
+async fn a_captured_request_is_refused_by_the_next_coordinator_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = StoreSettings::at(folder.path().join("coordinator.db"));
+    let mut setup = Setup::with_miners(1);
+    setup.store = Arc::new(SqliteStore::open(&place).await.unwrap());
+    let mut market = setup.open().await;
+    let key = market.miners[0].member.operator.clone();
+    let captured = market.request(&key);
+    let opened = open(&market, captured.clone(), &key).await.unwrap();
+
+    // Nothing is left of the first but its file.
+    market.coordinator.shutdown(Duration::ZERO).await;
+    market.store = Arc::new(MemoryStore::new());
+    restart(&mut market, settings()).await;
+    market.store = Arc::new(SqliteStore::open(&place).await.unwrap());
+    restart(&mut market, settings()).await;
+    market.miners.clear();
+    let replayed = open(&market, captured.clone(), &key).await.unwrap_err();
+    assert_eq!(replayed.kind(), ErrorKind::Unauthorized);
+    assert!(replayed.message().contains("used before"), "{replayed}");
+    let again = open(&market, market.request(&key), &key).await.unwrap();
+    assert_ne!(again.token, opened.token);
+    // Until it expires, which it says itself.
+    market.advance(60_000).await;
+    let expired = open(&market, captured, &key).await.unwrap_err();
+    assert!(expired.message().contains("expired"), "{expired}");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //! closed and opened in between.
 
 use cuckoo_coordinator::{
-    Change, Commit, Failed, ListedState, Outcome, SessionRecord, StagedOutput, TaskFilter,
-    TaskRecord, TaskStore,
+    Change, Commit, Failed, ListedState, NonceRecord, Outcome, SessionRecord, StagedOutput,
+    TaskFilter, TaskRecord, TaskStore,
 };
 use cuckoo_core::{Address, ErrorKind, NodeId, Output, TaskId, cai, payload_hash};
 use proptest::prelude::*;
@@ -61,6 +61,11 @@ enum Ask {
     RemoveSession {
         miner: u64,
     },
+    PutNonce {
+        miner: u64,
+        number: u64,
+        at: u64,
+    },
     Notified {
         number: u64,
     },
@@ -101,6 +106,8 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => (number(), turn()).prop_map(|(number, turn)| Ask::RemoveLease { number, turn }),
         1 => (miner(), 0..9_u64).prop_map(|(miner, number)| Ask::PutSession { miner, number }),
         1 => miner().prop_map(|miner| Ask::RemoveSession { miner }),
+        2 => (miner(), 0..3_u64, 0..60_u64)
+            .prop_map(|(miner, number, at)| Ask::PutNonce { miner, number, at }),
         1 => number().prop_map(|number| Ask::Notified { number }),
     ]
 }
@@ -247,6 +254,15 @@ impl Asker<'_> {
                 expires_at: time(number),
             }),
             Ask::RemoveSession { miner } => Change::RemoveSession(NodeId(miner)),
+            Ask::PutNonce { miner, number, at } => Change::PutNonce {
+                nonce: NonceRecord {
+                    miner: NodeId(miner),
+                    nonce: word("nonce", number),
+                    // One that has expired when it comes is no less to be refused or taken by both.
+                    expires_at: time(20 + 10 * number),
+                },
+                at: time(at),
+            },
             Ask::Notified { number } => Change::Notified(named(number).task.id),
         }
     }
@@ -284,6 +300,8 @@ async fn everything(store: &dyn TaskStore) -> String {
     leases.sort_by_key(|lease| (lease.task, lease.lease));
     let mut sessions = store.sessions().await.unwrap();
     sessions.sort_by_key(|session| session.miner);
+    let mut nonces = store.nonces(time(5)).await.unwrap();
+    nonces.sort_by_key(|nonce| (nonce.miner, nonce.nonce));
     let mut blobs = Vec::new();
     for number in 0..4 {
         blobs.push(store.blob(payload_hash(&blob(number).bytes)).await.unwrap());
@@ -297,7 +315,7 @@ async fn everything(store: &dyn TaskStore) -> String {
         store.usage(usage[1]).await.unwrap(),
     );
     format!(
-        "{tasks:#?}\n{leases:#?}\n{sessions:#?}\n{blobs:?}\n{unfinished:#?}\n{waiting:#?}\n{accounts:#?}\n{usage:#?}"
+        "{tasks:#?}\n{leases:#?}\n{sessions:#?}\n{nonces:#?}\n{blobs:?}\n{unfinished:#?}\n{waiting:#?}\n{accounts:#?}\n{usage:#?}"
     )
 }
 

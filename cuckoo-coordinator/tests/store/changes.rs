@@ -18,7 +18,6 @@ on_every_store!(
     what_follows_a_conflict_is_judged_as_if_it_had_not_been_asked,
     a_key_names_one_task_of_its_requester,
     leases_last_until_they_or_their_task_end,
-    sessions_replace_each_other,
     accounts_grow_from_the_version_that_was_read,
     a_lease_is_paid_once,
     no_changes_are_done_at_once,
@@ -305,25 +304,6 @@ async fn leases_last_until_they_or_their_task_end(kind: Kind) {
     .await;
     subject.reopen().await;
     assert_eq!(subject.store().leases().await.unwrap(), [extended]);
-}
-
-async fn sessions_replace_each_other(kind: Kind) {
-    let mut subject = Subject::new(kind).await;
-    let session = |miner: u64, number: u64| SessionRecord {
-        token_hash: word("token", number),
-        miner: NodeId(miner),
-        operator: Address::repeat_byte(number as u8),
-        expires_at: time(number),
-    };
-    let put = [session(1, 1), session(2, 2), session(1, 3), session(3, 4)];
-    let mut changes: Vec<_> = put.iter().cloned().map(Change::PutSession).collect();
-    changes.push(Change::RemoveSession(NodeId(3)));
-    changes.push(Change::RemoveSession(NodeId(4)));
-    commit(subject.store(), changes).await;
-    subject.reopen().await;
-    let mut sessions = subject.store().sessions().await.unwrap();
-    sessions.sort_by_key(|session| session.miner);
-    assert_eq!(sessions, [session(1, 3), session(2, 2)]);
 }
 
 async fn accounts_grow_from_the_version_that_was_read(kind: Kind) {

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use cuckoo_coordinator::{
-    ApiKeySettings, HttpSettings, ModelSettings, Settings, StoreSettings, TlsSettings, Webhooks,
+    ApiKeySettings, HttpSettings, ModelSettings, Settings, StoreSettings, TlsSettings,
+    TraceSettings, Webhooks,
 };
 use cuckoo_core::cli::{ChainConfig, OperatorConfig, read_secret};
 use cuckoo_core::{Error, Result};
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) http: HttpSettings,
     #[serde(default)]
     pub(crate) log: LogConfig,
+    /// None where the section is absent.
+    pub(crate) otel: Option<TraceSettings>,
     pub(crate) tls: Option<TlsSettings>,
     pub(crate) webhooks: Option<WebhookConfig>,
     #[serde(default)]
@@ -127,6 +130,7 @@ impl Config {
         ApiKeySettings::validate_all(&self.api_keys)?;
         self.http.validate()?;
         self.store.validate()?;
+        self.otel.as_ref().map_or(Ok(()), TraceSettings::validate)?;
         self.settings().validate()
     }
 }

@@ -11,6 +11,7 @@ mod open_files;
 mod register;
 mod run;
 mod store;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,15 +124,20 @@ fn start(cli: Cli) -> Result<()> {
         Command::Run { config } => Some(Config::load(config)?),
         _ => None,
     };
-    let format = config.as_ref().map(|config| config.log.format);
-    log::start(&cli.log, cli.log_format.or(format).unwrap_or_default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::unavailable("cannot start threads").with_source(source))?;
+    let traces = config.as_ref().map_or(Ok(None), |config| {
+        let _inside = runtime.enter();
+        traces::start(config.otel.as_ref())
+    })?;
+    let format = config.as_ref().map(|config| config.log.format);
+    let format = cli.log_format.or(format).unwrap_or_default();
+    log::start(&cli.log, format, traces.as_ref())?;
     let result = runtime.block_on(async {
         if let Some(config) = config {
-            return run::run(config).await;
+            return run::run(config, traces).await;
         }
         match cli.command {
             // Its settings are there, so it ran.

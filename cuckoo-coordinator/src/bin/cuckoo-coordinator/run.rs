@@ -9,13 +9,27 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::traces::{self, Traces};
 use crate::{certificate, open_files};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the latest traces may take on their way out.
+#[cfg(feature = "otel")]
+const TRACES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until the first signal, then drains; the second ends the process.
-pub(crate) async fn run(config: Config) -> Result<()> {
+pub(crate) async fn run(config: Config, traces: Option<Traces>) -> Result<()> {
+    traces::explain();
+    let result = serve(config, traces.as_ref()).await;
+    #[cfg(feature = "otel")]
+    if let Some(traces) = traces {
+        traces.shutdown(TRACES_PATIENCE).await;
+    }
+    result
+}
+
+async fn serve(config: Config, traces: Option<&Traces>) -> Result<()> {
     let operator = config.operator.load_key()?;
     let tls = config.tls.clone().map(Tls::load).transpose()?;
     let front = Front::new(config.http.clone(), &config.api_keys)?;
@@ -38,7 +52,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let store = config.store.open().await?;
     let coordinator = tokio::select! {
         () = signalled.cancelled() => return Ok(()),
-        coordinator = start(&config, operator, store) => coordinator?,
+        coordinator = start(&config, operator, store, traces) => coordinator?,
     };
     let routes = router_with(coordinator.clone(), front);
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -65,7 +79,12 @@ pub(crate) async fn run(config: Config) -> Result<()> {
 }
 
 /// Connects to the chain and starts the coordinator, again and again while the chain cannot be reached.
-async fn start(config: &Config, operator: Key, store: Arc<dyn TaskStore>) -> Result<Coordinator> {
+async fn start(
+    config: &Config,
+    operator: Key,
+    store: Arc<dyn TaskStore>,
+    traces: Option<&Traces>,
+) -> Result<Coordinator> {
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
@@ -76,6 +95,13 @@ async fn start(config: &Config, operator: Key, store: Arc<dyn TaskStore>) -> Res
                 .store(Arc::clone(&store));
             if let Some(webhooks) = &config.webhooks {
                 coordinator = coordinator.webhooks(webhooks.load()?);
+            }
+            match traces {
+                #[cfg(feature = "otel")]
+                Some(traces) => coordinator = coordinator.traces(traces),
+                #[cfg(not(feature = "otel"))]
+                Some(never) => match *never {},
+                None => {}
             }
             coordinator.start().await
         };

@@ -11,7 +11,7 @@ use super::tables::Tables;
 use super::{read, row, schema};
 use crate::Evidence;
 use crate::store::{
-    Account, Change, LeaseRecord, RequesterUsage, SessionRecord, TaskRecord, Versioned,
+    Account, Change, LeaseRecord, NonceRecord, RequesterUsage, SessionRecord, TaskRecord, Versioned,
 };
 
 /// What a coordinator reads of its store.
@@ -23,6 +23,8 @@ pub struct Stored {
     pub leases: Vec<LeaseRecord>,
     /// Open sessions.
     pub sessions: Vec<SessionRecord>,
+    /// Session requests that were used.
+    pub nonces: Vec<NonceRecord>,
     /// What miners are owed.
     pub accounts: Vec<Versioned<Account>>,
     /// What convicted miners.
@@ -32,7 +34,7 @@ pub struct Stored {
 }
 
 /// The tables that rows come to.
-const WRITTEN: [&str; 12] = [
+const WRITTEN: [&str; 13] = [
     "exhibits",
     "evidence",
     "untold",
@@ -42,6 +44,7 @@ const WRITTEN: [&str; 12] = [
     "accounts",
     "forgotten",
     "sessions",
+    "nonces",
     "open",
     "ended",
     "tasks",
@@ -103,13 +106,19 @@ impl RowStore {
             }
             let leases = stored.leases.iter().cloned().map(Change::PutLease);
             let sessions = stored.sessions.iter().cloned().map(Change::PutSession);
+            let nonces = stored.nonces.iter().cloned();
+            let nonces = nonces.map(|nonce| Change::PutNonce {
+                nonce,
+                at: Timestamp::default(),
+            });
             let accounts = stored.accounts.iter().map(|account| Change::Account {
                 account: account.value.clone(),
                 expected: 0,
             });
             let evidence = stored.evidence.iter().cloned().map(Box::new);
             let evidence = evidence.map(Change::AddEvidence);
-            let changes = leases.chain(sessions).chain(accounts).chain(evidence);
+            let changes = leases.chain(sessions).chain(nonces);
+            let changes = changes.chain(accounts).chain(evidence);
             tables.change(changes.collect())?;
             everything(&tables.connection)
         })
@@ -143,6 +152,7 @@ fn everything(connection: &Connection) -> rusqlite::Result<Stored> {
         tasks,
         leases: read::leases(connection)?,
         sessions: read::sessions(connection)?,
+        nonces: read::nonces(connection, Timestamp::default())?,
         accounts: read::accounts(connection)?,
         evidence: read::evidence(connection)?,
         usage: read::usage(connection, Timestamp::default())?,

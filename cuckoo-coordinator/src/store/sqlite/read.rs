@@ -14,8 +14,8 @@ use super::fault::fault;
 use super::row::{self, Kept, OUTPUTS, TASK_COLUMNS, count, integer, number, wei, word};
 use crate::Evidence;
 use crate::store::{
-    Account, Hour, LeaseRecord, ListedState, Payment, RequesterUsage, SessionRecord, TaskFilter,
-    TaskRecord, Versioned,
+    Account, Hour, LeaseRecord, ListedState, NonceRecord, Payment, RequesterUsage, SessionRecord,
+    TaskFilter, TaskRecord, Versioned,
 };
 
 /// The most that read at once.
@@ -241,6 +241,17 @@ pub(super) fn sessions(connection: &Connection) -> rusqlite::Result<Vec<SessionR
             token_hash: word(row, 1)?,
             operator: row::address(row, 2)?,
             expires_at: row::time(row, 3)?,
+        })
+    })
+}
+
+pub(super) fn nonces(connection: &Connection, at: Timestamp) -> rusqlite::Result<Vec<NonceRecord>> {
+    let sql = "SELECT miner, nonce, expires_at FROM nonces WHERE expires_at > ?";
+    all(connection, sql, [row::millis(at)], |row| {
+        Ok(NonceRecord {
+            miner: NodeId(number(row, 0)?),
+            nonce: word(row, 1)?,
+            expires_at: row::time(row, 2)?,
         })
     })
 }

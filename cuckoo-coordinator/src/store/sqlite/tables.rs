@@ -8,8 +8,8 @@ use super::row::{
 };
 use crate::Evidence;
 use crate::store::{
-    Account, Change, Commit, Committed, Content, LeaseRecord, ListedState, Payment, SessionRecord,
-    StagedOutput, Submission, TaskRecord,
+    Account, Change, Commit, Committed, Content, LeaseRecord, ListedState, NonceRecord, Payment,
+    SessionRecord, StagedOutput, Submission, TaskRecord,
 };
 
 /// The writer's connection and what it counts.
@@ -145,6 +145,11 @@ impl Tables {
             Change::RemoveLease { task, lease } => self.remove_lease(task, lease)?,
             Change::PutSession(session) => self.put_session(&session)?,
             Change::RemoveSession(miner) => self.remove_session(miner)?,
+            Change::PutNonce { nonce, at } => {
+                if !self.put_nonce(&nonce, at)? {
+                    return Ok(None);
+                }
+            }
             Change::AddEvidence(evidence) => self.add_evidence(&evidence)?,
             Change::Notified(task) => self.notified(task)?,
         }
@@ -405,6 +410,24 @@ impl Tables {
     fn remove_session(&self, miner: NodeId) -> Result<()> {
         self.execute("DELETE FROM sessions WHERE miner = ?", [integer(miner.0)])?;
         Ok(())
+    }
+
+    /// Whether the session request was not used before, or only so long ago that it had expired.
+    fn put_nonce(&self, nonce: &NonceRecord, at: Timestamp) -> Result<bool> {
+        let put = self.execute(
+            "INSERT INTO nonces VALUES (?1, ?2, ?3) ON CONFLICT (miner, nonce)
+             DO UPDATE SET expires_at = excluded.expires_at WHERE expires_at <= ?4",
+            params![
+                integer(nonce.miner.0),
+                nonce.nonce.as_slice(),
+                millis(nonce.expires_at),
+                millis(at),
+            ],
+        )?;
+        if put == 1 {
+            self.execute("DELETE FROM nonces WHERE expires_at <= ?", [millis(at)])?;
+        }
+        Ok(put == 1)
     }
 
     fn add_evidence(&self, evidence: &Evidence) -> Result<()> {

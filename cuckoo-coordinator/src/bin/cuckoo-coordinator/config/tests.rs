@@ -55,6 +55,7 @@ fn the_example_is_the_default_in_words() {
         serde_json::to_value(Settings::default()).unwrap(),
         serde_json::to_value(HttpSettings::default()).unwrap(),
         serde_json::to_value(StoreSettings::default()).unwrap(),
+        serde_json::to_value(TraceSettings::default()).unwrap(),
     ];
     for field in fields
         .iter()
@@ -111,6 +112,13 @@ fn every_line_that_is_commented_out_can_be_used() {
     );
     let tls = config.tls.as_ref().unwrap();
     assert!(tls.cert_file.is_absolute() && tls.key_file.is_absolute());
+    let traces = config.otel.clone().unwrap();
+    assert!(traces.endpoint.is_some());
+    let traces = TraceSettings {
+        endpoint: None,
+        ..traces
+    };
+    assert_eq!(traces, TraceSettings::default());
     assert!(config.settings().models[0].model_hash.is_some());
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
@@ -132,6 +140,26 @@ fn the_environment_overrides_the_file() {
     assert!(rpc.contains("http://127.0.0.1:9545"), "{rpc}");
     assert_eq!(config.settings().audit_probability, 0.5);
     assert_eq!(config.settings().lease_millis, 20_000);
+}
+
+#[test]
+fn traces_are_sent_where_the_file_or_its_overrides_say() {
+    assert_eq!(load(EXAMPLE, &[]).unwrap().otel, None);
+    let ratio = |ratio| {
+        let endpoint = (
+            "CUCKOO_COORDINATOR__OTEL__ENDPOINT",
+            "http://127.0.0.1:4318",
+        );
+        load(
+            EXAMPLE,
+            &[endpoint, ("CUCKOO_COORDINATOR__OTEL__SAMPLE_RATIO", ratio)],
+        )
+    };
+    let traces = ratio("0.25").unwrap().otel.unwrap();
+    assert_eq!(traces.endpoint.as_deref(), Some("http://127.0.0.1:4318"));
+    assert_eq!(traces.sample_ratio, 0.25);
+    let error = ratio("-1").unwrap_err();
+    assert!(error.message().contains("otel.sample_ratio"), "{error}");
 }
 
 #[test]

@@ -98,6 +98,15 @@ CREATE TABLE sessions (
     expires_at INTEGER NOT NULL
 ) STRICT;
 
+-- Session requests that were used, until they expire: each opens one session.
+CREATE TABLE nonces (
+    miner INTEGER NOT NULL,
+    nonce BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (miner, nonce)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX nonces_by_time ON nonces (expires_at);
+
 -- `record` is JSON; the outputs it is about are beside it.
 CREATE TABLE evidence (
     number INTEGER PRIMARY KEY,
