@@ -26,13 +26,6 @@ pub(crate) fn fails(command: &mut Command) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Runs a command that must fail and gives its standard output.
-pub(crate) fn finds_fault(command: &mut Command) -> String {
-    let output = finish(command, "");
-    assert!(!output.status.success(), "{command:?} succeeded");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn finish(command: &mut Command, input: &str) -> Output {
     command
         .stdin(Stdio::piped())
