@@ -33,7 +33,7 @@ pub use client::HttpCoordinator;
 pub use diffusion::{Image, ImageRequest, Progress, Sampler, StableDiffusion};
 pub use executor::{Execution, Executor, TaskContext};
 pub use image::ImageExecutor;
-pub use kernels::{Activation, CpuKernels, Kernels, Norm};
+pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Span};
 pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
 pub use redeem::RedeemSettings;
