@@ -123,7 +123,7 @@ fn start(cli: Cli) -> Result<()> {
         match cli.command {
             Command::Run { config } => run::run(&config).await,
             Command::Key(command) => command.run(),
-            Command::Models(command) => models::execute(command),
+            Command::Models(command) => models::execute(command).await,
             Command::Register(arguments) => register::register(arguments).await,
             Command::Owner(command) => command.run(&PROGRAM).await,
             Command::Redeem(arguments) => redeem::redeem(arguments).await,
