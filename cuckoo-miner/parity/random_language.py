@@ -1,6 +1,6 @@
 """Writes small language models with random weights, one for each family, and what transformers computes with them.
 
-    python random_language.py FOLDER           # a folder and a NAME.safetensors of golden values for each model
+    python random_language.py FOLDER [NAME...]   # a folder and a NAME.safetensors of golden values for each model
 
 Sizes are odd on purpose: head counts, widths and windows differ from model to model, so that a mix-up shows.
 """
@@ -242,7 +242,12 @@ def qwen3():
         num_key_value_heads=2,
         head_dim=10,
         max_position_embeddings=128,
-        rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0},
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 100.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
     )
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     return config, bytes_tokenizer(marks, None), {"eos_token": marks[2], "pad_token": marks[0]}, MARKS
@@ -404,23 +409,23 @@ def golden(folder, out):
         "greedy": made[len(tokens) :],
         "kept": kept,
         "texts": [
-            {"text": text, "tokens": (ids := tokenizer(text)["input_ids"]), "decoded": tokenizer.decode(ids, skip_special_tokens=True)}
-            for text in TEXTS
+            {"text": text, "tokens": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=True)}
+            for text, ids in ((text, tokenizer(text)["input_ids"]) for text in TEXTS)
         ],
         "conversations": [render(tokenizer, conversation) for conversation in CONVERSATIONS],
     }
     tensors = {"logits": logits.contiguous(), "last": last.contiguous()}
     save_file(tensors, out, metadata={"golden": json.dumps(values, ensure_ascii=False)})
     refused = sum("error" in entry for entry in values["conversations"])
-    spread = float(logits.std())
-    print(f"{folder.name}: {len(tokens)} tokens, logits std {spread:.2f}, least gap {gap:.4f}, {len(kept)} kept, {refused} refused")
+    spread = f"logits std {float(logits.std()):.2f}, least gap {gap:.4f}"
+    print(f"{folder.name}: {len(tokens)} tokens, {spread}, {len(kept)} kept, {refused} refused")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     root.mkdir(parents=True, exist_ok=True)
-    for family in FAMILIES:
+    for family in sys.argv[2:] or FAMILIES:
         if not (root / family / "config.json").exists():
             write(root / family, family)
         golden(root / family, root / f"{family}.safetensors")

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A folder holds `config.json`, safetensors weights (F32, F16 or BF16; computed in F32), `tokenizer.json`, and where the
-//! model has them `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja`. `config.rs` has the table of
+//! model has them `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja`. `family.rs` has the table of
 //! families. What a configuration asks for and this model does not do is an error that names the setting.
 //!
 //! One network serves many texts at once, and their numbers do not depend on each other: every layer computes each row
@@ -21,6 +21,7 @@ mod decoder;
 mod defaults;
 mod detokenizer;
 mod engine;
+mod family;
 mod rotary;
 mod sampler;
 mod sequence;

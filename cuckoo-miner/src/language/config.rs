@@ -1,9 +1,10 @@
-//! `config.json` of a language model: its sizes, and in what its family differs from the others.
+//! `config.json` of a language model: its sizes and ways.
 
 use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
 
+use super::family::{Biases, FAMILIES, Family, Windows};
 use super::rotary::Rotary;
 use crate::kernels::Activation;
 use crate::model::error::Result;
@@ -12,98 +13,6 @@ use crate::model::settings::Settings;
 
 /// The file that is read.
 pub(crate) const FILE: &str = "config.json";
-
-/// Where a layer looks no further back than the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Windows {
-    /// Nowhere; a window is refused.
-    None,
-    /// In every layer, when the configuration has a window.
-    All,
-    /// From `max_window_layers` on, when `use_sliding_window` is set.
-    Upper,
-}
-
-/// Which linear layers are shifted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Biases {
-    None,
-    /// Queries, keys and values.
-    Inputs,
-    /// Those and the attention's output, when `attention_bias` is set.
-    AsSet,
-    /// As [`AsSet`](Self::AsSet), and the perceptron's when `mlp_bias` is set.
-    AllAsSet,
-}
-
-/// What tells one architecture from another.
-#[derive(Debug)]
-struct Family {
-    /// Its name in `architectures`.
-    architecture: &'static str,
-    windows: Windows,
-    biases: Biases,
-    /// Queries, keys and values are one tensor in the file, and so are gate and value of the perceptron.
-    joined: bool,
-    /// Each head's queries and keys are normalised.
-    head_norm: bool,
-    /// Numbers in a head, where that is not the width over the heads.
-    depth: Option<usize>,
-    activation: Activation,
-    /// Norms are stored less one and embeddings are multiplied by the root of their width; they serve as the output
-    /// layer unless the configuration says otherwise.
-    scaled: bool,
-}
-
-const LLAMA: Family = Family {
-    architecture: "LlamaForCausalLM",
-    windows: Windows::None,
-    biases: Biases::AllAsSet,
-    joined: false,
-    head_norm: false,
-    depth: None,
-    activation: Activation::Silu,
-    scaled: false,
-};
-
-const FAMILIES: [Family; 6] = [
-    LLAMA,
-    Family {
-        architecture: "MistralForCausalLM",
-        windows: Windows::All,
-        biases: Biases::None,
-        ..LLAMA
-    },
-    Family {
-        architecture: "Qwen2ForCausalLM",
-        windows: Windows::Upper,
-        biases: Biases::Inputs,
-        ..LLAMA
-    },
-    Family {
-        architecture: "Qwen3ForCausalLM",
-        windows: Windows::Upper,
-        biases: Biases::AsSet,
-        head_norm: true,
-        depth: Some(128),
-        ..LLAMA
-    },
-    Family {
-        architecture: "Phi3ForCausalLM",
-        windows: Windows::All,
-        biases: Biases::None,
-        joined: true,
-        ..LLAMA
-    },
-    Family {
-        architecture: "GemmaForCausalLM",
-        biases: Biases::AsSet,
-        depth: Some(256),
-        activation: Activation::GeluTanh,
-        scaled: true,
-        ..LLAMA
-    },
-];
 
 /// A model's sizes and ways.
 #[derive(Debug, Clone)]
@@ -257,7 +166,14 @@ fn activation(s: &mut Settings, family: &Family) -> Result<Activation> {
 
 /// Takes what changes nothing, or is run only where it changes nothing.
 fn neutral(s: &mut Settings) -> Result<()> {
-    for key in ["quantization_config", "use_bidirectional_attention"] {
+    for key in [
+        "attention_bias",
+        "mlp_bias",
+        "quantization_config",
+        "rope_interleaved",
+        "use_bidirectional_attention",
+        "use_mrope",
+    ] {
         s.only(key, &[json!(false)])?;
     }
     for key in ["attn_logit_softcapping", "final_logit_softcapping"] {
@@ -272,10 +188,12 @@ fn neutral(s: &mut Settings) -> Result<()> {
         "dtype",
         "embd_pdrop",
         "initializer_range",
+        "is_llama_config",
+        "max_sequence_length",
         "max_window_layers",
         "resid_pdrop",
-        "rope_interleaved",
         "torch_dtype",
+        "transformers.js_config",
         "transformers_version",
         "use_cache",
         // Names, and tokens that the tokenizer knows itself.
@@ -413,6 +331,10 @@ mod tests {
             (json!({"hidden_size": 25}), "4 heads do not divide"),
             (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
             (json!({"sliding_window": 9}), "sliding_window"),
+            (
+                json!({"architectures": ["MistralForCausalLM"], "attention_bias": true}),
+                "attention_bias",
+            ),
             (json!({"hidden_act": "mish"}), "hidden_act"),
             (
                 json!({"quantization_config": {"bits": 4}}),

@@ -4,9 +4,14 @@
 //! with the texts that share its batch (He, "Defeating nondeterminism in LLM inference", Thinking Machines, 2025). Here
 //! every product is summed in the same sixteen lanes; how many are computed at once is a matter of speed alone.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices below a constant are what lets the compiler keep a tile in registers"
+)]
+
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::lanes::{Job, LANES, Lanes, dispatch};
+use super::lanes::{Job, LANES, Register, dispatch, sum};
 use super::{pieces, read};
 
 /// Rows of equal width, `step` elements from one to the next.
@@ -34,8 +39,8 @@ pub(super) struct Grid<'a> {
 
 /// See [`Kernels::project`](crate::kernels::Kernels::project).
 pub(super) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    /// Rows of the weight in one piece of work.
-    const WEIGHTS: usize = 64;
+    /// Rows of the weight in one piece of work: whole steps of all tiles.
+    const WEIGHTS: usize = 48;
     let (rows, inner) = x.dims2()?;
     let (outputs, inputs) = weight.dims2()?;
     if inputs != inner || inner == 0 || bias.is_some_and(|bias| bias.dims() != [outputs]) {
@@ -97,40 +102,61 @@ struct Products<'a> {
 
 impl Job for Products<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(mut self) {
-        products::<L>(self.x, self.weight, self.inner, &mut self.grid);
+    fn run<R: Register>(mut self) {
+        products::<R>(self.x, self.weight, self.inner, &mut self.grid);
     }
 }
 
 /// The product of every row of `x` with every row of `weight`.
 #[inline(always)]
-pub(super) fn products<L: Lanes>(x: Rows<'_>, weight: Rows<'_>, inner: usize, grid: &mut Grid<'_>) {
+pub(super) fn products<R: Register>(
+    x: Rows<'_>,
+    weight: Rows<'_>,
+    inner: usize,
+    grid: &mut Grid<'_>,
+) {
+    // As many sums at once as there are registers for: 32 but for 256 bits, of which there are 16.
+    if R::WIDTH == 8 {
+        sweep::<R, 3, 6>(x, weight, inner, grid);
+    } else {
+        sweep::<R, 4, 8>(x, weight, inner, grid);
+    }
+}
+
+/// Goes over the weight's rows once, in steps of `WIDE`, or `NARROW` at a time for four rows of `x`.
+#[inline(always)]
+fn sweep<R: Register, const NARROW: usize, const WIDE: usize>(
+    x: Rows<'_>,
+    weight: Rows<'_>,
+    inner: usize,
+    grid: &mut Grid<'_>,
+) {
     let mut j = 0;
-    while j + 4 <= weight.count {
+    while j + WIDE <= weight.count {
         let mut i = 0;
-        if L::MANY {
-            while i + 4 <= x.count {
-                tile::<L, 4, 4>(x, i, weight, j, inner, grid);
-                i += 4;
-            }
+        while i + 4 <= x.count {
+            tile::<R, 4, NARROW>(x, i, weight, j, inner, grid);
+            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, grid);
+            i += 4;
         }
         while i + 2 <= x.count {
-            if L::MANY {
-                tile::<L, 2, 4>(x, i, weight, j, inner, grid);
-            } else {
-                tile::<L, 2, 2>(x, i, weight, j, inner, grid);
-                tile::<L, 2, 2>(x, i, weight, j + 2, inner, grid);
-            }
+            tile::<R, 2, WIDE>(x, i, weight, j, inner, grid);
             i += 2;
         }
         if i < x.count {
-            tile::<L, 1, 4>(x, i, weight, j, inner, grid);
+            tile::<R, 1, WIDE>(x, i, weight, j, inner, grid);
         }
-        j += 4;
+        j += WIDE;
     }
     while j < weight.count {
-        for i in 0..x.count {
-            tile::<L, 1, 1>(x, i, weight, j, inner, grid);
+        let mut i = 0;
+        while i + 4 <= x.count {
+            tile::<R, 4, 1>(x, i, weight, j, inner, grid);
+            i += 4;
+        }
+        while i < x.count {
+            tile::<R, 1, 1>(x, i, weight, j, inner, grid);
+            i += 1;
         }
         j += 1;
     }
@@ -138,7 +164,7 @@ pub(super) fn products<L: Lanes>(x: Rows<'_>, weight: Rows<'_>, inner: usize, gr
 
 /// `X` rows of `x` from `i` times `W` rows of `weight` from `j`.
 #[inline(always)]
-fn tile<L: Lanes, const X: usize, const W: usize>(
+fn tile<R: Register, const X: usize, const W: usize>(
     x: Rows<'_>,
     i: usize,
     weight: Rows<'_>,
@@ -146,63 +172,95 @@ fn tile<L: Lanes, const X: usize, const W: usize>(
     inner: usize,
     grid: &mut Grid<'_>,
 ) {
-    let full = inner / LANES;
-    let mut x_rows: [&[f32]; X] = [&[]; X];
-    let mut x_chunks: [&[[f32; LANES]]; X] = [&[]; X];
+    let mut x_rows = [Row::default(); X];
     for a in 0..X {
-        x_rows[a] = x.row(i + a, inner);
-        x_chunks[a] = &x_rows[a].as_chunks().0[..full];
+        x_rows[a] = Row::new(x.row(i + a, inner));
     }
-    let mut w_rows: [&[f32]; W] = [&[]; W];
-    let mut w_chunks: [&[[f32; LANES]]; W] = [&[]; W];
+    let mut w_rows = [Row::default(); W];
     for b in 0..W {
-        w_rows[b] = weight.row(j + b, inner);
-        w_chunks[b] = &w_rows[b].as_chunks().0[..full];
+        w_rows[b] = Row::new(weight.row(j + b, inner));
     }
-    let mut sums = [[L::splat(0.0); W]; X];
-    for k in 0..full {
-        let mut w = [L::splat(0.0); W];
-        for b in 0..W {
-            w[b] = L::load(&w_chunks[b][k]);
-        }
-        for a in 0..X {
-            let x = L::load(&x_chunks[a][k]);
-            for b in 0..W {
-                sums[a][b] = sums[a][b].add_product(x, w[b]);
-            }
-        }
+    let mut lanes = [[[0.0; LANES]; W]; X];
+    part::<R, X, W, 0>(&x_rows, &w_rows, inner, &mut lanes);
+    if R::WIDTH == 4 {
+        part::<R, X, W, 4>(&x_rows, &w_rows, inner, &mut lanes);
+        part::<R, X, W, 12>(&x_rows, &w_rows, inner, &mut lanes);
     }
-    let rest = inner - full * LANES;
-    if rest > 0 {
-        let mut w = [L::splat(0.0); W];
-        for b in 0..W {
-            w[b] = padded(&w_rows[b][full * LANES..]);
-        }
-        for a in 0..X {
-            let x = padded::<L>(&x_rows[a][full * LANES..]);
-            for b in 0..W {
-                sums[a][b] = sums[a][b].add_product(x, w[b]);
-            }
-        }
+    if R::WIDTH <= 8 {
+        part::<R, X, W, 8>(&x_rows, &w_rows, inner, &mut lanes);
     }
     for a in 0..X {
         for b in 0..W {
-            grid.out[(i + a) * grid.x_step + (j + b) * grid.weight_step] = sums[a][b].sum();
+            grid.out[(i + a) * grid.x_step + (j + b) * grid.weight_step] = sum(lanes[a][b]);
         }
     }
 }
 
-/// Fewer numbers than there are lanes, then zeros.
+/// A row as sixteens, the last ones filled up with zeros.
+#[derive(Clone, Copy, Default)]
+struct Row<'a> {
+    full: &'a [[f32; LANES]],
+    rest: [f32; LANES],
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    fn new(row: &'a [f32]) -> Self {
+        let (full, tail) = row.as_chunks();
+        let mut rest = [0.0; LANES];
+        rest[..tail.len()].copy_from_slice(tail);
+        Self { full, rest }
+    }
+}
+
+/// The lanes from `FROM` on that fit a register, of all sums of a tile.
 #[inline(always)]
-fn padded<L: Lanes>(x: &[f32]) -> L {
-    let mut lanes = [0.0; LANES];
-    lanes[..x.len()].copy_from_slice(x);
-    L::load(&lanes)
+fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
+    x: &[Row<'_>; X],
+    weight: &[Row<'_>; W],
+    inner: usize,
+    lanes: &mut [[[f32; LANES]; W]; X],
+) {
+    let full = inner / LANES;
+    let mut sums = [[R::splat(0.0); W]; X];
+    let mut x_full = [&[][..]; X];
+    for a in 0..X {
+        x_full[a] = &x[a].full[..full];
+    }
+    let mut w_full = [&[][..]; W];
+    for b in 0..W {
+        w_full[b] = &weight[b].full[..full];
+    }
+    for k in 0..full {
+        let mut w = [R::splat(0.0); W];
+        for b in 0..W {
+            w[b] = R::load(&w_full[b][k][FROM..]);
+        }
+        for a in 0..X {
+            let x = R::load(&x_full[a][k][FROM..]);
+            for b in 0..W {
+                sums[a][b] = sums[a][b].add_product(x, w[b]);
+            }
+        }
+    }
+    if !inner.is_multiple_of(LANES) {
+        for a in 0..X {
+            let x = R::load(&x[a].rest[FROM..]);
+            for b in 0..W {
+                sums[a][b] = sums[a][b].add_product(x, R::load(&weight[b].rest[FROM..]));
+            }
+        }
+    }
+    for a in 0..X {
+        for b in 0..W {
+            sums[a][b].store(&mut lanes[a][b][FROM..]);
+        }
+    }
 }
 
 /// `out = out * keep + the sum of each row of `values` times its weight`, row after row.
 #[inline(always)]
-pub(super) fn add_weighted<L: Lanes>(
+pub(super) fn add_weighted<R: Register>(
     weights: &[f32],
     values: Rows<'_>,
     keep: f32,
@@ -211,52 +269,52 @@ pub(super) fn add_weighted<L: Lanes>(
     const UNROLL: usize = 4;
     let width = out.len();
     let mut at = 0;
-    while at + UNROLL * LANES <= width {
-        block::<L, UNROLL>(weights, values, keep, at, out);
-        at += UNROLL * LANES;
+    while at + UNROLL * R::WIDTH <= width {
+        block::<R, UNROLL>(weights, values, keep, at, out);
+        at += UNROLL * R::WIDTH;
     }
-    while at + LANES <= width {
-        block::<L, 1>(weights, values, keep, at, out);
-        at += LANES;
+    while at + R::WIDTH <= width {
+        block::<R, 1>(weights, values, keep, at, out);
+        at += R::WIDTH;
     }
     for (column, out) in out.iter_mut().enumerate().skip(at) {
         *out *= keep;
-        for (j, weight) in weights.iter().enumerate() {
-            *out = weight.mul_add(values.data[j * values.step + column], *out);
+        for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
+            *out = weight.mul_add(row[column], *out);
         }
     }
 }
 
-/// `B` times sixteen columns of [`add_weighted`] from `at`.
+/// `B` registers of columns of [`add_weighted`] from `at`.
 #[inline(always)]
-fn block<L: Lanes, const B: usize>(
+fn block<R: Register, const B: usize>(
     weights: &[f32],
     values: Rows<'_>,
     keep: f32,
     at: usize,
     out: &mut [f32],
 ) {
-    let out = &mut out[at..at + B * LANES].as_chunks_mut::<LANES>().0[..B];
-    let mut sums = [L::splat(0.0); B];
-    let keep = L::splat(keep);
+    let out = &mut out[at..at + B * R::WIDTH];
+    let mut sums = [R::splat(0.0); B];
+    let keep = R::splat(keep);
     for b in 0..B {
-        sums[b] = L::load(&out[b]).times(keep);
+        sums[b] = R::load(&out[b * R::WIDTH..]).times(keep);
     }
-    for (j, weight) in weights.iter().enumerate() {
-        let row = &values.data[j * values.step + at..][..B * LANES];
-        let row = &row.as_chunks::<LANES>().0[..B];
-        let weight = L::splat(*weight);
+    for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
+        let row = &row[at..at + B * R::WIDTH];
+        let weight = R::splat(*weight);
         for b in 0..B {
-            sums[b] = sums[b].add_product(weight, L::load(&row[b]));
+            sums[b] = sums[b].add_product(weight, R::load(&row[b * R::WIDTH..]));
         }
     }
     for b in 0..B {
-        sums[b].store(&mut out[b]);
+        sums[b].store(&mut out[b * R::WIDTH..]);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::Plain;
     use super::*;
 
     fn numbers(n: usize, seed: usize) -> Vec<f32> {
@@ -310,7 +368,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_gives_the_same_bits() {
-        for (rows, outputs, inner) in [(1, 9, 64), (5, 7, 50), (8, 8, 16)] {
+        for (rows, outputs, inner) in [(1, 9, 64), (5, 7, 50), (8, 8, 16), (7, 30, 33)] {
             let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
             let run = |plain: bool| {
                 let mut out = vec![0.0; rows * outputs];
@@ -332,7 +390,7 @@ mod tests {
                     grid,
                 };
                 if plain {
-                    job.run::<[f32; LANES]>();
+                    job.run::<Plain>();
                 } else {
                     dispatch(job);
                 }

@@ -8,7 +8,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::dot::{Grid, Rows, add_weighted, products};
-use super::lanes::{Job, Lanes, dispatch};
+use super::lanes::{Job, Register, dispatch};
 use super::{PARALLEL_FROM, math, read_all};
 use crate::kernels::{Heads, Span};
 
@@ -117,7 +117,7 @@ struct Piece<'a> {
 
 impl Job for Piece<'_> {
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<R: Register>(self) {
         let Heads {
             queries,
             keys,
@@ -158,7 +158,7 @@ impl Job for Piece<'_> {
                 x_step: self.page,
                 weight_step: 1,
             };
-            products::<L>(x, k, depth, &mut grid);
+            products::<R>(x, k, depth, &mut grid);
             for vector in 0..vectors {
                 let position = self.position + vector / group;
                 let from = oldest(position).saturating_sub(base);
@@ -167,11 +167,8 @@ impl Job for Piece<'_> {
                     continue;
                 }
                 let scores = &mut scores[vector * self.page..][from..to];
-                let mut most = largest[vector];
-                for score in scores.iter_mut() {
-                    *score *= scale;
-                    most = most.max(*score);
-                }
+                scores.iter_mut().for_each(|score| *score *= scale);
+                let most = largest[vector].max(math::largest(scores));
                 for score in scores.iter_mut() {
                     *score = math::exp(*score - most);
                 }
@@ -187,7 +184,7 @@ impl Job for Piece<'_> {
                     ..v
                 };
                 let out = &mut self.out[vector * depth..][..depth];
-                add_weighted::<L>(scores, values, keep, out);
+                add_weighted::<R>(scores, values, keep, out);
             }
         }
         for (out, total) in self.out.chunks_exact_mut(depth).zip(totals) {

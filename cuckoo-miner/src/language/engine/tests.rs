@@ -33,7 +33,7 @@ fn input(i: u64, most: Option<u32>) -> TextInput {
         top_p: Some(1.0),
         presence_penalty: Some(2.0),
         seed: Some(i),
-        logprobs: (i % 3 == 0).then_some(2),
+        logprobs: i.is_multiple_of(3).then_some(2),
         ..TextInput::completion("the cuckoo sings ".repeat(1 + i as usize % 5))
     }
 }
