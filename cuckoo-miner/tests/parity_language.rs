@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cuckoo_core::{ErrorKind, Message, TextPrompt};
+use cuckoo_core::{ErrorKind, Message, TextPrompt, payload_hash};
 use cuckoo_miner::LanguageModel;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -48,6 +48,25 @@ fn phi3_matches_transformers() {
 fn gemma_matches_transformers() {
     compare("gemma");
 }
+
+/// Pins the arithmetic to the bit, on every processor these tests run on: who changes it changes the texts of the network,
+/// and must give `cpu-f32-text` another number.
+#[test]
+fn bits_are_pinned() {
+    let mut bytes = Vec::new();
+    for name in ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/language");
+        let model = LanguageModel::load(&root.join(name)).unwrap();
+        assert_eq!(model.kernels(), "cpu-f32-text-1");
+        let tokens: Vec<u32> = (0..90).map(|i| i * 31 % 280).collect();
+        for score in model.scores(&tokens).unwrap().concat() {
+            bytes.extend(score.to_le_bytes());
+        }
+    }
+    assert_eq!(payload_hash(&bytes).to_string(), PINNED);
+}
+
+const PINNED: &str = "0x933def40037e3bd92f40aa181ce14622b7cf13fdf42ed94ddd3b4e1528c6e9a9";
 
 /// What transformers made of a model.
 #[derive(Deserialize)]
