@@ -59,7 +59,7 @@ slither: ## static analysis of the contracts (installs Slither, 120 MB, outside 
 	@.ci/setup chain
 	@.ci/slither
 
-parity: ## compare with diffusers (installs torch, 4 GB) and rewrite the golden files
+parity: ## compare with diffusers and transformers (installs torch, 4 GB) and rewrite the golden files
 	cuckoo-miner/parity/run.sh
 
 score: ## draw the full grid of prompts with the Rust executor and score colour and shape

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compares the Rust pipeline with diffusers on the shapes model and on a random one, prints the errors measured, and
-# leaves the golden files that `make test` checks against. Installs torch and diffusers (4 GB) once, outside the tree.
+# Compares the Rust pipeline with diffusers on the shapes model and on a random one, and the language models with
+# transformers on random ones of each family; prints the errors measured, and leaves the golden files that `make test`
+# checks against. Installs torch and diffusers (4 GB) once, outside the tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,4 +24,7 @@ fi
 "$venv/bin/python" -B parity/reference.py pipeline "$golden/random" "$golden/random.safetensors"
 "$venv/bin/python" -B parity/reference.py pipeline "$shapes" "$golden/shapes.safetensors"
 
-cargo test --release --quiet -p cuckoo-miner --test parity -- --nocapture --test-threads 1
+# As above: models that are there keep their weights.
+"$venv/bin/python" -B parity/random_language.py "$golden/language"
+
+cargo test --release --quiet -p cuckoo-miner --test parity --test parity_language -- --nocapture --test-threads 1

@@ -13,19 +13,15 @@
 
 mod clip;
 mod ddim;
-mod error;
 mod euler;
-mod folder;
 mod image;
 mod layers;
 mod request;
 mod resnet;
 mod schedule;
-mod settings;
 mod tokenizer;
 mod unet;
 mod vae;
-mod weights;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -36,6 +32,7 @@ use cuckoo_core::Result;
 use serde_json::json;
 
 use crate::kernels::{CpuKernels, Kernels};
+use crate::model::{error, folder, marks, settings, weights};
 use crate::noise::Philox;
 use clip::ClipText;
 use error::Error;

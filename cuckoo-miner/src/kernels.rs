@@ -21,6 +21,8 @@ pub enum Activation {
     Silu,
     /// x * Phi(x) with the error function, not its tanh form.
     Gelu,
+    /// x * Phi(x) with the tanh form of Phi, as in the first GPT (Hendrycks and Gimpel, 2016, section 2).
+    GeluTanh,
     /// x * sigmoid(1.702 x), as in the first CLIP.
     QuickGelu,
     /// max(x, 0)
@@ -82,6 +84,57 @@ pub trait Kernels: Send + Sync + fmt::Debug {
 
     /// Splits the last dimension into halves a and b and returns `a * gelu(b)` (Shazeer, 2020).
     fn geglu(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// As [`name`](Self::name), for the layers below, of which language models are made. Their rows are tokens, of one
+    /// text or of many, and each row of a result has the same bits whatever other rows there are.
+    fn text_name(&self) -> &str;
+
+    /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` is `[out, in]`, `bias` is `[out]`.
+    fn project(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Divides the last dimension by the root of its mean square and scales it (Zhang and Sennrich, 2019). `weight` is
+    /// one a channel; `eps` is added to the mean.
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
+
+    /// Rotary position embedding (Su et al., 2021) of `heads` heads laid side by side in `x`, `[tokens, width]`. `cos` and
+    /// `sin` are `[tokens, n]`: in each head, the pair of numbers at i and i + n is turned by the token's angle i. What is
+    /// beyond 2n stays as it is.
+    fn rotate(&self, x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor) -> Result<Tensor>;
+
+    /// Splits the last dimension into halves a and b and returns `activation(a) * b` (Shazeer, 2020).
+    fn gated(&self, x: &Tensor, activation: Activation) -> Result<Tensor>;
+
+    /// Causal attention of texts over what they remember. `q` is `[tokens, heads * depth]`, the rows of the spans one
+    /// after another; the result has its shape. A row at position p sees the keys of positions 0 to p, or the last
+    /// `window` of them. The size of a page is part of the arithmetic.
+    fn attend(&self, q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Tensor>;
+}
+
+/// The next rows of one text, in [`Kernels::attend`].
+#[derive(Debug, Clone)]
+pub struct Span<'a> {
+    /// Position of the first row in its text.
+    pub start: usize,
+    /// How many rows.
+    pub rows: usize,
+    /// Keys and values of the text from position 0 to its last row, in pages of `[page, key heads * depth]`, all equally
+    /// large; what a last page holds beyond is not looked at.
+    pub pages: Vec<(&'a Tensor, &'a Tensor)>,
+}
+
+/// Sizes of an attention layer, for [`Kernels::attend`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Heads {
+    /// Heads of queries.
+    pub queries: usize,
+    /// Heads of keys and of values; as many queries share each (Ainslie et al., 2023).
+    pub keys: usize,
+    /// Numbers in one head.
+    pub depth: usize,
+    /// What products of queries and keys are multiplied by.
+    pub scale: f32,
+    /// How many positions a row sees, its own included; all up to its own when absent.
+    pub window: Option<usize>,
 }
 
 /// The learned part of a normalisation.

@@ -6,6 +6,8 @@
 //! multiplications, divisions and square roots of `f64`, which IEEE 754 rounds the same everywhere. No function of a
 //! system's mathematics library takes part: those differ in their last bits between platforms.
 
+use crate::portable::{ln, sin_cos_turns};
+
 /// Multipliers and Weyl increments of Philox4x32 (Salmon et al., section 4.3).
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -79,51 +81,12 @@ fn box_muller(radius: u32, angle: u32) -> [f32; 2] {
     [(r * cos) as f32, (r * sin) as f32]
 }
 
-/// Natural logarithm of a positive normal number, to about 1e-15 relative.
-///
-/// x = m * 2^e with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh((m-1)/(m+1)) by its series.
-fn ln(x: f64) -> f64 {
-    const MANTISSA: u64 = (1 << 52) - 1;
-    const ONE: u64 = 1023 << 52;
-    let bits = x.to_bits();
-    let mut exponent = (bits >> 52) as i32 - 1023;
-    let mut m = f64::from_bits(bits & MANTISSA | ONE);
-    if m > std::f64::consts::SQRT_2 {
-        m *= 0.5;
-        exponent += 1;
-    }
-    let s = (m - 1.0) / (m + 1.0);
-    let s2 = s * s;
-    // |s| < 0.172, so the first omitted term, s^24/25, is below 1e-19.
-    let mut series = 0.0;
-    for odd in (1..=23).rev().step_by(2) {
-        series = series * s2 + 1.0 / f64::from(odd);
-    }
-    2.0 * s * series + f64::from(exponent) * std::f64::consts::LN_2
-}
-
-/// Sine and cosine of `turns` whole turns, 0 <= turns < 1.
-///
-/// The angle is brought into an eighth of a turn around the nearest quarter (exact in `f64`), where the Taylor series
-/// is short.
-fn sin_cos_turns(turns: f64) -> (f64, f64) {
-    let quarter = (turns * 4.0 + 0.5).floor();
-    let a = (turns - quarter * 0.25) * std::f64::consts::TAU;
-    let a2 = a * a;
-    let (mut sin, mut cos) = (1.0, 1.0);
-    // Nested from the inside out: 1 - a²/(n(n-1)) * (1 - ...). |a| <= pi/4, so 18 terms are far below 1e-17.
-    for n in (2..=18).rev().step_by(2) {
-        let n = f64::from(n);
-        cos = 1.0 - a2 / (n * (n - 1.0)) * cos;
-        sin = 1.0 - a2 / (n * (n + 1.0)) * sin;
-    }
-    sin *= a;
-    match quarter as u32 % 4 {
-        0 => (sin, cos),
-        1 => (cos, -sin),
-        2 => (-sin, -cos),
-        _ => (-cos, sin),
-    }
+/// A number from 0 to just below 1, in steps of 2^-53, fixed by a seed and an index: the draw for the `index`-th token
+/// of a text does not depend on how many draws were made before.
+pub(crate) fn uniform(seed: u64, index: u64) -> f64 {
+    let [a, b, ..] = philox4x32(words(u128::from(index)), halves(seed));
+    let bits = (u64::from(a) << 32 | u64::from(b)) >> 11;
+    bits as f64 * (1.0 / (1_u64 << 53) as f64)
 }
 
 #[cfg(test)]
@@ -153,26 +116,6 @@ mod tests {
         ] {
             assert_eq!(philox4x32(counter, key), expected);
         }
-    }
-
-    #[test]
-    fn logarithm_and_circle_agree_with_the_standard_library() {
-        for i in 0..20_000_u32 {
-            let word = i.wrapping_mul(2_147_483_629);
-            let u = (f64::from(word) + 1.0) / 4_294_967_296.0;
-            assert!(
-                (ln(u) - u.ln()).abs() <= 2e-15 * u.ln().abs().max(1e-3),
-                "ln({u})"
-            );
-            let turns = f64::from(word) / 4_294_967_296.0;
-            let (sin, cos) = sin_cos_turns(turns);
-            let (s, c) = (turns * std::f64::consts::TAU).sin_cos();
-            assert!(
-                (sin - s).abs() < 2e-15 && (cos - c).abs() < 2e-15,
-                "turns {turns}"
-            );
-        }
-        assert_eq!(ln(1.0), 0.0);
     }
 
     /// Pins the stream: a change here changes every picture on the network.
@@ -206,6 +149,16 @@ mod tests {
         assert!((moment(4) - 3.0).abs() < 0.08, "kurtosis {}", moment(4));
         let lag = x.windows(2).map(|w| f64::from(w[0] * w[1])).sum::<f64>() / n as f64;
         assert!(lag.abs() < 0.01, "lag-1 correlation {lag}");
+    }
+
+    #[test]
+    fn uniform_numbers_fill_their_range_and_depend_on_seed_and_index() {
+        let n = 100_000;
+        let mean = (0..n).map(|i| uniform(3, i)).sum::<f64>() / n as f64;
+        assert!((mean - 0.5).abs() < 0.005, "mean {mean}");
+        assert!((0..n).all(|i| (0.0..1.0).contains(&uniform(3, i))));
+        assert_ne!(uniform(3, 0), uniform(4, 0));
+        assert_eq!(uniform(3, 7), uniform(3, 7));
     }
 
     #[test]

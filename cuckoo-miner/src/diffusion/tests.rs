@@ -409,7 +409,7 @@ fn configurations_that_do_not_fit_the_weights_or_each_other_are_refused() {
             "text_encoder/config.json",
             "hidden_act",
             json!("gelu_new"),
-            "this pipeline runs quick_gelu, gelu",
+            "this miner runs quick_gelu, gelu",
         ),
         (
             "text_encoder/config.json",

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -14,7 +13,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::error::{Error, Result};
-use super::folder::{Folder, SETTINGS_LIMIT, TABLE_LIMIT};
+use super::folder::{Folder, TABLE_LIMIT};
+use super::marks::Marks;
 
 /// What CLIP's byte-pair encoder splits text at (Radford et al., 2021, in their published code).
 const WORDS: &str =
@@ -171,54 +171,22 @@ struct Special {
 }
 
 impl Special {
-    /// From `tokenizer_config.json` and `special_tokens_map.json` (both optional; the first wins), CLIP's own marks
-    /// where they say nothing.
+    /// From `tokenizer_config.json` and `special_tokens_map.json`, CLIP's own marks where they say nothing.
     fn load(folder: &mut Folder) -> Result<Self> {
-        let mut settings = Vec::new();
-        for file in [
-            "tokenizer/tokenizer_config.json",
-            "tokenizer/special_tokens_map.json",
-        ] {
-            if folder.has(file) {
-                let bytes = folder.bytes(file, SETTINGS_LIMIT)?;
-                let value: Value =
-                    serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-                        file: file.to_owned(),
-                        source,
-                    })?;
-                settings.push(value);
-            }
-        }
-        // A mark is a string, or an object that holds it as `content`.
-        let mark = |key: &str, default: &str| {
-            let texts = settings
-                .iter()
-                .filter_map(|s| s[key].as_str().or_else(|| s[key]["content"].as_str()));
-            texts
-                .map(str::to_owned)
-                .next()
-                .unwrap_or_else(|| default.to_owned())
-        };
-        // Writers without a limit put 1e30.
-        let length = settings
-            .iter()
-            .filter_map(|s| s["model_max_length"].as_f64())
-            .find(|length| *length < 1e9);
+        let marks = Marks::load(folder, "tokenizer/")?;
+        let mark = |key, default: &str| marks.token(key).unwrap_or(default).to_owned();
         Ok(Self {
             start: mark("bos_token", START),
             end: mark("eos_token", END),
             pad: mark("pad_token", END),
             unknown: mark("unk_token", END),
-            length: length.map(|length| length as usize),
+            length: marks.length("model_max_length"),
         })
     }
 }
 
 fn unusable(file: &str, problem: impl ToString) -> Error {
-    Error::Tokenizer {
-        file: file.to_owned(),
-        problem: problem.to_string(),
-    }
+    Error::tokenizer(file, problem)
 }
 
 #[cfg(test)]

@@ -5,14 +5,18 @@
 
 mod attention;
 mod conv;
+mod dot;
+mod lanes;
 mod math;
 mod matmul;
 mod norm;
+mod paged;
+mod rotary;
 
 use candle_core::{Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Activation, Kernels, Norm};
+use super::{Activation, Heads, Kernels, Norm, Span};
 
 /// The CPU implementation of [`Kernels`], in `f32`, on the threads of the current rayon pool.
 #[derive(Debug)]
@@ -131,34 +135,71 @@ impl Kernels for CpuKernels {
     }
 
     fn geglu(&self, x: &Tensor) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let width = match shape.last_mut() {
-            Some(last) if *last > 0 && *last % 2 == 0 => {
-                *last /= 2;
-                *last
-            }
-            _ => bail!("a gated layer needs an even width, got {:?}", x.dims()),
-        };
-        let mut out = vec![0.0; x.elem_count() / 2];
-        let rows = (PIECE / width).max(1);
-        read([x], |[x]| {
-            pieces(&mut out, rows * width, x.len() * EXPONENTIAL, |i, out| {
-                for (out, x) in out
-                    .chunks_exact_mut(width)
-                    .zip(x[i * rows * width * 2..].chunks_exact(width * 2))
-                {
-                    let (value, gate) = x.split_at(width);
-                    out.copy_from_slice(gate);
-                    math::activate(out, Activation::Gelu);
-                    out.iter_mut()
-                        .zip(value)
-                        .for_each(|(out, value)| *out *= value);
-                }
-            });
-            Ok(())
-        })?;
-        Tensor::from_vec(out, shape, &self.device)
+        gated(x, Activation::Gelu, |[value, gate]| (gate, value))
     }
+
+    fn text_name(&self) -> &str {
+        TEXT_NAME
+    }
+
+    fn project(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        dot::project(x, weight, bias)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        norm::rms_norm(x, weight, eps)
+    }
+
+    fn rotate(&self, x: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        rotary::rotate(x, heads, cos, sin)
+    }
+
+    fn gated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        gated(x, activation, |[gate, value]| (gate, value))
+    }
+
+    fn attend(&self, q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Tensor> {
+        paged::attend(q, spans, heads)
+    }
+}
+
+/// The arithmetic of the layers for texts, which no property of the processor changes: sixteen lanes, see `lanes.rs`.
+const TEXT_NAME: &str = "cpu-f32-text-1";
+
+/// Each row's halves, of which `order` says which is the gate and which the value: `activation(gate) * value`.
+fn gated(
+    x: &Tensor,
+    activation: Activation,
+    order: impl Fn([&[f32]; 2]) -> (&[f32], &[f32]) + Sync,
+) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    let width = match shape.last_mut() {
+        Some(last) if *last > 0 && *last % 2 == 0 => {
+            *last /= 2;
+            *last
+        }
+        _ => bail!("a gated layer needs an even width, got {:?}", x.dims()),
+    };
+    let mut out = vec![0.0; x.elem_count() / 2];
+    let rows = (PIECE / width).max(1);
+    read([x], |[x]| {
+        pieces(&mut out, rows * width, x.len() * EXPONENTIAL, |i, out| {
+            for (out, x) in out
+                .chunks_exact_mut(width)
+                .zip(x[i * rows * width * 2..].chunks_exact(width * 2))
+            {
+                let (first, second) = x.split_at(width);
+                let (gate, value) = order([first, second]);
+                out.copy_from_slice(gate);
+                math::activate(out, activation);
+                out.iter_mut()
+                    .zip(value)
+                    .for_each(|(out, value)| *out *= value);
+            }
+        });
+        Ok(())
+    })?;
+    Tensor::from_vec(out, shape, &Device::Cpu)
 }
 
 /// Elements in one piece of element-wise work.
@@ -188,6 +229,11 @@ fn read<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> Result<R>,
 ) -> Result<R> {
+    read_all(&tensors, |slices| f(std::array::from_fn(|i| slices[i])))
+}
+
+/// As [`read`], for any number of tensors.
+fn read_all<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
     let contiguous = tensors
         .iter()
         .map(|tensor| tensor.contiguous())
@@ -196,13 +242,35 @@ fn read<const N: usize, R>(
         .iter()
         .map(|tensor| tensor.storage_and_layout())
         .collect();
-    let mut slices = [&[][..]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&locked) {
-        let Storage::Cpu(storage) = &**storage else {
-            bail!("the CPU kernels were given a tensor of another device");
+    let slices = locked
+        .iter()
+        .map(|(storage, layout)| {
+            let Storage::Cpu(storage) = &**storage else {
+                bail!("the CPU kernels were given a tensor of another device");
+            };
+            let start = layout.start_offset();
+            Ok(&storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()])
+        })
+        .collect::<Result<Vec<_>>>()?;
+    f(&slices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_come_first() {
+        let x = Tensor::new(&[[1.0_f32, -2.0, 3.0, 5.0]], &Device::Cpu).unwrap();
+        let kernels = CpuKernels::new();
+        let gated = |activation| {
+            let out = kernels.gated(&x, activation).unwrap();
+            out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
-        let start = layout.start_offset();
-        *slice = &storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()];
+        assert_eq!(gated(Activation::Identity), [3.0, -10.0]);
+        assert_eq!(gated(Activation::Relu), [3.0, 0.0]);
+        assert!((gated(Activation::Silu)[0] - 3.0 * 0.731_058_6).abs() < 1e-6);
+        let odd = Tensor::new(&[1.0_f32, 2.0, 3.0], &Device::Cpu).unwrap();
+        assert!(kernels.gated(&odd, Activation::Silu).is_err());
     }
-    f(slices)
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
-use cuckoo_core::{ModelId, Result, Wei};
-use cuckoo_miner::Settings;
+use cuckoo_core::{Error, ModelId, Result, Wei};
+use cuckoo_miner::{Settings, TextLimits};
 use serde::Deserialize;
 
 use crate::PROGRAM;
@@ -32,10 +32,69 @@ pub(crate) struct Config {
 pub(crate) struct ModelConfig {
     pub(crate) name: ModelId,
     pub(crate) folder: PathBuf,
+    #[serde(default)]
+    pub(crate) kind: Kind,
     #[serde(default, with = "cuckoo_core::cai_text")]
     pub(crate) min_price: Wei,
+    /// Of pictures.
     pub(crate) max_pixels: Option<usize>,
     pub(crate) max_steps: Option<usize>,
+    /// Of texts.
+    pub(crate) texts: Option<usize>,
+    pub(crate) memory_mib: Option<u64>,
+    pub(crate) chunk: Option<usize>,
+}
+
+/// What a model's folder holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A pipeline in the layout of diffusers.
+    #[default]
+    Image,
+    /// A language model in the layout of Hugging Face.
+    Text,
+}
+
+impl ModelConfig {
+    /// What a language model does at once: a text in each slot, unless the section says otherwise.
+    pub(crate) fn text_limits(&self, slots: u32) -> TextLimits {
+        let default = TextLimits::default();
+        TextLimits {
+            texts: self.texts.unwrap_or(slots as usize),
+            memory_mib: self.memory_mib.unwrap_or(default.memory_mib),
+            chunk: self.chunk.unwrap_or(default.chunk),
+        }
+    }
+
+    /// Refuses settings of the other kind, which would do nothing.
+    fn check(&self) -> Result<()> {
+        let (other, set) = match self.kind {
+            Kind::Image => (
+                "a text",
+                [
+                    ("texts", self.texts.is_some()),
+                    ("memory_mib", self.memory_mib.is_some()),
+                    ("chunk", self.chunk.is_some()),
+                ],
+            ),
+            Kind::Text => (
+                "an image",
+                [
+                    ("max_pixels", self.max_pixels.is_some()),
+                    ("max_steps", self.max_steps.is_some()),
+                    ("", false),
+                ],
+            ),
+        };
+        match set.iter().find(|(_, set)| *set) {
+            Some((key, _)) => Err(Error::invalid(format!(
+                "model `{}`: `{key}` is a setting of {other} model; set kind, or leave it out",
+                self.name
+            ))),
+            None => self.text_limits(1).validate(),
+        }
+    }
 }
 
 fn default_drain_seconds() -> u64 {
@@ -63,6 +122,7 @@ impl Config {
         self.operator.resolve_paths(folder);
         self.vouchers = folder.join(&self.vouchers);
         for model in &mut self.models {
+            model.check()?;
             model.folder = folder.join(&model.folder);
         }
         Ok(self)

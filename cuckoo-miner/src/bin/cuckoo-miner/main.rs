@@ -127,7 +127,7 @@ fn start(cli: Cli) -> Result<()> {
             Command::Run { config } => run::run(&config).await,
             Command::Doctor(arguments) => doctor::doctor(arguments).await,
             Command::Key(command) => command.run(),
-            Command::Models(command) => models::execute(command),
+            Command::Models(command) => models::execute(command).await,
             Command::Register(arguments) => register::register(arguments).await,
             Command::Owner(command) => command.run(&PROGRAM).await,
             Command::Redeem(arguments) => redeem::redeem(arguments).await,

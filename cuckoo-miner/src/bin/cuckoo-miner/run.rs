@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use cuckoo_core::cli::ChainConfig;
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
-use cuckoo_miner::{Executor as _, HttpCoordinator, ImageExecutor, Miner};
+use cuckoo_miner::{Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ModelConfig};
+use crate::config::{Config, Kind, ModelConfig};
 use crate::vouchers;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     }
     let signalled = watch_signals()?;
     for model in &config.models {
-        builder = builder.executor(Arc::new(load(model, config.settings.slots)?));
+        builder = builder.executor(load(model, config.settings.slots)?);
     }
     let chain = tokio::select! {
         () = signalled.cancelled() => return Ok(()),
@@ -90,15 +90,15 @@ pub(crate) fn is_open(url: &str) -> bool {
 }
 
 /// Loads a model; blocks, which before the start nobody minds.
-pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
-    let executor = ImageExecutor::load(&model.folder, model.name.clone())?
-        .with_min_price(model.min_price)
-        .with_runs(slots);
-    let (pixels, steps) = executor.limits();
-    let executor = executor.with_limits(
-        model.max_pixels.unwrap_or(pixels),
-        model.max_steps.unwrap_or(steps),
-    );
+pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>> {
+    let executor: Arc<dyn Executor> = match model.kind {
+        Kind::Image => Arc::new(load_image(model, slots)?),
+        Kind::Text => Arc::new(
+            TextExecutor::load(&model.folder, model.name.clone())?
+                .with_min_price(model.min_price)
+                .with_limits(model.text_limits(slots))?,
+        ),
+    };
     for offer in executor.capabilities() {
         tracing::info!(
             hash = %offer.model_hash,
@@ -109,6 +109,17 @@ pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
         );
     }
     Ok(executor)
+}
+
+fn load_image(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
+    let executor = ImageExecutor::load(&model.folder, model.name.clone())?
+        .with_min_price(model.min_price)
+        .with_runs(slots);
+    let (pixels, steps) = executor.limits();
+    Ok(executor.with_limits(
+        model.max_pixels.unwrap_or(pixels),
+        model.max_steps.unwrap_or(steps),
+    ))
 }
 
 /// Connects to the chain, again and again while it cannot be reached.

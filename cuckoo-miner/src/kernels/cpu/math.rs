@@ -11,6 +11,11 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
         Activation::Gelu => x
             .iter_mut()
             .for_each(|x| *x *= 0.5 + 0.5 * erf(*x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::GeluTanh => x.iter_mut().for_each(|x| {
+            // tanh(u) = 2 sigmoid(2u) - 1, with u = sqrt(2/pi) (x + 0.044715 x³).
+            let twice = 1.595_769 * (*x + 0.044_715 * *x * *x * *x);
+            *x /= 1.0 + exp(-twice);
+        }),
         Activation::QuickGelu => x.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)),
         Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
     }
@@ -18,10 +23,15 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
 
 /// Replaces scores by their softmax.
 pub(super) fn softmax(x: &mut [f32]) {
-    let largest = fold(x, f32::NEG_INFINITY, f32::max);
+    let largest = largest(x);
     x.iter_mut().for_each(|x| *x = exp(*x - largest));
     let scale = 1.0 / fold(x, 0.0, |a, b| a + b);
     x.iter_mut().for_each(|x| *x *= scale);
+}
+
+/// The largest element.
+pub(super) fn largest(x: &[f32]) -> f32 {
+    fold(x, f32::NEG_INFINITY, f32::max)
 }
 
 /// Sum of all elements.
@@ -130,6 +140,15 @@ mod tests {
             let mut y = [x];
             activate(&mut y, Activation::Gelu);
             assert!((y[0] - gelu).abs() < 1e-6, "gelu({x}) = {}", y[0]);
+        }
+        for (x, gelu) in [
+            (-3.0, -0.003_637_4),
+            (-1.0, -0.158_808_01),
+            (0.5, 0.345_714_02),
+        ] {
+            let mut y = [x];
+            activate(&mut y, Activation::GeluTanh);
+            assert!((y[0] - gelu).abs() < 1e-6, "tanh gelu({x}) = {}", y[0]);
         }
         for x in range(-30.0, 30.0) {
             let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());

@@ -1,4 +1,4 @@
-//! Group and layer normalisation.
+//! Group, layer and root-mean-square normalisation.
 
 use candle_core::{Device, Result, Tensor, bail};
 
@@ -78,6 +78,36 @@ pub(super) fn layer_norm(x: &Tensor, norm: Norm<'_>) -> Result<Tensor> {
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
 }
 
+/// See [`Kernels::rms_norm`](crate::kernels::Kernels::rms_norm).
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let width = x.dim(candle_core::D::Minus1)?;
+    if width == 0 || weight.dims() != [width] {
+        bail!(
+            "rms norm of {:?} does not fit {:?}",
+            weight.dims(),
+            x.dims()
+        );
+    }
+    let mut out = vec![0.0; x.elem_count()];
+    let rows = (PIECE / width).max(1);
+    read([x, weight], |[x, weight]| {
+        pieces(&mut out, rows * width, x.len() * 4, |i, out| {
+            for (out, x) in out
+                .chunks_exact_mut(width)
+                .zip(x[i * rows * width..].chunks_exact(width))
+            {
+                let mean = squares(x, 0.0) / width as f64;
+                let scale = (1.0 / (mean + eps).sqrt()) as f32;
+                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                    *out = x * scale * weight;
+                }
+            }
+        });
+        Ok(())
+    })?;
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
 /// Mean, and the factor that brings the variance (around that mean) to 1.
 fn moments(x: &[f32], eps: f64) -> (f32, f32) {
     // Blocks keep the `f32` sums short, so that large images lose no precision.
@@ -88,6 +118,12 @@ fn moments(x: &[f32], eps: f64) -> (f32, f32) {
         .map(|x| f64::from(math::sum(x)))
         .sum::<f64>()
         / n) as f32;
+    let variance = squares(x, mean) / n;
+    (mean, (1.0 / (variance + eps).sqrt()) as f32)
+}
+
+/// Sum of squares of the distances to `mean`.
+fn squares(x: &[f32], mean: f32) -> f64 {
     let mut squares = [0.0_f32; 256];
     let mut total = 0.0_f64;
     for x in x.chunks(squares.len()) {
@@ -98,7 +134,7 @@ fn moments(x: &[f32], eps: f64) -> (f32, f32) {
             .for_each(|(square, x)| *square = (x - mean) * (x - mean));
         total += f64::from(math::sum(squares));
     }
-    (mean, (1.0 / (total / n + eps).sqrt()) as f32)
+    total
 }
 
 #[cfg(test)]
@@ -181,6 +217,22 @@ mod tests {
         }
     }
 
+    /// candle's own operations are the oracle.
+    #[test]
+    fn rms_norm_agrees_with_candle() {
+        for (rows, width) in [(1, 1), (3, 7), (5, 300)] {
+            let (x, weight) = (tensor(&[rows, width]), tensor(&[width]));
+            let got = values(&CpuKernels::new().rms_norm(&x, &weight, 1e-6).unwrap());
+            let mean = x.sqr().unwrap().mean_keepdim(1).unwrap();
+            let root = (mean + 1e-6).unwrap().sqrt().unwrap();
+            let expected = x.broadcast_div(&root).unwrap();
+            let expected = values(&expected.broadcast_mul(&weight).unwrap());
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-5, "{got} for {expected}");
+            }
+        }
+    }
+
     #[test]
     fn misfits_are_refused() {
         let weight = tensor(&[4]);
@@ -201,5 +253,6 @@ mod tests {
                 .is_err()
         );
         assert!(kernels.layer_norm(&tensor(&[2, 5]), norm).is_err());
+        assert!(kernels.rms_norm(&tensor(&[2, 5]), &weight, 1e-5).is_err());
     }
 }

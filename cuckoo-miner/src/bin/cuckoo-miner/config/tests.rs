@@ -67,6 +67,16 @@ fn every_line_that_is_commented_out_can_be_used() {
     let config = load(&all, &[]).unwrap();
     assert!(format!("{:?}", config.operator).contains("miner.password"));
     assert!(config.models[0].max_pixels.is_some() && config.models[0].max_steps.is_some());
+    let text = &config.models[1];
+    assert_eq!(
+        (config.models[0].kind, text.kind),
+        (Kind::Image, Kind::Text)
+    );
+    assert_eq!(
+        text.text_limits(TextLimits::default().texts as u32),
+        TextLimits::default(),
+        "it states every default"
+    );
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
 
@@ -113,6 +123,26 @@ fn what_is_wrong_is_named() {
             "letters",
         ),
         (changed("folder =", "path ="), vec![], "path"),
+        (
+            changed("min_price", "kind = \"song\"\nmin_price"),
+            vec![],
+            "song",
+        ),
+        (
+            changed("min_price", "chunk = 3\nmin_price"),
+            vec![],
+            "chunk",
+        ),
+        (
+            changed("min_price", "kind = \"text\"\nmax_steps = 3\nmin_price"),
+            vec![],
+            "max_steps",
+        ),
+        (
+            changed("min_price", "kind = \"text\"\ntexts = 0\nmin_price"),
+            vec![],
+            "texts",
+        ),
         (changed("slots = 1", "slots = \"many\""), vec![], "slots"),
         (changed("slots = 1", "slots = 0"), vec![], "slots"),
         (EXAMPLE.to_owned(), vec![slots_from_outside], "speed"),

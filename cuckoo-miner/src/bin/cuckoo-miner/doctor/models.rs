@@ -6,10 +6,10 @@ use cuckoo_core::{
     Assignment, B256, Capability, Clock as _, Entropy as _, LeaseId, NodeId, OsEntropy, Result,
     SystemClock, TaskId, Wei, format_cai, payload_hash,
 };
-use cuckoo_miner::{Executor, TaskContext};
+use cuckoo_miner::TaskContext;
 
 use super::report::Report;
-use crate::config::{Config, ModelConfig};
+use crate::config::{Config, Kind, ModelConfig};
 use crate::run;
 
 /// How long the first task may take.
@@ -48,7 +48,10 @@ async fn try_out(model: &ModelConfig, slots: u32) -> Result<(Vec<Capability>, St
     let offers = executor.capabilities();
     for offer in &offers {
         executor
-            .execute(task(offer)?, TaskContext::new(loaded.after(PATIENCE)))
+            .execute(
+                task(offer, least(model.kind))?,
+                TaskContext::new(loaded.after(PATIENCE)),
+            )
             .await?;
     }
     let done = SystemClock.now();
@@ -63,18 +66,24 @@ async fn try_out(model: &ModelConfig, slots: u32) -> Result<(Vec<Capability>, St
 }
 
 /// The least that a model can be asked for.
-fn task(offer: &Capability) -> Result<Assignment> {
+fn least(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Image => r#"{"prompt":"a first task","seed":1,"steps":1}"#,
+        Kind::Text => r#"{"prompt":"A first task","seed":1,"max_tokens":1}"#,
+    }
+}
+
+fn task(offer: &Capability, input: &str) -> Result<Assignment> {
     let entropy = OsEntropy::new()?;
     let now = SystemClock.now();
-    let input = r#"{"prompt":"a first task","seed":1,"steps":1}"#.to_owned();
     Ok(Assignment {
         lease: LeaseId::random(&entropy),
         task: TaskId::from(entropy.word()),
         coordinator: NodeId(0),
         model: offer.model.clone(),
         model_hash: B256::from(offer.model_hash),
+        input: input.to_owned(),
         input_hash: payload_hash(input.as_bytes()),
-        input,
         price: Wei::ZERO,
         lease_expires_at: now.after(PATIENCE),
         heartbeat_millis: 1_000,

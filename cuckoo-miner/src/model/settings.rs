@@ -1,8 +1,8 @@
 //! A component's `config.json`, read key by key so that nothing in it is ignored by accident.
 //!
 //! Published configurations carry dozens of keys, most of them at a value that changes nothing. A key that is read
-//! here is *taken*; [`Settings::finish`] fails on any key that is left. So a setting this pipeline does not know, or
-//! knows only at its neutral value, is an error that names it, and never a picture that is quietly wrong.
+//! here is *taken*; [`Settings::finish`] fails on any key that is left. So a setting this miner does not know, or
+//! knows only at its neutral value, is an error that names it, and never a result that is quietly wrong.
 
 use std::ops::RangeInclusive;
 
@@ -55,6 +55,24 @@ impl Settings {
         self.take(key)
             .map(|value| self.whole(key, &value, &range))
             .transpose()
+    }
+
+    /// A whole number in `range`; absent is an error.
+    pub(crate) fn required(&mut self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+        self.optional_count(key, range)?
+            .ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// The object under `key`, its keys still to be taken; `None` when it is absent or null.
+    pub(crate) fn section(&mut self, key: &str) -> Result<Option<Self>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Object(values)) => Ok(Some(Self {
+                file: format!("{} {key}", self.file),
+                values,
+            })),
+            Some(value) => Err(self.error(key, format!("must be an object, not {value}"))),
+        }
     }
 
     /// A list of whole numbers in `range`, or absent.
@@ -145,7 +163,7 @@ impl Settings {
                 let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
                 Err(self.error(
                     key,
-                    format!("is {value}; this pipeline runs {}", words.join(", ")),
+                    format!("is {value}; this miner runs {}", words.join(", ")),
                 ))
             }
         }
@@ -172,13 +190,15 @@ impl Settings {
             .iter()
             .map(|item| {
                 pick(item).ok_or_else(|| {
-                    self.error(key, format!("has {item}, which this pipeline does not run"))
+                    let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+                    let words = words.join(", ");
+                    self.error(key, format!("has {item}; this miner runs {words}"))
                 })
             })
             .collect()
     }
 
-    /// A key that this pipeline runs only at one of `values` (absent and null always pass).
+    /// A key that this miner runs only at one of `values` (absent and null always pass).
     pub(crate) fn only(&mut self, key: &str, values: &[Value]) -> Result<()> {
         match self.take(key) {
             Some(value) if !values.iter().any(|allowed| same(allowed, &value)) => {
@@ -188,14 +208,14 @@ impl Settings {
                     .collect::<String>();
                 Err(self.error(
                     key,
-                    format!("is {value}; this pipeline runs only {allowed}null"),
+                    format!("is {value}; this miner runs only {allowed}null"),
                 ))
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes keys that do not change what the pipeline computes.
+    /// Takes keys that do not change what is computed.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         keys.iter().for_each(|key| drop(self.values.remove(*key)));
     }
@@ -203,7 +223,7 @@ impl Settings {
     /// Fails on the first key nobody took. Keys that begin with `_` are the writer's own notes.
     pub(crate) fn finish(self) -> Result<()> {
         match self.values.keys().find(|key| !key.starts_with('_')) {
-            Some(key) => Err(self.error(key, "is unknown to this pipeline")),
+            Some(key) => Err(self.error(key, "is unknown to this miner")),
             None => Ok(()),
         }
     }
@@ -296,7 +316,7 @@ mod tests {
         );
         assert!(
             message(settings(json!({"a": "mish"})).choice("a", 0, &[("silu", 1)]))
-                .contains("this pipeline runs silu")
+                .contains("this miner runs silu")
         );
         assert!(message(settings(json!({"a": "b"})).only("a", &[])).contains("runs only null"));
         // JSON cannot hold an infinity, and a number that would become one does not parse.

@@ -42,8 +42,9 @@ struct Entry {
 }
 
 impl Weights {
-    /// Opens the weights of `part`, named `stem` as their writer does: `stem.safetensors`, `stem.fp16.safetensors`,
-    /// or the shards that `stem.safetensors.index.json` lists; the first that exists.
+    /// Opens the weights of `part` (a sub-folder, or empty for the folder itself), named `stem` as their writer does:
+    /// `stem.safetensors`, `stem.fp16.safetensors`, or the shards that `stem.safetensors.index.json` lists; the first
+    /// that exists.
     pub(crate) fn open(
         folder: &mut Folder,
         part: &str,
@@ -55,16 +56,18 @@ impl Weights {
             shards: Vec::new(),
             tensors: HashMap::new(),
         };
-        let single = [
-            format!("{part}/{stem}.safetensors"),
-            format!("{part}/{stem}.fp16.safetensors"),
-        ];
-        let index = format!("{part}/{stem}.safetensors.index.json");
+        let within = |name: &str| match part {
+            "" => name.to_owned(),
+            part => format!("{part}/{name}"),
+        };
+        let single =
+            ["safetensors", "fp16.safetensors"].map(|end| within(&format!("{stem}.{end}")));
+        let index = within(&format!("{stem}.safetensors.index.json"));
         match single.iter().find(|name| folder.has(name)) {
             Some(name) => weights.add_shard(folder, name)?,
             None if folder.has(&index) => {
                 for shard in shard_names(folder, &index)? {
-                    weights.add_shard(folder, &format!("{part}/{shard}"))?;
+                    weights.add_shard(folder, &within(&shard))?;
                 }
             }
             None => {
@@ -84,13 +87,33 @@ impl Weights {
         }
     }
 
-    /// Fails on a tensor that no layer asked for, except those that begin with one of `unused`.
+    /// Numbers in all tensors together.
+    pub(crate) fn elements(&self) -> u64 {
+        self.tensors
+            .values()
+            .map(|entry| entry.info.shape.iter().product::<usize>() as u64)
+            .sum()
+    }
+
+    /// The name of the first file, for errors about all of them.
+    pub(crate) fn file(&self) -> &str {
+        self.shards
+            .first()
+            .map_or("model.safetensors", |shard| &shard.name)
+    }
+
+    /// Fails on a tensor that no layer asked for, except those that begin with one of `unused`, or end with one of
+    /// those that begin with a dot.
     pub(crate) fn finish(&self, unused: &[&str]) -> Result<()> {
         let mut left: Vec<_> = self
             .tensors
             .iter()
             .filter(|(name, entry)| {
-                !entry.taken.get() && !unused.iter().any(|prefix| name.starts_with(prefix))
+                let known = |part: &&str| match part.starts_with('.') {
+                    true => name.ends_with(*part),
+                    false => name.starts_with(*part),
+                };
+                !entry.taken.get() && !unused.iter().any(known)
             })
             .collect();
         left.sort_by_key(|(name, _)| *name);

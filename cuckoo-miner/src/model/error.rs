@@ -6,7 +6,7 @@ use cuckoo_core::{Error as CoreError, ErrorKind};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The module's own error; it leaves the crate as a [`cuckoo_core::Error`].
+/// The error of everything that reads or runs a model; it leaves the crate as a [`cuckoo_core::Error`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the model folder lacks {file}; check the path and that the download is complete")]
@@ -46,6 +46,18 @@ pub(crate) enum Error {
     #[error("the tokenizer in {file} cannot be used: {problem}")]
     Tokenizer { file: String, problem: String },
 
+    #[error("{file} is no chat template that can be used: {problem}")]
+    Template { file: String, problem: String },
+
+    #[error(
+        "the weights that begin with {file} take {needed} bytes of memory as f32, and {available} are free; close something, or run a smaller model"
+    )]
+    Memory {
+        file: String,
+        needed: u64,
+        available: u64,
+    },
+
     #[error("request: `{field}` {problem}")]
     Request {
         field: &'static str,
@@ -59,6 +71,20 @@ pub(crate) enum Error {
         "the picture diverged: {stage} holds numbers that are not finite; use lower guidance, more steps or other weights"
     )]
     Diverged { stage: &'static str },
+
+    #[error(
+        "the text diverged: token {token} was to be drawn from numbers that are not finite; the weights are damaged, or need more precision than this miner has"
+    )]
+    NotFinite { token: usize },
+
+    #[error("{problem}")]
+    Full { problem: String },
+
+    #[error("the deadline passed after {made} tokens")]
+    Late { made: usize },
+
+    #[error("{problem}")]
+    Stopped { problem: String },
 
     #[error("the picture could not be encoded: {0}")]
     Png(#[from] png::EncodingError),
@@ -77,19 +103,33 @@ impl Error {
         }
     }
 
+    pub(crate) fn tokenizer(file: &str, problem: impl ToString) -> Self {
+        Self::Tokenizer {
+            file: file.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Missing { .. } => ErrorKind::NotFound,
-            Self::Read { .. } => ErrorKind::Unavailable,
+            Self::Read { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
             Self::TooLarge { .. }
             | Self::Json { .. }
             | Self::Setting { .. }
             | Self::Weights { .. }
             | Self::Tensor { .. }
             | Self::Tokenizer { .. }
+            | Self::Template { .. }
             | Self::Request { .. } => ErrorKind::Invalid,
             Self::Cancelled { .. } => ErrorKind::Cancelled,
-            Self::Diverged { .. } | Self::Png(_) | Self::Compute(_) => ErrorKind::Execution,
+            Self::Full { .. } => ErrorKind::Rejected,
+            Self::Late { .. } => ErrorKind::Timeout,
+            Self::Diverged { .. }
+            | Self::NotFinite { .. }
+            | Self::Stopped { .. }
+            | Self::Png(_)
+            | Self::Compute(_) => ErrorKind::Execution,
         }
     }
 }

@@ -1,0 +1,409 @@
+//! Products of rows with rows, each of them the same bits whatever is computed beside it.
+//!
+//! A general matrix product picks its order of additions by the sizes of the matrices, so a text's numbers would change
+//! with the texts that share its batch (He, "Defeating nondeterminism in LLM inference", Thinking Machines, 2025). Here
+//! every product is summed in the same sixteen lanes; how many are computed at once is a matter of speed alone.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices below a constant are what lets the compiler keep a tile in registers"
+)]
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::lanes::{Job, LANES, Register, dispatch, sum};
+use super::{pieces, read};
+
+/// Rows of equal width, `step` elements from one to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) step: usize,
+    pub(super) count: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn row(&self, i: usize, width: usize) -> &'a [f32] {
+        &self.data[i * self.step..][..width]
+    }
+}
+
+/// Where products go: that of `x[i]` and `weight[j]` to `i * x_step + j * weight_step`.
+#[derive(Debug)]
+pub(super) struct Grid<'a> {
+    pub(super) out: &'a mut [f32],
+    pub(super) x_step: usize,
+    pub(super) weight_step: usize,
+}
+
+/// See [`Kernels::project`](crate::kernels::Kernels::project).
+pub(super) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    /// Rows of the weight in one piece of work: whole steps of all tiles.
+    const WEIGHTS: usize = 48;
+    let (rows, inner) = x.dims2()?;
+    let (outputs, inputs) = weight.dims2()?;
+    if inputs != inner || inner == 0 || bias.is_some_and(|bias| bias.dims() != [outputs]) {
+        bail!(
+            "a projection of {:?} was given {:?}",
+            weight.dims(),
+            x.dims()
+        );
+    }
+    // Row after row of the weight, so that each thread writes a part of its own.
+    let mut turned = vec![0.0; rows * outputs];
+    let mut out = vec![0.0; if rows == 1 { 0 } else { rows * outputs }];
+    read([x, weight, bias.unwrap_or(weight)], |[x, weight, shift]| {
+        let x = Rows {
+            data: x,
+            step: inner,
+            count: rows,
+        };
+        let cost = rows * outputs * inner;
+        pieces(&mut turned, WEIGHTS * rows, cost, |i, turned| {
+            let weight = Rows {
+                data: &weight[i * WEIGHTS * inner..],
+                step: inner,
+                count: turned.len() / rows,
+            };
+            let grid = Grid {
+                out: turned,
+                x_step: 1,
+                weight_step: rows,
+            };
+            dispatch(Products {
+                x,
+                weight,
+                inner,
+                grid,
+            });
+        });
+        if bias.is_some() {
+            for (products, shift) in turned.chunks_exact_mut(rows.max(1)).zip(shift) {
+                products.iter_mut().for_each(|product| *product += shift);
+            }
+        }
+        for (i, out) in out.chunks_exact_mut(outputs.max(1)).enumerate() {
+            let column = turned.iter().skip(i).step_by(rows);
+            out.iter_mut().zip(column).for_each(|(out, x)| *out = *x);
+        }
+        Ok(())
+    })?;
+    let out = if rows == 1 { turned } else { out };
+    Tensor::from_vec(out, (rows, outputs), &Device::Cpu)
+}
+
+struct Products<'a> {
+    x: Rows<'a>,
+    weight: Rows<'a>,
+    inner: usize,
+    grid: Grid<'a>,
+}
+
+impl Job for Products<'_> {
+    #[inline(always)]
+    fn run<R: Register>(mut self) {
+        products::<R>(self.x, self.weight, self.inner, &mut self.grid);
+    }
+}
+
+/// The product of every row of `x` with every row of `weight`.
+#[inline(always)]
+pub(super) fn products<R: Register>(
+    x: Rows<'_>,
+    weight: Rows<'_>,
+    inner: usize,
+    grid: &mut Grid<'_>,
+) {
+    // As many sums at once as there are registers for: 32 but for 256 bits, of which there are 16.
+    if R::WIDTH == 8 {
+        sweep::<R, 3, 6>(x, weight, inner, grid);
+    } else {
+        sweep::<R, 4, 8>(x, weight, inner, grid);
+    }
+}
+
+/// Goes over the weight's rows once, in steps of `WIDE`, or `NARROW` at a time for four rows of `x`.
+#[inline(always)]
+fn sweep<R: Register, const NARROW: usize, const WIDE: usize>(
+    x: Rows<'_>,
+    weight: Rows<'_>,
+    inner: usize,
+    grid: &mut Grid<'_>,
+) {
+    let mut j = 0;
+    while j + WIDE <= weight.count {
+        let mut i = 0;
+        while i + 4 <= x.count {
+            tile::<R, 4, NARROW>(x, i, weight, j, inner, grid);
+            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, grid);
+            i += 4;
+        }
+        while i + 2 <= x.count {
+            tile::<R, 2, WIDE>(x, i, weight, j, inner, grid);
+            i += 2;
+        }
+        if i < x.count {
+            tile::<R, 1, WIDE>(x, i, weight, j, inner, grid);
+        }
+        j += WIDE;
+    }
+    while j < weight.count {
+        let mut i = 0;
+        while i + 4 <= x.count {
+            tile::<R, 4, 1>(x, i, weight, j, inner, grid);
+            i += 4;
+        }
+        while i < x.count {
+            tile::<R, 1, 1>(x, i, weight, j, inner, grid);
+            i += 1;
+        }
+        j += 1;
+    }
+}
+
+/// `X` rows of `x` from `i` times `W` rows of `weight` from `j`.
+#[inline(always)]
+fn tile<R: Register, const X: usize, const W: usize>(
+    x: Rows<'_>,
+    i: usize,
+    weight: Rows<'_>,
+    j: usize,
+    inner: usize,
+    grid: &mut Grid<'_>,
+) {
+    let mut x_rows = [Row::default(); X];
+    for a in 0..X {
+        x_rows[a] = Row::new(x.row(i + a, inner));
+    }
+    let mut w_rows = [Row::default(); W];
+    for b in 0..W {
+        w_rows[b] = Row::new(weight.row(j + b, inner));
+    }
+    let mut lanes = [[[0.0; LANES]; W]; X];
+    part::<R, X, W, 0>(&x_rows, &w_rows, inner, &mut lanes);
+    if R::WIDTH == 4 {
+        part::<R, X, W, 4>(&x_rows, &w_rows, inner, &mut lanes);
+        part::<R, X, W, 12>(&x_rows, &w_rows, inner, &mut lanes);
+    }
+    if R::WIDTH <= 8 {
+        part::<R, X, W, 8>(&x_rows, &w_rows, inner, &mut lanes);
+    }
+    for a in 0..X {
+        for b in 0..W {
+            grid.out[(i + a) * grid.x_step + (j + b) * grid.weight_step] = sum(lanes[a][b]);
+        }
+    }
+}
+
+/// A row as sixteens, the last ones filled up with zeros.
+#[derive(Clone, Copy, Default)]
+struct Row<'a> {
+    full: &'a [[f32; LANES]],
+    rest: [f32; LANES],
+}
+
+impl<'a> Row<'a> {
+    #[inline(always)]
+    fn new(row: &'a [f32]) -> Self {
+        let (full, tail) = row.as_chunks();
+        let mut rest = [0.0; LANES];
+        rest[..tail.len()].copy_from_slice(tail);
+        Self { full, rest }
+    }
+}
+
+/// The lanes from `FROM` on that fit a register, of all sums of a tile.
+#[inline(always)]
+fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
+    x: &[Row<'_>; X],
+    weight: &[Row<'_>; W],
+    inner: usize,
+    lanes: &mut [[[f32; LANES]; W]; X],
+) {
+    let full = inner / LANES;
+    let mut sums = [[R::splat(0.0); W]; X];
+    let mut x_full = [&[][..]; X];
+    for a in 0..X {
+        x_full[a] = &x[a].full[..full];
+    }
+    let mut w_full = [&[][..]; W];
+    for b in 0..W {
+        w_full[b] = &weight[b].full[..full];
+    }
+    for k in 0..full {
+        let mut w = [R::splat(0.0); W];
+        for b in 0..W {
+            w[b] = R::load(&w_full[b][k][FROM..]);
+        }
+        for a in 0..X {
+            let x = R::load(&x_full[a][k][FROM..]);
+            for b in 0..W {
+                sums[a][b] = sums[a][b].add_product(x, w[b]);
+            }
+        }
+    }
+    if !inner.is_multiple_of(LANES) {
+        for a in 0..X {
+            let x = R::load(&x[a].rest[FROM..]);
+            for b in 0..W {
+                sums[a][b] = sums[a][b].add_product(x, R::load(&weight[b].rest[FROM..]));
+            }
+        }
+    }
+    for a in 0..X {
+        for b in 0..W {
+            sums[a][b].store(&mut lanes[a][b][FROM..]);
+        }
+    }
+}
+
+/// `out = out * keep + the sum of each row of `values` times its weight`, row after row.
+#[inline(always)]
+pub(super) fn add_weighted<R: Register>(
+    weights: &[f32],
+    values: Rows<'_>,
+    keep: f32,
+    out: &mut [f32],
+) {
+    const UNROLL: usize = 4;
+    let width = out.len();
+    let mut at = 0;
+    while at + UNROLL * R::WIDTH <= width {
+        block::<R, UNROLL>(weights, values, keep, at, out);
+        at += UNROLL * R::WIDTH;
+    }
+    while at + R::WIDTH <= width {
+        block::<R, 1>(weights, values, keep, at, out);
+        at += R::WIDTH;
+    }
+    for (column, out) in out.iter_mut().enumerate().skip(at) {
+        *out *= keep;
+        for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
+            *out = weight.mul_add(row[column], *out);
+        }
+    }
+}
+
+/// `B` registers of columns of [`add_weighted`] from `at`.
+#[inline(always)]
+fn block<R: Register, const B: usize>(
+    weights: &[f32],
+    values: Rows<'_>,
+    keep: f32,
+    at: usize,
+    out: &mut [f32],
+) {
+    let out = &mut out[at..at + B * R::WIDTH];
+    let mut sums = [R::splat(0.0); B];
+    let keep = R::splat(keep);
+    for b in 0..B {
+        sums[b] = R::load(&out[b * R::WIDTH..]).times(keep);
+    }
+    for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
+        let row = &row[at..at + B * R::WIDTH];
+        let weight = R::splat(*weight);
+        for b in 0..B {
+            sums[b] = sums[b].add_product(weight, R::load(&row[b * R::WIDTH..]));
+        }
+    }
+    for b in 0..B {
+        sums[b].store(&mut out[b * R::WIDTH..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::Plain;
+    use super::*;
+
+    fn numbers(n: usize, seed: usize) -> Vec<f32> {
+        (0..n)
+            .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 37.0 - 1.3)
+            .collect()
+    }
+
+    fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
+        Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
+    }
+
+    fn bits(x: &Tensor) -> Vec<u32> {
+        let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    }
+
+    /// candle's own product is the oracle.
+    #[test]
+    fn agrees_with_candle_for_all_sizes() {
+        for (rows, outputs, inner) in [(1, 1, 1), (3, 5, 7), (2, 70, 33), (9, 130, 100), (1, 6, 16)]
+        {
+            let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+            let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
+            let expected = x.matmul(&weight.t().unwrap()).unwrap();
+            let got = project(&x, &weight, None).unwrap();
+            let gap = |a: &Tensor, b: &Tensor| {
+                let gaps = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+                gaps.max(0).unwrap().to_scalar::<f32>().unwrap()
+            };
+            assert!(gap(&got, &expected) < 1e-4, "{rows} {outputs} {inner}");
+            let shifted = expected.broadcast_add(&bias).unwrap();
+            let got = project(&x, &weight, Some(&bias)).unwrap();
+            assert!(gap(&got, &shifted) < 1e-4, "{rows} {outputs} {inner}");
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others() {
+        let (rows, outputs, inner) = (11, 150, 203);
+        let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+        let all = bits(&project(&x, &weight, None).unwrap());
+        for i in 0..rows {
+            for count in 1..=rows - i {
+                let some = x.narrow(0, i, count).unwrap();
+                let some = bits(&project(&some, &weight, None).unwrap());
+                assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for (rows, outputs, inner) in [(1, 9, 64), (5, 7, 50), (8, 8, 16), (7, 30, 33)] {
+            let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
+            let run = |plain: bool| {
+                let mut out = vec![0.0; rows * outputs];
+                let rows = |data, count| Rows {
+                    data,
+                    step: inner,
+                    count,
+                };
+                let (x, weight) = (rows(&x, out.len() / outputs), rows(&weight, outputs));
+                let grid = Grid {
+                    out: &mut out,
+                    x_step: outputs,
+                    weight_step: 1,
+                };
+                let job = Products {
+                    x,
+                    weight,
+                    inner,
+                    grid,
+                };
+                if plain {
+                    job.run::<Plain>();
+                } else {
+                    dispatch(job);
+                }
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(run(true), run(false));
+        }
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        assert!(project(&tensor((2, 3), 1), &tensor((4, 5), 1), None).is_err());
+        let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
+        assert!(project(&tensor((2, 3), 1), &tensor((4, 3), 1), Some(&bias)).is_err());
+    }
+}

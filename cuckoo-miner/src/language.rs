@@ -1,0 +1,306 @@
+//! Text generation: models of the Llama family in the folder layout of Hugging Face.
+//!
+//! ```text
+//! messages -> template -> vocabulary -> decoder <-> cache
+//!                                          |
+//! lines <- answer <- detokenizer <- sampler
+//! ```
+//!
+//! A folder holds `config.json`, safetensors weights (F32, F16 or BF16; computed in F32), `tokenizer.json`, and where the
+//! model has them `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja`. `family.rs` has the table of
+//! families. What a configuration asks for and this model does not do is an error that names the setting.
+//!
+//! One network serves many texts at once, and their numbers do not depend on each other: every layer computes each row
+//! with the same operations in the same order whatever else is in the batch. So the same input gives the same bytes on
+//! a busy miner and on an idle one, which is what lets a second miner check the first.
+
+mod answer;
+mod cache;
+mod config;
+mod decoder;
+mod defaults;
+mod detokenizer;
+mod engine;
+mod family;
+mod rotary;
+mod sampler;
+mod sequence;
+mod stop;
+mod template;
+mod vocabulary;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cuckoo_core::{Message, Result, TextInput, TextPrompt};
+
+use crate::kernels::{CpuKernels, Kernels};
+use crate::model::error::{self, Error};
+use crate::model::folder::Folder;
+use crate::model::marks::Marks;
+use crate::model::memory;
+use crate::model::weights::Weights;
+use cache::{Cache, Pool};
+use config::Config;
+use decoder::{Chunk, Decoder};
+use defaults::Defaults;
+pub(crate) use engine::Engine;
+use sampler::Sampling;
+use sequence::Request;
+use template::ChatTemplate;
+use vocabulary::Vocabulary;
+
+/// A loaded language model. Texts share it; each call computes on the calling thread and the threads of the current rayon
+/// pool, so call it from a thread that may block.
+#[derive(Debug)]
+pub struct LanguageModel {
+    kernels: Arc<dyn Kernels>,
+    decoder: Decoder,
+    vocabulary: Vocabulary,
+    template: Option<ChatTemplate>,
+    defaults: Defaults,
+    /// Tokens that end a text, in order.
+    ends: Vec<u32>,
+    hash: [u8; 32],
+}
+
+impl LanguageModel {
+    /// Reads a model's folder, to run on this machine's processor.
+    ///
+    /// # Errors
+    /// [`NotFound`](cuckoo_core::ErrorKind::NotFound) when the folder or a file in it is missing,
+    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when a file is damaged, does not fit the others, or asks for something
+    /// that is not done, [`Unavailable`](cuckoo_core::ErrorKind::Unavailable) when the weights are more than the machine's
+    /// free memory; the message names the file and the setting or tensor.
+    pub fn load(folder: &Path) -> Result<Self> {
+        Self::load_with(folder, Arc::new(CpuKernels::new()))
+    }
+
+    /// As [`LanguageModel::load`], to run on the given kernels.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`].
+    pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
+        let mut folder = Folder::open(folder)?;
+        Ok(Self::read(&mut folder, kernels, memory::available())?)
+    }
+
+    /// Reads a folder into at most `memory` bytes, where that is known.
+    fn read(
+        folder: &mut Folder,
+        kernels: Arc<dyn Kernels>,
+        memory: Option<u64>,
+    ) -> error::Result<Self> {
+        let config = Config::load(folder)?;
+        let defaults = Defaults::load(folder)?;
+        let marks = Marks::load(folder, "")?;
+        let vocabulary = Vocabulary::load(folder, config.vocabulary)?;
+        let template = ChatTemplate::load(folder, &marks)?;
+        let weights = Weights::open(folder, "", "model", kernels.device())?;
+        let needed = weights.elements().saturating_mul(4);
+        if let Some(available) = memory.filter(|available| *available < needed) {
+            return Err(Error::Memory {
+                file: weights.file().to_owned(),
+                needed,
+                available,
+            });
+        }
+        let mut ends = if defaults.ends.is_empty() {
+            config.ends.clone()
+        } else {
+            defaults.ends.clone()
+        };
+        ends.extend(marks.token("eos_token").and_then(|end| vocabulary.id(end)));
+        ends.sort_unstable();
+        ends.dedup();
+        Ok(Self {
+            decoder: Decoder::load(&weights, config)?,
+            vocabulary,
+            template,
+            defaults,
+            ends,
+            hash: folder.hash(),
+            kernels,
+        })
+    }
+
+    /// Names exactly which model this is: a SHA-256 over the names, sizes and contents of the files that were read.
+    pub fn model_hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::text_name`].
+    pub fn kernels(&self) -> &str {
+        self.kernels.text_name()
+    }
+
+    /// The longest text, prompt and answer together, in tokens.
+    pub fn context(&self) -> usize {
+        self.decoder.config().context
+    }
+
+    /// How many tokens it tells apart.
+    pub fn vocabulary(&self) -> usize {
+        self.decoder.config().vocabulary
+    }
+
+    /// Whether it takes conversations; every model takes prompts.
+    pub fn chats(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The text that the model's template makes of a conversation, ready for its answer.
+    ///
+    /// # Errors
+    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when the model has no template, or the template does not take such a
+    /// conversation.
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        Ok(self.conversation(messages)?)
+    }
+
+    /// The tokens of a conversation, through the model's template, or of a prompt, with the marks that the tokenizer
+    /// puts around a text.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::render`], and when there are no tokens, or as many as the context or more.
+    pub fn tokens(&self, prompt: TextPrompt<'_>) -> Result<Vec<u32>> {
+        Ok(self.encode(prompt)?)
+    }
+
+    /// The text of some tokens, special ones left out.
+    ///
+    /// # Errors
+    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when the tokenizer cannot decode them.
+    pub fn text(&self, tokens: &[u32]) -> Result<String> {
+        Ok(self.vocabulary.text(tokens)?)
+    }
+
+    /// For each of the tokens, the scores (logits) of the one after it.
+    ///
+    /// # Errors
+    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) for no tokens, unknown ones, or more than the context;
+    /// [`Execution`](cuckoo_core::ErrorKind::Execution) when a layer fails.
+    pub fn scores(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>> {
+        Ok(self.run(
+            &mut Cache::default(),
+            &mut self.pool(),
+            tokens,
+            tokens.len(),
+        )?)
+    }
+
+    /// The likeliest `count` tokens after the given ones, one after another, whatever ends a text.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::scores`].
+    pub fn likeliest(&self, tokens: &[u32], count: usize) -> Result<Vec<u32>> {
+        let (mut pool, mut cache) = (self.pool(), Cache::default());
+        let mut next = tokens.to_vec();
+        let mut made = Vec::with_capacity(count);
+        for _ in 0..count {
+            let scores = self.run(&mut cache, &mut pool, &next, 1)?;
+            let scores = scores.first().map(Vec::as_slice).unwrap_or_default();
+            let mut best = 0;
+            for (token, score) in scores.iter().enumerate() {
+                if *score > scores[best] {
+                    best = token;
+                }
+            }
+            next = vec![best as u32];
+            made.push(best as u32);
+        }
+        Ok(made)
+    }
+
+    /// What a task's input asks of this model.
+    pub(crate) fn request(&self, input: TextInput) -> Result<Request> {
+        let prompt = self.encode(input.prompt())?;
+        let defaults = &self.defaults;
+        Ok(Request {
+            prompt,
+            most: input.max_tokens.map(|most| most as usize),
+            context: self.context(),
+            sampling: Sampling {
+                temperature: input.temperature.unwrap_or(defaults.temperature),
+                top_k: defaults.top_k,
+                top_p: input.top_p.unwrap_or(defaults.top_p),
+                min_p: defaults.min_p,
+                repetition_penalty: defaults.repetition_penalty,
+                frequency_penalty: input.frequency_penalty.unwrap_or_default(),
+                presence_penalty: input.presence_penalty.unwrap_or_default(),
+                // Coordinators add one to every input.
+                seed: input.seed.unwrap_or_default(),
+                logprobs: input.logprobs.map(usize::from),
+            },
+            stop: input.stop,
+        })
+    }
+
+    fn conversation(&self, messages: &[Message]) -> error::Result<String> {
+        match &self.template {
+            Some(template) => template.render(messages),
+            None => Err(Error::request(
+                "messages",
+                "are given, but this model has no chat template; give it a prompt",
+            )),
+        }
+    }
+
+    fn encode(&self, prompt: TextPrompt<'_>) -> error::Result<Vec<u32>> {
+        let (field, tokens) = match prompt {
+            TextPrompt::Prompt(text) => ("prompt", self.vocabulary.encode(text, true)?),
+            TextPrompt::Messages(messages) => {
+                let text = self.conversation(messages)?;
+                ("messages", self.vocabulary.encode(&text, false)?)
+            }
+        };
+        if tokens.is_empty() {
+            return Err(Error::request(field, "has no tokens to go on from"));
+        }
+        if tokens.len() >= self.context() {
+            let problem = format!(
+                "has {} tokens; the model's context is {}, its answer included",
+                tokens.len(),
+                self.context()
+            );
+            return Err(Error::request(field, problem));
+        }
+        Ok(tokens)
+    }
+
+    /// Room for one text of any length.
+    fn pool(&self) -> Pool {
+        let pages = Cache::pages_for(self.context());
+        Pool::new(self.decoder.page_size(), pages, self.kernels.device())
+    }
+
+    /// Goes on with one text.
+    fn run(
+        &self,
+        cache: &mut Cache,
+        pool: &mut Pool,
+        tokens: &[u32],
+        wanted: usize,
+    ) -> error::Result<Vec<Vec<f32>>> {
+        let known = |token: &u32| (*token as usize) < self.vocabulary();
+        let total = cache.length() + tokens.len();
+        if tokens.is_empty() || !tokens.iter().all(known) || total > self.context() {
+            let problem = format!(
+                "are none, unknown, or too many: the model has {} and room for {}",
+                self.vocabulary(),
+                self.context()
+            );
+            return Err(Error::request("tokens", problem));
+        }
+        cache.grow(pool, total)?;
+        let mut chunk = [Chunk {
+            tokens,
+            cache,
+            wanted,
+        }];
+        self.decoder.forward(&*self.kernels, &mut chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Continuous batching (Yu et al., "Orca", OSDI 2022): one thread that carries all texts in work a step further at a
+//! time. Texts join and leave between steps; a long prompt is read in parts, so that those in the middle of an answer
+//! do not wait for it.
+//!
+//! What a text says does not depend on any of this, so every choice here is about speed alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use cuckoo_core::{Clock, Error as CoreError, Result};
+use rayon::prelude::*;
+use tokio::sync::oneshot;
+
+use super::LanguageModel;
+use super::cache::{Cache, Pool};
+use super::sequence::{Request, Sequence};
+use crate::model::error::Error;
+use crate::{Execution, TaskContext, TextLimits};
+
+/// Requests that may wait for a place before others are turned away.
+const WAITING: usize = 256;
+
+/// A request on its way to the thread.
+#[derive(Debug)]
+struct Job {
+    request: Request,
+    context: TaskContext,
+    reply: oneshot::Sender<Result<Execution>>,
+}
+
+/// The line to the thread; when the last one is dropped, the thread ends what it has begun and then itself.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(crate) fn start(
+        model: Arc<LanguageModel>,
+        limits: TextLimits,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let page = model.decoder.page_size().bytes().max(1);
+        let pages = (limits.memory_mib << 20) / page;
+        let pages = usize::try_from(pages).unwrap_or(usize::MAX).max(1);
+        Self::with_pages(model, limits, pages, clock)
+    }
+
+    /// As [`Engine::start`], with so many pages of memory.
+    fn with_pages(
+        model: Arc<LanguageModel>,
+        limits: TextLimits,
+        pages: usize,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let (jobs, arriving) = mpsc::sync_channel(WAITING);
+        let size = model.decoder.page_size();
+        let pool = Pool::new(size, pages, model.kernels.device());
+        let worker = Worker {
+            model,
+            limits,
+            clock,
+            arriving,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            pool,
+        };
+        thread::Builder::new()
+            .name("cuckoo-text".to_owned())
+            .spawn(move || worker.work())?;
+        Ok(Self { jobs })
+    }
+
+    /// Carries a request out; dropping the future gives it up.
+    pub(crate) async fn run(&self, request: Request, context: TaskContext) -> Result<Execution> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            request,
+            context,
+            reply,
+        };
+        self.jobs.try_send(job).map_err(|refused| match refused {
+            mpsc::TrySendError::Full(_) => CoreError::rejected(format!(
+                "{WAITING} texts wait already; assign the task to another miner"
+            )),
+            mpsc::TrySendError::Disconnected(_) => stopped(),
+        })?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> CoreError {
+    CoreError::execution("the model's thread has stopped; this is a defect, restart the miner")
+}
+
+/// The thread's side.
+struct Worker {
+    model: Arc<LanguageModel>,
+    limits: TextLimits,
+    clock: Arc<dyn Clock>,
+    arriving: mpsc::Receiver<Job>,
+    waiting: VecDeque<Sequence>,
+    /// In the order they joined.
+    running: Vec<Sequence>,
+    pool: Pool,
+}
+
+impl Worker {
+    fn work(mut self) {
+        loop {
+            if self.running.is_empty() && self.waiting.is_empty() {
+                match self.arriving.recv() {
+                    Ok(job) => self.arrive(job),
+                    Err(_) => return,
+                }
+            }
+            while self.waiting.len() < WAITING
+                && let Ok(job) = self.arriving.try_recv()
+            {
+                self.arrive(job);
+            }
+            self.give_up();
+            self.admit();
+            self.step();
+        }
+    }
+
+    /// Takes a request, unless it can never fit.
+    fn arrive(&mut self, job: Job) {
+        let needed = Cache::pages_for(job.request.least());
+        let sequence = Sequence::new(job.request, job.context, job.reply);
+        if needed > self.pool.limit() {
+            let problem = format!(
+                "the text may need {needed} pages of memory, and this miner has {}; assign the task to another one",
+                self.pool.limit()
+            );
+            return sequence.fail(Error::Full { problem });
+        }
+        self.waiting.push_back(sequence);
+    }
+
+    /// Ends texts that are cancelled or late.
+    fn give_up(&mut self) {
+        let now = self.clock.now();
+        for i in (0..self.running.len()).rev() {
+            if let Some(error) = self.running[i].unwanted(now) {
+                self.remove(i).fail(error);
+            }
+        }
+        for i in (0..self.waiting.len()).rev() {
+            if let Some(error) = self.waiting[i].unwanted(now)
+                && let Some(sequence) = self.waiting.remove(i)
+            {
+                sequence.fail(error);
+            }
+        }
+    }
+
+    /// Lets waiting texts join while there is a place and memory for what they have so far.
+    fn admit(&mut self) {
+        while self.running.len() < self.limits.texts
+            && let Some(next) = self.waiting.front()
+        {
+            let needed = Cache::pages_for(next.tokens().len());
+            if !self.running.is_empty() && needed > self.pool.available() {
+                return;
+            }
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    /// Carries the running texts one step further.
+    fn step(&mut self) {
+        let pending: Vec<_> = self.running.iter().map(Sequence::pending).collect();
+        let mut rows = plan(&pending, self.limits.chunk);
+        self.make_room(&mut rows);
+        let mut batch: Vec<_> = self
+            .running
+            .iter_mut()
+            .zip(&rows)
+            .filter(|(_, rows)| **rows > 0)
+            .map(|(sequence, rows)| sequence.chunk(*rows))
+            .collect();
+        if batch.is_empty() {
+            return;
+        }
+        let model = Arc::clone(&self.model);
+        let scores = model.decoder.forward(&*model.kernels, &mut batch);
+        let scores = match scores {
+            Ok(scores) => scores,
+            Err(error) => return self.fail_all(&error),
+        };
+        // Those whose last token was among the rows, each with its scores.
+        let due: Vec<_> = (0..self.running.len())
+            .filter(|i| rows[*i] > 0 && self.running[*i].pending() == 0)
+            .collect();
+        let running = &self.running;
+        let choices: Vec<_> = due
+            .par_iter()
+            .zip(&scores)
+            .map(|(i, scores)| running[*i].choose(scores))
+            .collect();
+        for (i, choice) in due.into_iter().zip(choices).rev() {
+            let ended = choice.and_then(|choice| self.running[i].accept(&model, choice));
+            match ended {
+                Ok(None) => {}
+                Ok(Some(reason)) => self.remove(i).finish(&model, reason),
+                Err(error) => self.remove(i).fail(error),
+            }
+        }
+    }
+
+    /// Takes the memory that the step needs. Where there is not enough, the text that joined last is set back: it
+    /// forgets, waits, and is read again later, which gives the same.
+    fn make_room(&mut self, rows: &mut Vec<usize>) {
+        let mut i = 0;
+        while i < self.running.len() {
+            match self.running[i].grow(&mut self.pool, rows[i]) {
+                Ok(true) => i += 1,
+                Ok(false) if self.running.len() == 1 => {
+                    let problem = "the text has outgrown this miner's memory for texts; assign the task to another one";
+                    self.remove(0).fail(Error::Full {
+                        problem: problem.to_owned(),
+                    });
+                }
+                Ok(false) => {
+                    let last = self.running.len() - 1;
+                    let sequence = self.remove(last);
+                    self.waiting.push_front(sequence);
+                }
+                Err(error) => {
+                    rows.remove(i);
+                    self.remove(i).fail(error);
+                }
+            }
+            rows.truncate(self.running.len());
+        }
+    }
+
+    /// Takes a text out of work, its memory given back.
+    fn remove(&mut self, i: usize) -> Sequence {
+        let mut sequence = self.running.remove(i);
+        sequence.forget(&mut self.pool);
+        sequence
+    }
+
+    /// A layer failed, and nobody knows for whose sake.
+    fn fail_all(&mut self, error: &Error) {
+        while !self.running.is_empty() {
+            let problem = error.to_string();
+            self.remove(0).fail(Error::Stopped { problem });
+        }
+    }
+}
+
+/// How many tokens of each text a step takes: the one that each answer is at, and `chunk` more of prompts, those that
+/// joined first before the others.
+fn plan(pending: &[usize], chunk: usize) -> Vec<usize> {
+    let mut left = chunk;
+    pending
+        .iter()
+        .map(|pending| match pending {
+            0 | 1 => *pending,
+            _ => {
+                let rows = left.min(*pending);
+                left -= rows;
+                rows
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! The text executor on small models with random weights: real runs of every layer, and no sense to be made of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::PathBuf;
+
+use cuckoo_core::{
+    Assignment, B256, ErrorKind, FinishReason, LeaseId, ModelId, NodeId, Result, TaskId,
+    TextOutput, TextReader, Timestamp, Wei, cai, payload_hash,
+};
+use cuckoo_miner::{Execution, Executor as _, LanguageModel, TaskContext, TextExecutor};
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/language")
+        .join(name)
+}
+
+fn name() -> ModelId {
+    "random".parse().unwrap()
+}
+
+fn executor(model: &str) -> TextExecutor {
+    TextExecutor::load(folder(model), name()).unwrap()
+}
+
+fn task(input: &str) -> Assignment {
+    Assignment {
+        lease: LeaseId::from(B256::repeat_byte(1)),
+        task: TaskId::from(B256::repeat_byte(2)),
+        coordinator: NodeId(1),
+        model: name(),
+        model_hash: B256::ZERO,
+        input: input.to_owned(),
+        input_hash: payload_hash(input.as_bytes()),
+        price: Wei::ZERO,
+        lease_expires_at: Timestamp::from_millis(u64::MAX),
+        heartbeat_millis: 1_000,
+        deadline: Timestamp::from_millis(u64::MAX),
+    }
+}
+
+async fn run(executor: &TextExecutor, input: &str) -> Result<Execution> {
+    let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
+    let execution = executor.execute(task(input), context.clone()).await?;
+    let emitted = context.emitted();
+    assert!(
+        execution.output.bytes.starts_with(&emitted),
+        "what was shown is what the output begins with"
+    );
+    let mut reader = TextReader::default();
+    let shown = reader.read(&emitted).unwrap().len();
+    let whole = TextReader::default().read(&execution.output.bytes).unwrap();
+    assert_eq!(shown + 1, whole.len(), "all but the last line was shown");
+    Ok(execution)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_inputs_give_equal_texts_and_seeds_differ() {
+    let (first, second) = (executor("qwen3"), executor("qwen3"));
+    assert_eq!(first.capabilities(), second.capabilities());
+    let input = |seed| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "Sing!"}}], "max_tokens": 30, "seed": {seed}}}"#
+        )
+    };
+    let inputs: Vec<_> = (0..6).map(input).collect();
+    let runs = inputs.iter().map(|input| run(&first, input));
+    let together = futures::future::join_all(runs).await;
+    let mut texts = Vec::new();
+    for (input, together) in inputs.iter().zip(together) {
+        let (alone, together) = (run(&second, input).await.unwrap(), together.unwrap());
+        assert_eq!(alone, together);
+        assert!(alone.usage.input_units > 10 && (1..=30).contains(&alone.usage.output_units));
+        texts.push(TextOutput::read(&alone.output).unwrap().text);
+    }
+    texts.sort();
+    texts.dedup();
+    assert!(texts.len() > 3, "{texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_end_where_they_were_told_to() {
+    let executor = executor("llama");
+    let run = async |stop: &str| {
+        let input = format!(
+            r#"{{"prompt": "The cuckoo", "max_tokens": 40, "temperature": 0, "stop": [{stop}], "logprobs": 2}}"#
+        );
+        let execution = run(&executor, &input).await.unwrap();
+        (
+            TextOutput::read(&execution.output).unwrap(),
+            execution.usage,
+        )
+    };
+    let (whole, usage) = run("").await;
+    assert_eq!(whole.logprobs.len() as u64, usage.output_units);
+    for token in &whole.logprobs {
+        assert!(token.logprob <= 0.0 && token.top.len() == 2);
+        assert!(token.top[0].logprob >= token.top[1].logprob);
+        assert_eq!(
+            token.top[0].logprob, token.logprob,
+            "the likeliest was taken"
+        );
+    }
+    // Two characters from the middle of it.
+    let middle = whole.text.chars().count() / 2;
+    let stop: String = whole.text.chars().skip(middle).take(2).collect();
+    let (stopped, fewer) = run(&serde_json::to_string(&stop).unwrap()).await;
+    assert_eq!(stopped.finish_reason, FinishReason::Stop);
+    let at = whole.text.find(&stop).unwrap();
+    assert_eq!(stopped.text, whole.text[..at]);
+    assert!(fewer.output_units <= usage.output_units);
+    // A beginning of a stop text that never comes is not lost.
+    let held = format!("{stop}never");
+    let (held, _) = run(&serde_json::to_string(&held).unwrap()).await;
+    assert_eq!(
+        (held.text, held.finish_reason),
+        (whole.text, whole.finish_reason)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_name_the_files_and_the_arithmetic() {
+    let executor = executor("gemma").with_min_price(cai(2));
+    let offers = executor.capabilities();
+    assert_eq!(offers.len(), 1);
+    assert_eq!((&offers[0].model, offers[0].min_price), (&name(), cai(2)));
+    assert_eq!(offers[0].model_hash.0, executor.model().model_hash());
+    assert!(offers[0].kernels.starts_with("cpu-f32-text") && offers[0].kernels.len() <= 64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_model_cannot_do_blames_the_requester() {
+    let executor = executor("gemma");
+    let long = format!(r#"{{"prompt": "{}"}}"#, "bird ".repeat(200));
+    let system =
+        r#"{"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}"#;
+    for input in [
+        long.as_str(),
+        system,
+        "{}",
+        r#"{"prompt": "x", "temperature": 9}"#,
+    ] {
+        let error = run(&executor, input).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{input}: {error}");
+    }
+    let templates = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(folder("gemma").join(file), templates.path().join(file)).unwrap();
+    }
+    let model = LanguageModel::load(templates.path()).unwrap();
+    assert!(!model.chats());
+    let plain = TextExecutor::new(model.into(), name());
+    let chat = r#"{"messages": [{"role": "user", "content": "y"}]}"#;
+    let error = run(&plain, chat).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("no chat template"), "{error}");
+    let prompt = r#"{"prompt": "x", "max_tokens": 2, "seed": 5}"#;
+    assert!(run(&plain, prompt).await.is_ok());
+}
