@@ -99,13 +99,16 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The public name of a model, such as `shapes`: 1 to 128 letters, digits and `-_./:`. Clones share the text.
+/// The public name of a model, such as `shapes`: 1 to 128 letters, digits and `-_./:`.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, pattern = "^[0-9A-Za-z_./:-]{1,128}$", example = "shapes")]
-pub struct ModelId(Arc<str>);
+pub struct ModelId(
+    // Each task names its model: they share the text.
+    Arc<str>,
+);
 
 impl ModelId {
     /// The longest name, in bytes.
