@@ -25,7 +25,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "shapes_training"))
 
 from shapes import GRID  # noqa: E402
 from shapes import PALETTE as SHAPE_COLOURS  # noqa: E402
-from shapes import SHAPES  # noqa: E402
 
 
 def chance_of(*key: object) -> float:
@@ -78,11 +77,13 @@ class Sum:
         if self.operator == "+":
             units = self.a % 10 + self.b % 10
             tens, carry = self.a // 10 + self.b // 10, units // 10
-            return f"{self.a % 10} + {self.b % 10} = {units}, {self.a // 10} + {self.b // 10}{' + 1' * carry} = {tens + carry}, so "
+            added = f"{self.a // 10} + {self.b // 10}{' + 1' * carry} = {tens + carry}"
+            return f"{self.a % 10} + {self.b % 10} = {units}, {added}, so "
         high, low = max(self.a, self.b), min(self.a, self.b)
         borrow = high % 10 < low % 10
         units, tens = high % 10 + 10 * borrow, high // 10 - low // 10 - borrow
-        lines = f"{units} - {low % 10} = {units - low % 10}, {high // 10} - {low // 10}{' - 1' * borrow} = {tens}, so "
+        taken = f"{high // 10} - {low // 10}{' - 1' * borrow} = {tens}"
+        lines = f"{units} - {low % 10} = {units - low % 10}, {taken}, so "
         return lines if self.a >= self.b else f"{lines}{high} - {low} = {high - low} and "
 
     def answer(self, brief: bool = False) -> str:
@@ -90,16 +91,28 @@ class Sum:
 
 
 ASK_SUM = {
-    "+": ("What is {a} + {b}?", "What is {a} plus {b}?", "{a} + {b} = ?", "How much is {a} + {b}?", "Add {a} and {b}.", "{a} + {b}"),
-    "-": ("What is {a} - {b}?", "What is {a} minus {b}?", "{a} - {b} = ?", "How much is {a} - {b}?", "Take {b} from {a}.", "{a} - {b}"),
-    "x": ("What is {a} x {b}?", "What is {a} times {b}?", "{a} x {b} = ?", "How much is {a} * {b}?", "Multiply {a} by {b}.", "What is {a} * {b}?"),
+    "+": (
+        "What is {a} + {b}?", "What is {a} plus {b}?", "{a} + {b} = ?",
+        "How much is {a} + {b}?", "Add {a} and {b}.", "{a} + {b}",
+    ),
+    "-": (
+        "What is {a} - {b}?", "What is {a} minus {b}?", "{a} - {b} = ?",
+        "How much is {a} - {b}?", "Take {b} from {a}.", "{a} - {b}",
+    ),
+    "x": (
+        "What is {a} x {b}?", "What is {a} times {b}?", "{a} x {b} = ?",
+        "How much is {a} * {b}?", "Multiply {a} by {b}.", "What is {a} * {b}?",
+    ),
 }  # fmt: skip
 
 GOODS = ("apples", "nuts", "stones", "coins", "berries", "cards", "eggs", "pears", "stamps", "sweets")
 
 
 def draw_sum(rng: Random, held_out: bool, operator: str | None = None, whole: bool = False) -> Sum:
-    """A problem that training shows, or one that it does not; whole: of things, so no negative result and no single one."""
+    """A problem that training shows, or one that it does not.
+
+    whole: for a word problem, so no negative number and none of one thing.
+    """
     while True:
         chosen = operator or rng.choices(OPERATORS, (45, 40, 15))[0]
         largest = LARGEST_FACTOR if chosen == "x" else LARGEST
@@ -181,9 +194,11 @@ USES = {
         "pillow plate pot puppet robot ring scarf spoon star stone sword violin wheel whistle".split()
     ),
 }
-ANY_USE = ("played with the {}", "took turns carrying the {}", "looked at the {} from every side", "showed the {} to everyone")
+ANY_USE = (
+    "played with the {}", "took turns carrying the {}", "looked at the {} from every side", "showed the {} to everyone",
+)  # fmt: skip
 OBJECTS = tuple(USES)
-ANIMALS = ("dog", "cat", "fox", "rabbit", "duck", "goat", "owl", "mouse", "bear", "horse", "frog", "hen", "squirrel", "sheep")
+ANIMALS = tuple("dog cat fox rabbit duck goat owl mouse bear horse frog hen squirrel sheep".split())
 PLACES = {
     "forest": "in", "beach": "at", "garden": "in", "park": "in", "river": "by", "lake": "by", "hill": "on",
     "market": "at", "meadow": "in", "farm": "on", "harbour": "at", "library": "in", "village": "in", "bridge": "on",
@@ -302,6 +317,7 @@ def tell(facts: Facts, sentences: int, rng: Random) -> str:
 @cache
 def pattern(template: str) -> re.Pattern[str]:
     """Reads what a template of a sentence wrote."""
+
     def either(words: object) -> str:
         return "|".join(map(re.escape, words))
 
@@ -467,7 +483,8 @@ def shape_turn(rng: Random, kind: str | None = None) -> Turn:
     prompt = rng.choice(GRID)
     if kind == "describe":
         thing = f"{article(prompt.colour)} {prompt.colour} {prompt.shape}"
-        return Turn(f"Describe {thing}.", f"{capital(thing)} {SHAPE_FACTS[prompt.shape][0]}. Its colour is {prompt.colour}.")
+        answer = f"{capital(thing)} {SHAPE_FACTS[prompt.shape][0]}. Its colour is {prompt.colour}."
+        return Turn(f"Describe {thing}.", answer)
     if kind == "corners":
         a_shape = f"a {prompt.shape}"
         return Turn(f"How many corners does {a_shape} have?", f"{capital(a_shape)} has {SHAPE_FACTS[prompt.shape][1]}.")
