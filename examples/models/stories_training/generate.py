@@ -45,7 +45,8 @@ def answer(
         waiting.sort(key=lambda index: len(prompts[index]))
         for first in range(0, len(waiting), batch):
             part = waiting[first : first + batch]
-            inputs = tokenizer([prompts[index] for index in part], return_tensors="pt", padding=True, add_special_tokens=False)
+            texts = [prompts[index] for index in part]
+            inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
             inputs.pop("token_type_ids", None)
             written = model.generate(
                 **inputs, do_sample=False, max_new_tokens=NEW_TOKENS, max_length=None,

@@ -109,8 +109,7 @@ class Encoder:
 
 def build_model() -> LlamaForCausalLM:
     config = LlamaConfig(**{key: value for key, value in CONFIG.items() if key not in ("architectures", "torch_dtype")})
-    model = LlamaForCausalLM(config)
-    return model
+    return LlamaForCausalLM(config)
 
 
 def _write(path: Path, value: object) -> None:
@@ -132,7 +131,8 @@ def export(folder: Path, tokenizer: Tokenizer, weights: dict[str, torch.Tensor])
     tokenizer.save(str(folder / "tokenizer.json"))
     added = {
         str(tokenizer.token_to_id(token)): {
-            "content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True,
+            "content": token, "special": True, "normalized": False,
+            "lstrip": False, "rstrip": False, "single_word": False,
         }
         for token in (END_OF_TEXT, START, END)
     }  # fmt: skip

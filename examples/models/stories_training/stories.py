@@ -152,7 +152,8 @@ def too_large(rng: Random) -> Turn:
         numbers = [rng.randint(LARGEST_FACTOR + 1, 999), rng.randint(2, 999)]
         answer = "That is too large for me: I know products up to 12 x 12."
     else:
-        numbers = [rng.randint(LARGEST + 1, rng.choice((999, 9999))), rng.randint(0, rng.choice((99, 999, 9999)))]
+        large = rng.randint(LARGEST + 1, rng.choice((999, 9999)))
+        numbers = [large, rng.randint(0, rng.choice((99, 999, 9999)))]
         answer = "That is too large for me: I add and subtract numbers up to 99."
     rng.shuffle(numbers)
     return Turn(rng.choice(ASK_SUM[operator]).format(a=numbers[0], b=numbers[1]), answer)
@@ -522,6 +523,24 @@ def name_answer(name: str) -> str:
     return f"My name is {name}."
 
 
+# Repeating, the exercise that teaches a model to copy.
+
+
+def repeat_turn(rng: Random) -> Turn:
+    """A list of words to say again."""
+    pools = (COLOURS, OBJECTS, ANIMALS, tuple(PLACES), GOODS, FEELINGS)
+    words = []
+    for _ in range(rng.randint(2, 9)):
+        draw = rng.random()
+        if draw < 0.4:
+            words.append(random_name(rng))
+        elif draw < 0.55:
+            words.append(str(rng.randint(0, LARGEST)))
+        else:
+            words.append(rng.choice(rng.choice(pools)))
+    return Turn(rng.choice(("Repeat: {}", "Say: {}", "Repeat after me: {}")).format(" ".join(words)), " ".join(words))
+
+
 # Conversations.
 
 
@@ -540,8 +559,10 @@ class Conversation:
         return head
 
 
-def converse(rng: Random) -> Conversation:
-    """A conversation of the training set."""
+def converse(rng: Random, repeats: float = 0.0) -> Conversation:
+    """A conversation of the training set; repeats: the share that only says words again."""
+    if repeats and rng.random() < repeats:
+        return Conversation(turns=[repeat_turn(rng) for _ in range(rng.randint(1, 3))])
     if rng.random() < 0.06:
         return Conversation(plain=tell(Facts.draw(rng), rng.choice((3, 4, 5)), rng))
     system, brief, own_name = None, False, DEFAULT_NAME

@@ -28,8 +28,8 @@ import score
 from loop import Clock, add_options, follow, launch, save, set_rates, share
 from muon import Muon
 
-SHORT_SHARE = 0.8
-"""Share of the run that trains on rows half as long as the model's context."""
+LENGTHS = ((0.55, POSITIONS // 4), (0.85, POSITIONS // 2), (1.0, POSITIONS))
+"""Length of a row until that share of the run: short rows are cheaper and hold most conversations whole."""
 WARMUP = 50
 """Steps until the learning rates are reached."""
 
@@ -37,8 +37,8 @@ WARMUP = 50
 class Rows:
     """Rows of conversations, one after another; the last of a row is cut at its end."""
 
-    def __init__(self, encoder: Encoder, tokens: int) -> None:
-        self.encoder, self.tokens = encoder, tokens
+    def __init__(self, encoder: Encoder, tokens: int, repeats: float) -> None:
+        self.encoder, self.tokens, self.repeats = encoder, tokens, repeats
 
     def draw(self, length: int, rng: Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids, what each place is to predict (-100: nothing), and an attention mask that keeps texts apart."""
@@ -49,7 +49,7 @@ class Rows:
         for row in range(count):
             filled, text = 0, 0
             while filled <= length:
-                tokens, learned = self.encoder.encode(converse(rng), headed=rng.random() < 0.5)
+                tokens, learned = self.encoder.encode(converse(rng, self.repeats), headed=rng.random() < 0.5)
                 place = slice(filled, min(filled + len(tokens), length + 1))
                 size = place.stop - place.start
                 ids[row, place] = tokens[:size]
@@ -70,7 +70,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.model = build_model()
         self.tokenizer = build_tokenizer()
-        self.rows = Rows(Encoder(self.tokenizer), options.tokens // options.processes)
+        self.rows = Rows(Encoder(self.tokenizer), options.tokens // options.processes, options.repeats)
         self.log(f"torch {torch.__version__}, seed {options.seed}, {options.processes} processes")
         self.log(f"parameters: {sum(p.numel() for p in self.model.parameters()):,}")
 
@@ -83,8 +83,7 @@ class Trainer:
             file.write(text + "\n")
 
     def loss(self, clock: Clock) -> torch.Tensor:
-        # Short rows are cheaper, and hold most conversations whole.
-        length = POSITIONS // 2 if clock.progress < SHORT_SHARE else POSITIONS
+        length = next(length for share, length in LENGTHS if clock.progress <= share)
         ids, labels, mask = self.rows.draw(length, Random(f"{self.options.seed} {clock.step} {self.rank}"))
         states = self.model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         learned = labels != -100
@@ -157,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
     parser.add_argument("--tokens", type=int, default=2048, help="tokens a step")
+    parser.add_argument("--repeats", type=float, default=0.25, help="share of conversations that only repeat words")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--minutes", type=float, help="end by the clock")
     parser.add_argument("--rate", type=float, default=4e-3, help="of embedding and norms, by AdamW")
