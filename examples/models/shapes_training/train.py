@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor
 
 import score
+from loop import Clock, add_options, follow, launch, save, set_rates, share
 from muon import Muon
 from pipeline import SCHEDULER, build_text_encoder, build_tokenizer, build_unet, build_vae, caption_ids, export
 from shapes import GRID, PALETTE, random_coverage
@@ -69,53 +67,11 @@ class Pictures:
         return torch.lerp(pair[:, 1], pair[:, 0], cover)
 
 
-class Clock:
-    """Progress of a stage in 0..1, by steps or by minutes, and its learning-rate factor."""
-
-    def __init__(self, steps: int, minutes: float | None = None, step: int = 0, seconds: float = 0.0) -> None:
-        self.steps, self.minutes, self.step = steps, minutes, step
-        self.origin = time.monotonic() - seconds
-        self.agreed = seconds
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.origin
-
-    def tick(self, seconds: float | None = None) -> None:
-        """Counts a step; processes that work together pass the seconds they agreed on."""
-        self.step += 1
-        self.agreed = self.seconds if seconds is None else seconds
-
-    @property
-    def progress(self) -> float:
-        done = self.agreed / 60 / self.minutes if self.minutes else self.step / self.steps
-        return min(1.0, done)
-
-    def factor(self, warmup: int = 100) -> float:
-        """Linear warm-up, then half a cosine down to 1 %."""
-        cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
-        return cosine * min(1.0, (self.step + 1) / warmup)
-
-
-def set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group.setdefault("peak", group["lr"])
-            group["lr"] = group["peak"] * factor
-
-
-def save(path: Path, value: object) -> None:
-    """torch.save that leaves the old file whole until the new one is."""
-    new = path.with_suffix(".new")
-    torch.save(value, new)
-    os.replace(new, path)
-
-
 class Trainer:
     def __init__(self, options: argparse.Namespace, rank: int = 0) -> None:
         self.options, self.rank = options, rank
         self.device = torch.device(options.device)
-        self.work: Path = options.work
+        self.work = options.work
         self.work.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
         self.rng = torch.Generator(self.device).manual_seed(options.seed)
@@ -279,16 +235,14 @@ class Trainer:
             seen, target = self.velocity(latent[part], self.normal(latent)[part], t[part], ids[part])
             loss = F.mse_loss(seen, target)
             loss.backward()
-            average_loss, seconds = self.share(weights, loss.item(), clock.seconds)
+            average_loss, seconds = share(weights, loss.item(), clock.seconds, self.rank, options.processes)
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             for optimiser in optimisers:
                 optimiser.step()
                 optimiser.zero_grad()
             clock.tick(seconds)
-            keep = min(0.997, (1 + clock.step) / (10 + clock.step))
             for name, model in models.items():
-                now = model.state_dict()
-                torch._foreach_lerp_(list(average[name].values()), [now[n] for n in average[name]], 1 - keep)
+                follow(average[name], model, clock.step)
             losses.append(average_loss)
             if clock.step % 100 == 0:
                 self.log(
@@ -302,19 +256,6 @@ class Trainer:
                 state |= {"average": average, "optimisers": [o.state_dict() for o in optimisers], "step": clock.step}
                 save(path, {**state, "seconds": clock.seconds, "rng": self.rng.get_state()})
                 self.check(average, clock.step)
-
-    def share(self, weights: list[torch.nn.Parameter], loss: float, seconds: float) -> tuple[float, float]:
-        """Averages gradients and loss over the processes; the seconds are the first one's."""
-        if self.options.processes == 1:
-            return loss, seconds
-        gradients = [weight.grad for weight in weights]
-        extra = torch.tensor([loss, seconds * self.options.processes if self.rank == 0 else 0.0])
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), extra])
-        dist.all_reduce(flat)
-        flat /= self.options.processes
-        *parts, extra = flat.split([gradient.numel() for gradient in gradients] + [len(extra)])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients)])
-        return extra[0].item(), extra[1].item()
 
     def check(self, average: dict[str, dict[str, torch.Tensor]], step: int) -> None:
         """Exports the averaged weights and scores a few pictures made with them."""
@@ -386,25 +327,13 @@ class Trainer:
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
-    """One process of the training."""
-    torch.set_num_threads(max(1, options.threads // options.processes))
-    if options.processes > 1:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        meeting = (options.work / "meeting").resolve().as_uri()
-        dist.init_process_group(
-            "gloo", init_method=meeting, rank=rank, world_size=options.processes, timeout=timedelta(hours=6)
-        )
     Trainer(options, rank).run()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the finished pipeline")
-    parser.add_argument("--work", type=Path, required=True, help="folder of checkpoints and the log")
+    add_options(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--processes", type=int, default=1, help="for the UNet on a CPU; they share --threads")
-    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--pictures", type=int, default=49_152)
     parser.add_argument("--batch", type=int, default=64, help="pictures a UNet step")
     parser.add_argument("--vae-steps", type=int, default=3000)
@@ -418,12 +347,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.processes > 1 and options.device != "cpu":
         parser.error("--processes is for CPUs; a GPU takes the whole batch in one")
-    if options.processes == 1:
-        work(0, options)
-    else:
-        options.work.mkdir(parents=True, exist_ok=True)
-        (options.work / "meeting").unlink(missing_ok=True)
-        torch.multiprocessing.spawn(work, (options,), options.processes)
+    launch(work, options)
 
 
 if __name__ == "__main__":
