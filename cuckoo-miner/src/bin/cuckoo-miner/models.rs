@@ -7,7 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use cuckoo_core::{Error, Result};
+use cuckoo_core::{
+    Assignment, B256, Clock as _, Error, LeaseId, ModelId, NodeId, Result, SystemClock, TaskId,
+    Wei, payload_hash,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -83,4 +86,22 @@ fn parts(folder: &Path) -> Result<Vec<(String, u64)>> {
     }
     parts.sort();
     Ok(parts)
+}
+
+/// A task that nobody gave, to try a model with.
+pub(crate) fn trial(model: ModelId, input: String) -> Assignment {
+    let now = SystemClock.now();
+    Assignment {
+        lease: LeaseId::from(B256::ZERO),
+        task: TaskId::from(B256::ZERO),
+        coordinator: NodeId(0),
+        model,
+        model_hash: B256::ZERO,
+        input_hash: payload_hash(input.as_bytes()),
+        input,
+        price: Wei::ZERO,
+        lease_expires_at: now,
+        heartbeat_millis: 0,
+        deadline: now,
+    }
 }

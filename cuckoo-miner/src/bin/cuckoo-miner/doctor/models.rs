@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use cuckoo_core::{
-    Assignment, B256, Capability, Clock as _, Entropy as _, LeaseId, NodeId, OsEntropy, Result,
-    SystemClock, TaskId, Wei, format_cai, payload_hash,
-};
+use cuckoo_core::{Capability, Clock as _, Result, SystemClock, format_cai};
 use cuckoo_miner::TaskContext;
 
 use super::report::Report;
 use crate::config::{Config, Kind, ModelConfig};
+use crate::models::trial;
 use crate::run;
 
 /// How long the first task may take.
@@ -49,7 +47,7 @@ async fn try_out(model: &ModelConfig, slots: u32) -> Result<(Vec<Capability>, St
     for offer in &offers {
         executor
             .execute(
-                task(offer, least(model.kind))?,
+                trial(offer.model.clone(), least(model.kind).to_owned()),
                 TaskContext::new(loaded.after(PATIENCE)),
             )
             .await?;
@@ -71,22 +69,4 @@ fn least(kind: Kind) -> &'static str {
         Kind::Image => r#"{"prompt":"a first task","seed":1,"steps":1}"#,
         Kind::Text => r#"{"prompt":"A first task","seed":1,"max_tokens":1}"#,
     }
-}
-
-fn task(offer: &Capability, input: &str) -> Result<Assignment> {
-    let entropy = OsEntropy::new()?;
-    let now = SystemClock.now();
-    Ok(Assignment {
-        lease: LeaseId::random(&entropy),
-        task: TaskId::from(entropy.word()),
-        coordinator: NodeId(0),
-        model: offer.model.clone(),
-        model_hash: B256::from(offer.model_hash),
-        input: input.to_owned(),
-        input_hash: payload_hash(input.as_bytes()),
-        price: Wei::ZERO,
-        lease_expires_at: now.after(PATIENCE),
-        heartbeat_millis: 1_000,
-        deadline: now.after(PATIENCE),
-    })
 }

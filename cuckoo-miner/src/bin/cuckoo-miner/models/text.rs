@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Assignment, B256, Clock as _, Error, LeaseId, Message, NodeId, Result, Role, SystemClock,
-    TaskId, TextInput, TextOutput, Wei, payload_hash,
+    Assignment, B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
 };
 use cuckoo_miner::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
 use futures::future::try_join_all;
 
-use super::{CheckArgs, parts};
+use super::{CheckArgs, parts, trial};
 
 /// Loads the folder; goes on from the prompt, if there is one, in as many texts at once as asked for.
 pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
@@ -76,21 +75,8 @@ pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
     Ok(())
 }
 
-/// A task that nobody gave.
 fn task(input: &TextInput) -> Result<Assignment> {
     let input = serde_json::to_string(input)
         .map_err(|source| Error::internal("the prompt has no JSON form").with_source(source))?;
-    Ok(Assignment {
-        lease: LeaseId::from(B256::ZERO),
-        task: TaskId::from(B256::ZERO),
-        coordinator: NodeId(0),
-        model: "check".parse()?,
-        model_hash: B256::ZERO,
-        input_hash: payload_hash(input.as_bytes()),
-        input,
-        price: Wei::ZERO,
-        lease_expires_at: SystemClock.now(),
-        heartbeat_millis: 0,
-        deadline: SystemClock.now(),
-    })
+    Ok(trial("check".parse()?, input))
 }
