@@ -57,6 +57,7 @@ pub struct StableDiffusion {
     vae: VaeDecoder,
     schedule: Schedule,
     hash: [u8; 32],
+    memory: u64,
 }
 
 impl StableDiffusion {
@@ -119,12 +120,18 @@ impl StableDiffusion {
             vae,
             schedule,
             hash,
+            memory: folder.memory(),
         })
     }
 
     /// Names exactly which model this is: a SHA-256 over the names, sizes and contents of the files that were read.
     pub fn model_hash(&self) -> [u8; 32] {
         self.hash
+    }
+
+    /// How much memory its weights take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::name`].

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, B256, BlobId, Bytes, Capability, Output, Result, Timestamp, Usage};
+use cuckoo_core::{
+    Assignment, B256, BlobId, Bytes, Capability, ModelId, Output, Result, Timestamp, Usage,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
@@ -52,6 +54,18 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Rejected`](cuckoo_core::ErrorKind::Rejected) says that there is no room now. Any other kind is a
     /// failed run, and the miner is blamed.
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution>;
+
+    /// How much memory it holds between tasks, in bytes: the weights of its models above all. A
+    /// [`WarmPool`](crate::WarmPool) counts with it.
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    /// Which of its models a task can run on at once; the others have to be loaded first. Coordinators are told.
+    fn warm(&self) -> Vec<ModelId> {
+        let capabilities = self.capabilities().into_iter();
+        capabilities.map(|offer| offer.model).collect()
+    }
 }
 
 /// What a run gave.

@@ -179,6 +179,10 @@ impl Executor for ImageExecutor {
         let output = Output::new("image/png", png);
         Ok(Execution::new(output).with_usage(usage))
     }
+
+    fn memory(&self) -> u64 {
+        self.pipeline.memory()
+    }
 }
 
 fn report(context: &TaskContext, done: Progress) -> ControlFlow<()> {

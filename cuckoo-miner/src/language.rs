@@ -62,6 +62,7 @@ pub struct LanguageModel {
     /// Tokens that end a text, in order.
     ends: Vec<u32>,
     hash: [u8; 32],
+    memory: u64,
 }
 
 impl LanguageModel {
@@ -120,6 +121,7 @@ impl LanguageModel {
             defaults,
             ends,
             hash: folder.hash(),
+            memory: folder.memory(),
             kernels,
         })
     }
@@ -127,6 +129,11 @@ impl LanguageModel {
     /// Names exactly which model this is: a SHA-256 over the names, sizes and contents of the files that were read.
     pub fn model_hash(&self) -> [u8; 32] {
         self.hash
+    }
+
+    /// How much memory its weights take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::text_name`].

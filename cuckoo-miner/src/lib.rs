@@ -31,6 +31,7 @@ mod status;
 mod stream;
 mod text;
 mod vouchers;
+mod warm;
 mod work;
 
 pub use client::HttpCoordinator;
@@ -45,3 +46,4 @@ pub use redeem::RedeemSettings;
 pub use settings::Settings;
 pub use status::{CoordinatorStatus, MinerStatus};
 pub use text::{TextExecutor, TextLimits};
+pub use warm::WarmPool;

@@ -61,9 +61,15 @@ impl Offers {
         self.0.values().map(|(offer, _)| offer.clone()).collect()
     }
 
-    /// The models offered.
-    pub(crate) fn models(&self) -> Vec<ModelId> {
-        self.0.keys().cloned().collect()
+    /// The models that tasks can run on at once.
+    pub(crate) fn warm(&self) -> Vec<ModelId> {
+        let mut warm = Vec::new();
+        for (model, (_, executor)) in &self.0 {
+            if executor.warm().contains(model) {
+                warm.push(model.clone());
+            }
+        }
+        warm
     }
 
     /// The executor for an assignment that arrived at `now` and must be done by `deadline`, both by the miner's clock.

@@ -84,7 +84,7 @@ async fn poll(link: &Link, session: &Arc<OpenSession>, free: usize) -> Result<Po
     let request = PollRequest {
         capabilities: shared.offers.capabilities(),
         free_slots: u32::try_from(free).unwrap_or(PollRequest::MAX_SLOTS),
-        warm: shared.offers.models(),
+        warm: shared.offers.warm(),
         wait_millis: wait,
     };
     let limit = shared.settings.call_timeout() + Duration::from_millis(wait);

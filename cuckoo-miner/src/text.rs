@@ -159,6 +159,10 @@ impl Executor for TextExecutor {
             .map_err(|join| Error::execution("reading the prompt failed").with_source(join))??;
         self.engine().await?.run(request, context).await
     }
+
+    fn memory(&self) -> u64 {
+        self.model.memory()
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(crate) const TABLE_LIMIT: u64 = 64 << 20;
 pub(crate) struct Folder {
     root: PathBuf,
     read: BTreeMap<String, FileRecord>,
+    /// Numbers in all weights that were opened.
+    pub(crate) elements: u64,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,13 @@ impl Folder {
         Ok(Self {
             root: root.to_owned(),
             read: BTreeMap::new(),
+            elements: 0,
         })
+    }
+
+    /// Bytes that the weights opened so far take in memory, in `f32`.
+    pub(crate) fn memory(&self) -> u64 {
+        self.elements.saturating_mul(4)
     }
 
     /// Whether the folder has `name` (a path inside it, with `/`).

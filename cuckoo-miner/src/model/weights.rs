@@ -76,6 +76,7 @@ impl Weights {
                 });
             }
         }
+        folder.elements = folder.elements.saturating_add(weights.elements());
         Ok(weights)
     }
 

@@ -22,6 +22,10 @@ use cuckoo_core::cli::{
 use cuckoo_core::{Error, Result};
 use tracing_subscriber::EnvFilter;
 
+/// Gives the memory of unloaded models back, which the system's allocator of Linux keeps in part, one share a thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the shared commands need to know of this program.
 const PROGRAM: Program = Program {
     name: "cuckoo-miner",

@@ -1,0 +1,235 @@
+//! The budget: what is loaded, who uses it, and what has to go.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cuckoo_core::{Error, Result};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use tokio::sync::{Mutex as FairMutex, Notify};
+
+use crate::Executor;
+
+/// An executor that is there or on its way; all who wait for it get the same one.
+type Loaded = Shared<BoxFuture<'static, Result<Arc<dyn Executor>, Arc<Error>>>>;
+
+/// One executor's place.
+#[derive(Debug)]
+struct Place {
+    memory: u64,
+    loaded: Option<Loaded>,
+    /// Counts its loads, so that a failed one does not undo a later one.
+    generation: u64,
+    /// Tasks that run on it or wait for it to be loaded.
+    users: usize,
+    /// When it was used last, in uses of the pool.
+    used_at: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    places: Vec<Place>,
+    used: u64,
+    uses: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    budget: u64,
+    state: Mutex<State>,
+    /// Held while somebody makes room. First come, first served: a task whose model is cold is not kept waiting by ever
+    /// new ones for models that are warm.
+    turn: FairMutex<()>,
+    /// Somebody left, so there may be room.
+    left: Notify,
+}
+
+impl Pool {
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            state: Mutex::default(),
+            turn: FairMutex::new(()),
+            left: Notify::new(),
+        }
+    }
+
+    pub(super) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.lock().used
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for an executor, which stays loaded if there is room.
+    pub(super) fn add(&self, memory: u64, executor: Arc<dyn Executor>) -> usize {
+        let mut state = self.lock();
+        let fits = state.used.saturating_add(memory) <= self.budget;
+        if fits {
+            state.used += memory;
+        }
+        state.places.push(Place {
+            memory,
+            loaded: fits.then(|| async { Ok(executor) }.boxed().shared()),
+            generation: 0,
+            users: 0,
+            used_at: 0,
+        });
+        state.places.len() - 1
+    }
+
+    pub(super) fn is_loaded(&self, place: usize) -> bool {
+        let state = self.lock();
+        let loaded = state.places[place].loaded.as_ref();
+        loaded.is_some_and(|loaded| matches!(loaded.peek(), None | Some(Ok(_))))
+    }
+
+    /// The executor at `place`, loaded by `load` if it is not there, once there is room. Safe to drop: what has begun to be
+    /// loaded is loaded to its end and serves the next.
+    pub(super) async fn acquire<F>(
+        self: &Arc<Self>,
+        place: usize,
+        load: impl FnOnce() -> F,
+    ) -> Result<Lease>
+    where
+        F: Future<Output = Result<Arc<dyn Executor>>> + Send + 'static,
+    {
+        let (user, loaded, generation) = {
+            let _turn = self.turn.lock().await;
+            self.room_for(place).await;
+            self.enter(place, load)
+        };
+        match loaded.await {
+            Ok(executor) => Ok(Lease { executor, user }),
+            Err(error) => {
+                self.forget(place, generation);
+                Err(Error::new(error.kind(), error.to_string()).with_source(error))
+            }
+        }
+    }
+
+    /// Waits until a place is loaded, or could be.
+    async fn room_for(&self, place: usize) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            let (fits, unloaded) = self.make_room(place);
+            // Freeing much memory takes a while, so it happens outside the lock.
+            drop(unloaded);
+            if fits {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Unloads what is idle, longest idle first, until there is room for `place`; gives whether there is.
+    fn make_room(&self, place: usize) -> (bool, Vec<Loaded>) {
+        let mut state = self.lock();
+        let mut unloaded = Vec::new();
+        if state.places[place].loaded.is_some() {
+            return (true, unloaded);
+        }
+        let memory = state.places[place].memory;
+        while state.used.saturating_add(memory) > self.budget {
+            let idle = state
+                .places
+                .iter_mut()
+                .filter(|place| place.users == 0 && place.loaded.is_some())
+                .min_by_key(|place| place.used_at);
+            let Some(idle) = idle else {
+                return (false, unloaded);
+            };
+            unloaded.extend(idle.loaded.take());
+            let freed = idle.memory;
+            state.used -= freed;
+        }
+        (true, unloaded)
+    }
+
+    /// Takes a place that [`room_for`](Self::room_for) made sure of.
+    fn enter<F>(self: &Arc<Self>, place: usize, load: impl FnOnce() -> F) -> (User, Loaded, u64)
+    where
+        F: Future<Output = Result<Arc<dyn Executor>>> + Send + 'static,
+    {
+        let mut state = self.lock();
+        state.uses += 1;
+        let uses = state.uses;
+        let memory = state.places[place].memory;
+        let is_cold = state.places[place].loaded.is_none();
+        if is_cold {
+            state.used += memory;
+        }
+        let entry = &mut state.places[place];
+        entry.users += 1;
+        entry.used_at = uses;
+        if is_cold {
+            entry.generation += 1;
+        }
+        let loaded = entry.loaded.get_or_insert_with(|| {
+            let loading = tokio::spawn(load());
+            async move {
+                let joined = loading
+                    .await
+                    .map_err(|join| Error::execution("loading a model failed").with_source(join));
+                joined.and_then(|loaded| loaded).map_err(Arc::new)
+            }
+            .boxed()
+            .shared()
+        });
+        let (loaded, generation) = (loaded.clone(), entry.generation);
+        let user = User {
+            pool: Arc::clone(self),
+            place,
+        };
+        (user, loaded, generation)
+    }
+
+    /// Gives up a place whose load failed, so that the next task tries again.
+    fn forget(&self, place: usize, generation: u64) {
+        let mut state = self.lock();
+        let entry = &mut state.places[place];
+        if entry.generation != generation || entry.loaded.take().is_none() {
+            return;
+        }
+        let freed = entry.memory;
+        state.used -= freed;
+    }
+}
+
+/// Keeps a place from being unloaded.
+#[derive(Debug)]
+struct User {
+    pool: Arc<Pool>,
+    place: usize,
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.pool.lock().places[self.place].users -= 1;
+        self.pool.left.notify_waiters();
+    }
+}
+
+/// A loaded executor in use.
+#[derive(Debug)]
+pub(super) struct Lease {
+    executor: Arc<dyn Executor>,
+    #[expect(dead_code, reason = "kept for its drop, after the executor's")]
+    user: User,
+}
+
+impl Lease {
+    pub(super) fn executor(&self) -> &dyn Executor {
+        self.executor.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

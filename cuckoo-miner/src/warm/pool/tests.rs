@@ -1,0 +1,134 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use cuckoo_core::{Assignment, Capability, ErrorKind};
+
+use super::*;
+use crate::{Execution, TaskContext};
+
+/// Counts how many of it are alive.
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(alive: &Arc<AtomicUsize>) -> Arc<dyn Executor> {
+        alive.fetch_add(1, Ordering::SeqCst);
+        Arc::new(Self(Arc::clone(alive)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Executor for Counted {
+    fn capabilities(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
+    async fn execute(&self, _: Assignment, _: TaskContext) -> Result<Execution> {
+        Err(Error::execution("only counted"))
+    }
+}
+
+/// A pool of 10 bytes with three executors of 4, and how many are alive of each.
+fn pool() -> (Arc<Pool>, [Arc<AtomicUsize>; 3]) {
+    let pool = Arc::new(Pool::new(10));
+    let alive: [Arc<AtomicUsize>; 3] = Default::default();
+    for count in &alive {
+        pool.add(4, Counted::new(count));
+    }
+    (pool, alive)
+}
+
+fn counts(alive: &[Arc<AtomicUsize>; 3]) -> [usize; 3] {
+    [0, 1, 2].map(|index| alive[index].load(Ordering::SeqCst))
+}
+
+async fn take(pool: &Arc<Pool>, alive: &[Arc<AtomicUsize>; 3], place: usize) -> Lease {
+    let count = Arc::clone(&alive[place]);
+    let load = || async move { Ok(Counted::new(&count)) };
+    pool.acquire(place, load).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_longest_idle_makes_room() {
+    let (pool, alive) = pool();
+    assert_eq!(counts(&alive), [1, 1, 0], "the third found no room");
+    drop(take(&pool, &alive, 0).await);
+    drop(take(&pool, &alive, 2).await);
+    assert_eq!(counts(&alive), [1, 0, 1]);
+    drop(take(&pool, &alive, 1).await);
+    assert_eq!(counts(&alive), [0, 1, 1]);
+    assert!(!pool.is_loaded(0) && pool.is_loaded(1));
+    assert_eq!(pool.used(), 8);
+}
+
+#[tokio::test]
+async fn what_is_in_use_stays_and_others_wait_in_turn() {
+    let (pool, alive) = pool();
+    let first = take(&pool, &alive, 0).await;
+    let second = take(&pool, &alive, 1).await;
+    let mut cold = Box::pin(take(&pool, &alive, 2));
+    assert!(futures::poll!(&mut cold).is_pending());
+    // One that is warm comes later, so it waits too.
+    let mut warm = Box::pin(take(&pool, &alive, 1));
+    assert!(futures::poll!(&mut warm).is_pending());
+    drop(first);
+    let third = cold.await;
+    assert_eq!(counts(&alive), [0, 1, 1]);
+    drop((second, third));
+    drop(warm.await);
+    assert_eq!(counts(&alive), [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn who_stops_waiting_leaves_nothing_behind() {
+    let (pool, alive) = pool();
+    let held = (take(&pool, &alive, 0).await, take(&pool, &alive, 1).await);
+    let mut cold = Box::pin(take(&pool, &alive, 2));
+    assert!(futures::poll!(&mut cold).is_pending());
+    drop(cold);
+    drop(take(&pool, &alive, 1).await);
+    drop(held);
+    drop(take(&pool, &alive, 2).await);
+    assert_eq!(pool.used(), 8);
+}
+
+#[tokio::test]
+async fn a_load_serves_all_who_wait_for_it_and_outlives_them() {
+    let (pool, alive) = pool();
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let count = Arc::clone(&alive[2]);
+    let load = || async move {
+        let _ = gate.await;
+        Ok(Counted::new(&count))
+    };
+    let mut first = Box::pin(pool.acquire(2, load));
+    assert!(futures::poll!(&mut first).is_pending());
+    let mut second = Box::pin(take(&pool, &alive, 2));
+    assert!(futures::poll!(&mut second).is_pending());
+    drop(first);
+    open.send(()).unwrap();
+    drop(second.await);
+    assert_eq!(counts(&alive)[2], 1, "loaded once");
+    assert!(pool.is_loaded(2));
+}
+
+#[tokio::test]
+async fn a_load_that_fails_is_tried_again() {
+    let (pool, alive) = pool();
+    let failing = || async { Err(Error::unavailable("no memory")) };
+    let error = pool.acquire(2, failing).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!pool.is_loaded(2));
+    assert_eq!(pool.used(), 4, "one was unloaded for it");
+    let panicking = || async { panic!("a defect") };
+    let error = pool.acquire(2, panicking).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Execution);
+    drop(take(&pool, &alive, 2).await);
+    assert_eq!(pool.used(), 8);
+}

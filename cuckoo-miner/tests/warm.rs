@@ -1,0 +1,183 @@
+//! Six models that take turns in the memory of three, for a thousand tasks: nothing leaks, and every output is what it
+//! was the first time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cuckoo_core::{
+    Assignment, B256, Entropy as _, ErrorKind, LeaseId, ModelId, NodeId, Result, SeededEntropy,
+    TaskId, Timestamp, Wei, payload_hash,
+};
+use cuckoo_miner::{Executor, ImageExecutor, TaskContext, TextExecutor, WarmPool};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TASKS: usize = 1_000;
+
+fn task(model: &str, input: &str) -> Assignment {
+    Assignment {
+        lease: LeaseId::from(B256::repeat_byte(1)),
+        task: TaskId::from(B256::repeat_byte(2)),
+        coordinator: NodeId(1),
+        model: model.parse().unwrap(),
+        model_hash: B256::ZERO,
+        input: input.to_owned(),
+        input_hash: payload_hash(input.as_bytes()),
+        price: Wei::ZERO,
+        lease_expires_at: Timestamp::from_millis(u64::MAX),
+        heartbeat_millis: 1_000,
+        deadline: Timestamp::from_millis(u64::MAX),
+    }
+}
+
+type Loader = Box<dyn Fn() -> Result<Arc<dyn Executor>> + Send + Sync>;
+
+/// Two pipelines and four language models: a name, how it is loaded, and an input.
+fn models() -> Vec<(&'static str, Loader, &'static str)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let image = |name: &'static str, folder: PathBuf| -> (_, Loader, _) {
+        let load = move || Ok(Arc::new(ImageExecutor::load(&folder, name.parse()?)?) as _);
+        let input =
+            r#"{"prompt": "a large red circle on a blue background", "steps": 1, "seed": 3}"#;
+        (name, Box::new(load), input)
+    };
+    let text = |name: &'static str| -> (_, Loader, _) {
+        let folder = root.join("tests/golden/language").join(name);
+        let load = move || Ok(Arc::new(TextExecutor::load(&folder, name.parse()?)?) as _);
+        let input = r#"{"prompt": "a red circle", "max_tokens": 4, "seed": 3}"#;
+        (name, Box::new(load), input)
+    };
+    vec![
+        image("shapes", root.join("../examples/models/shapes")),
+        image("random", root.join("tests/golden/random")),
+        text("llama"),
+        text("mistral"),
+        text("qwen2"),
+        text("gemma"),
+    ]
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let resident = pages.split(' ').nth(1).unwrap();
+    resident.parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_over_six_models_in_turn_leave_memory_as_it_was() {
+    let models = models();
+    let sizes: Vec<_> = models
+        .iter()
+        .map(|(_, load, _)| load().unwrap().memory())
+        .collect();
+    // Room for the two largest and little besides.
+    let mut sorted = sizes.clone();
+    sorted.sort_unstable();
+    let budget = sorted[4] + sorted[5] + sorted[0];
+    assert!(sizes.iter().all(|size| *size > 0));
+    assert!(sizes.iter().sum::<u64>() > budget);
+
+    let pool = WarmPool::new(budget);
+    let mut executors = Vec::new();
+    let mut inputs = Vec::new();
+    for (name, load, input) in models {
+        executors.push(pool.add(load).await.unwrap());
+        inputs.push((name, input));
+    }
+    let entropy = SeededEntropy::from_number(7);
+    let mut first = HashMap::new();
+    let mut loads = 0;
+    let mut after_first_round = 0;
+    for count in 0..TASKS {
+        // The first round has each model twice, so that all have been loaded, unloaded and loaded again.
+        let index = match count < 12 {
+            true => count % 6,
+            false => usize::from(entropy.word()[0]) % 6,
+        };
+        let (name, input) = inputs[index];
+        loads += usize::from(executors[index].warm().is_empty());
+        let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
+        let execution = executors[index].execute(task(name, input), context).await;
+        let output = execution.unwrap().output;
+        assert_eq!(
+            &output,
+            first.entry(index).or_insert_with(|| output.clone())
+        );
+        assert!(pool.used() <= budget);
+        if count % 100 == 0 {
+            println!("after {count} tasks {} bytes resident", resident());
+        }
+        if count == 100 {
+            after_first_round = resident();
+        }
+    }
+    let now = resident();
+    println!(
+        "{loads} loads, budget {budget} bytes, resident {after_first_round} bytes, then {now}"
+    );
+    assert!(loads > TASKS / 10, "models were swapped: {loads} loads");
+    assert!(
+        now as f64 <= after_first_round as f64 * 1.05,
+        "resident memory grew from {after_first_round} to {now} bytes"
+    );
+}
+
+#[tokio::test]
+async fn what_never_fits_is_refused_when_it_is_added() {
+    let (name, load, _) = models().remove(0);
+    let error = WarmPool::new(1 << 20).add(load).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains(name), "{error}");
+}
+
+#[tokio::test]
+async fn files_that_change_or_go_are_noticed_at_the_next_load() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/language");
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("model");
+    let copy = |from: &str| {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        for file in std::fs::read_dir(root.join(from)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    };
+    copy("llama");
+    let load = |folder: PathBuf, name: ModelId| {
+        move || Ok(Arc::new(TextExecutor::load(&folder, name.clone())?) as Arc<dyn Executor>)
+    };
+    let changing = load(folder.clone(), "changing".parse().unwrap());
+    let other = load(root.join("llama"), "other".parse().unwrap());
+    let pool = WarmPool::new(changing().unwrap().memory());
+    let changing = pool.add(changing).await.unwrap();
+    let other = pool.add(other).await.unwrap();
+    let run = async |executor: &Arc<dyn Executor>, name: &str| {
+        let input = r#"{"prompt": "a", "max_tokens": 1, "seed": 1}"#;
+        let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
+        executor.execute(task(name, input), context).await
+    };
+    run(&changing, "changing").await.unwrap();
+    run(&other, "other").await.unwrap();
+    assert!(changing.warm().is_empty(), "it made room");
+
+    copy("qwen2");
+    let error = run(&changing, "changing").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Execution, "{error}");
+    run(&other, "other").await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let error = run(&changing, "changing").await.unwrap_err();
+    assert!(error.message().contains("changing"), "{error}");
+    copy("llama");
+    run(&changing, "changing").await.unwrap();
+}
