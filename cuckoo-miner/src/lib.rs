@@ -16,6 +16,7 @@ mod image;
 mod kernels;
 mod language;
 mod leases;
+mod line;
 mod link;
 mod miner;
 mod model;
