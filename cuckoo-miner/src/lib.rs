@@ -9,6 +9,7 @@ mod backoff;
 mod blobs;
 mod client;
 mod diffusion;
+mod embedding;
 mod emitted;
 mod executor;
 mod heartbeat;
@@ -36,6 +37,7 @@ mod work;
 
 pub use client::HttpCoordinator;
 pub use diffusion::{Image, ImageRequest, Progress, Sampler, StableDiffusion};
+pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext};
 pub use image::ImageExecutor;
 pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Span};
