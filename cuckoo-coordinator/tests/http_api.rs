@@ -22,6 +22,8 @@ mod native;
 mod openai;
 #[path = "http_api/openai_images.rs"]
 mod openai_images;
+#[path = "http_api/openai_models.rs"]
+mod openai_models;
 #[path = "http_api/openai_refusals.rs"]
 mod openai_refusals;
 #[path = "http_api/openai_text.rs"]

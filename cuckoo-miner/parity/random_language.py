@@ -5,7 +5,6 @@
 Sizes are odd on purpose: head counts, widths and windows differ from model to model, so that a mix-up shows.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -22,6 +21,8 @@ from transformers.generation.logits_process import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+
+from naming import model_hash
 
 STEPS = 64
 PROMPT = "The cuckoo sings at noon, and 12 small birds answer: cuckoo!"
@@ -349,16 +350,6 @@ def write(folder, name):
         write_json(folder / "generation_config.json", generation)
     else:
         (folder / "generation_config.json").unlink(missing_ok=True)
-
-
-def model_hash(folder):
-    """The name a receipt gives this model, as documented in cuckoo-miner/src/model/folder.rs."""
-    digest = hashlib.sha256(b"cuckoo model 1\n")
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
-        digest.update(len(path.name).to_bytes(8, "little") + path.name.encode())
-        digest.update(len(content).to_bytes(8, "little") + hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def render(tokenizer, conversation):

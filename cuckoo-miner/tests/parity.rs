@@ -10,11 +10,16 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "parity/golden.rs"]
+mod golden;
+
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cuckoo_miner::{ImageRequest, StableDiffusion};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+
+use golden::{Golden, check_model, relative, root};
 
 /// Final latents, relative to the reference's norm.
 const LATENTS: f64 = 1e-3;
@@ -25,37 +30,19 @@ const PICTURE: f64 = 2.0;
 
 #[test]
 fn random_pipeline_matches_diffusers() {
-    compare("random", &crate_dir().join("tests/golden/random"));
+    compare("random", &root().join("random"));
 }
 
 #[test]
 fn shapes_model_matches_diffusers() {
-    compare("shapes", &crate_dir().join("../examples/models/shapes"));
-}
-
-fn crate_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    compare("shapes", &root().join("../../../examples/models/shapes"));
 }
 
 fn compare(name: &str, folder: &Path) {
-    let bytes =
-        std::fs::read(crate_dir().join(format!("tests/golden/{name}.safetensors"))).unwrap();
-    let golden = Golden {
-        tensors: SafeTensors::deserialize(&bytes).unwrap(),
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let metadata = header.metadata().clone().unwrap();
-    let metadata: Metadata = serde_json::from_str(&metadata["golden"]).unwrap();
+    let golden = Golden::load(name);
+    let metadata: Metadata = golden.metadata();
     let pipeline = StableDiffusion::load(folder).unwrap();
-    let hash: String = pipeline
-        .model_hash()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(
-        hash, metadata.model_hash,
-        "the golden file belongs to other weights: run `make parity`"
-    );
+    check_model(pipeline.model_hash(), &metadata.model_hash);
     let time = metadata.unet_time;
     let requests = metadata.requests;
     assert!(requests.len() >= 4);
@@ -89,8 +76,11 @@ fn compare(name: &str, folder: &Path) {
         let latents_error = close("latents", &latents, LATENTS);
 
         let image = pipeline.decode(request, &latents).unwrap();
-        let (expected, shape) = golden.bytes(&format!("{i}.image"));
-        assert_eq!(shape, [image.height, image.width, 3]);
+        let tensors = golden.tensors();
+        let expected = tensors.tensor(&format!("{i}.image")).unwrap();
+        assert_eq!(expected.dtype(), Dtype::U8);
+        assert_eq!(expected.shape(), [image.height, image.width, 3]);
+        let expected = expected.data();
         let gaps = image
             .rgb
             .iter()
@@ -115,42 +105,4 @@ struct Metadata {
     requests: Vec<ImageRequest>,
     unet_time: f32,
     model_hash: String,
-}
-
-/// A golden file.
-struct Golden<'a> {
-    tensors: SafeTensors<'a>,
-}
-
-impl Golden<'_> {
-    fn floats(&self, name: &str) -> Vec<f32> {
-        let tensor = self.tensors.tensor(name).unwrap();
-        assert_eq!(tensor.dtype(), Dtype::F32);
-        tensor
-            .data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-            .collect()
-    }
-
-    fn bytes(&self, name: &str) -> (&[u8], Vec<usize>) {
-        let tensor = self.tensors.tensor(name).unwrap();
-        assert_eq!(tensor.dtype(), Dtype::U8);
-        (tensor.data(), tensor.shape().to_vec())
-    }
-}
-
-/// Norm of the difference over the norm of the reference.
-fn relative(got: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(got.len(), expected.len());
-    let norm = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-    };
-    let difference = norm(
-        &mut got
-            .iter()
-            .zip(expected)
-            .map(|(got, expected)| got - expected),
-    );
-    difference / norm(&mut expected.iter().copied())
 }

@@ -9,12 +9,14 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::path::{Path, PathBuf};
+#[path = "parity/golden.rs"]
+mod golden;
 
 use cuckoo_core::{ErrorKind, Message, TextPrompt, payload_hash};
 use cuckoo_miner::LanguageModel;
-use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
+
+use golden::{check_model, relative, root};
 
 /// Scores, relative to the reference's norm.
 const SCORES: f64 = 1e-4;
@@ -55,8 +57,7 @@ fn gemma_matches_transformers() {
 fn bits_are_pinned() {
     let mut bytes = Vec::new();
     for name in ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma"] {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/language");
-        let model = LanguageModel::load(&root.join(name)).unwrap();
+        let model = LanguageModel::load(&root().join("language").join(name)).unwrap();
         assert_eq!(model.kernels(), "cpu-f32-text-1");
         let tokens: Vec<u32> = (0..90).map(|i| i * 31 % 280).collect();
         for score in model.scores(&tokens).unwrap().concat() {
@@ -95,18 +96,11 @@ struct Conversation {
 }
 
 fn compare(name: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/language");
-    let (golden, scores, last) = read(&root.join(format!("{name}.safetensors")));
-    let model = LanguageModel::load(&root.join(name)).unwrap();
-    let hash: String = model
-        .model_hash()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(
-        hash, golden.model_hash,
-        "the golden file belongs to other weights: run `make parity`"
-    );
+    let file = golden::Golden::load(&format!("language/{name}"));
+    let golden: Golden = file.metadata();
+    let (scores, last) = (file.floats("logits"), file.floats("last"));
+    let model = LanguageModel::load(&root().join("language").join(name)).unwrap();
+    check_model(model.model_hash(), &golden.model_hash);
 
     let tokens = model.tokens(TextPrompt::Prompt(&golden.prompt)).unwrap();
     assert_eq!(tokens, golden.tokens);
@@ -146,33 +140,4 @@ fn compare(name: &str) {
         golden.texts.len(),
         golden.conversations.len()
     );
-}
-
-fn read(path: &PathBuf) -> (Golden, Vec<f32>, Vec<f32>) {
-    let bytes = std::fs::read(path).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let metadata = header.metadata().clone().unwrap();
-    let floats = |name: &str| {
-        let tensor = tensors.tensor(name).unwrap();
-        assert_eq!(tensor.dtype(), Dtype::F32);
-        tensor
-            .data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-            .collect()
-    };
-    let golden = serde_json::from_str(&metadata["golden"]).unwrap();
-    (golden, floats("logits"), floats("last"))
-}
-
-/// Norm of the difference over the norm of the reference.
-fn relative(got: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(got.len(), expected.len());
-    let norm = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt()
-    };
-    let pairs = got.iter().zip(expected);
-    let difference = norm(&mut pairs.map(|(got, expected)| got - expected));
-    difference / norm(&mut expected.iter().copied())
 }

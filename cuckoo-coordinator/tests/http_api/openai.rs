@@ -37,6 +37,15 @@ impl Shop {
         adjust: impl FnOnce(&mut Settings),
         routes: impl FnOnce(Coordinator) -> axum::Router,
     ) -> Self {
+        Self::stocked(adjust, routes, |_| Vec::new()).await
+    }
+
+    /// A shop whose miner runs more than its usual models.
+    pub(crate) async fn stocked(
+        adjust: impl FnOnce(&mut Settings),
+        routes: impl FnOnce(Coordinator) -> axum::Router,
+        executors: impl FnOnce(&Market) -> Vec<Arc<dyn Executor>>,
+    ) -> Self {
         let settings = |settings: &mut Settings| {
             for (name, kind) in [
                 (PICTURES, ModelKind::Image),
@@ -63,7 +72,7 @@ impl Shop {
                 clock.advance(Duration::from_millis(5));
             }
         }));
-        let miner = Miner::builder()
+        let mut miner = Miner::builder()
             .operator(market.miners[0].operator.clone())
             .chain(market.chain.clone())
             .clock(market.clock.clone())
@@ -74,6 +83,9 @@ impl Shop {
                 slots: 8,
                 ..cuckoo_miner::Settings::default()
             });
+        for executor in executors(&market) {
+            miner = miner.executor(executor);
+        }
         let miner = miner.start().await.unwrap();
         miner.connected().await.unwrap();
         Self {

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::error::{Error, Result};
 use super::folder::{Folder, SETTINGS_LIMIT};
-use super::layers::{LayerNorm, Linear};
+use super::layers::Linear;
 use super::settings::Settings;
 use super::weights::{Part, Weights};
 use crate::kernels::{Activation, Kernels};
+use crate::model::layers::LayerNorm;
 
 const CONFIG: &str = "text_encoder/config.json";
 

@@ -124,35 +124,6 @@ impl GroupNorm {
     }
 }
 
-/// Layer normalisation of the last dimension.
-#[derive(Debug)]
-pub(crate) struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl LayerNorm {
-    pub(crate) fn load(part: &Part<'_>, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self {
-            weight: part.tensor("weight", &[width])?,
-            bias: part.tensor("bias", &[width])?,
-            eps,
-        })
-    }
-
-    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels.layer_norm(
-            x,
-            Norm {
-                weight: &self.weight,
-                bias: &self.bias,
-                eps: self.eps,
-            },
-        )?)
-    }
-}
-
 /// `[batch, channels, height, width]` as `[batch, height * width, channels]`.
 pub(crate) fn to_tokens(image: &Tensor) -> Result<Tensor> {
     Ok(image.flatten_from(2)?.transpose(1, 2)?.contiguous()?)

@@ -3,6 +3,7 @@
 //! Work is cut into pieces whose sizes depend on the shapes alone, and each piece is computed by one thread in a
 //! fixed order. So the result does not depend on the number of threads.
 
+mod attend;
 mod attention;
 mod conv;
 mod dot;
@@ -12,6 +13,7 @@ mod matmul;
 mod norm;
 mod paged;
 mod rotary;
+mod whole;
 
 use candle_core::{Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
@@ -129,7 +131,7 @@ impl Kernels for CpuKernels {
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let mut out = read([x], |[x]| Ok(x.to_vec()))?;
         pieces(&mut out, PIECE, x.elem_count() * EXPONENTIAL, |_, out| {
-            math::activate(out, activation)
+            lanes::dispatch(Activated(out, activation));
         });
         Tensor::from_vec(out, x.shape(), &self.device)
     }
@@ -161,10 +163,32 @@ impl Kernels for CpuKernels {
     fn attend(&self, q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Tensor> {
         paged::attend(q, spans, heads)
     }
+
+    fn attend_all(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        lengths: &[usize],
+        heads: Heads,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        whole::attend_all([q, k, v], lengths, heads, bias)
+    }
 }
 
 /// The arithmetic of the layers for texts, which no property of the processor changes: sixteen lanes, see `lanes.rs`.
 const TEXT_NAME: &str = "cpu-f32-text-1";
+
+/// Elements and the function to apply to them: the widest registers change no bit of it.
+struct Activated<'a>(&'a mut [f32], Activation);
+
+impl lanes::Job for Activated<'_> {
+    #[inline(always)]
+    fn run<R: lanes::Register>(self) {
+        math::activate(self.0, self.1);
+    }
+}
 
 /// Each row's halves, of which `order` says which is the gate and which the value: `activation(gate) * value`.
 fn gated(
@@ -191,7 +215,7 @@ fn gated(
                 let (first, second) = x.split_at(width);
                 let (gate, value) = order([first, second]);
                 out.copy_from_slice(gate);
-                math::activate(out, activation);
+                lanes::dispatch(Activated(out, activation));
                 out.iter_mut()
                     .zip(value)
                     .for_each(|(out, value)| *out *= value);

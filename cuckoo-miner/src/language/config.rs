@@ -10,6 +10,7 @@ use crate::kernels::Activation;
 use crate::model::error::Result;
 use crate::model::folder::{Folder, SETTINGS_LIMIT};
 use crate::model::settings::Settings;
+use crate::model::transformers;
 
 /// The file that is read.
 pub(crate) const FILE: &str = "config.json";
@@ -181,78 +182,17 @@ fn neutral(s: &mut Settings) -> Result<()> {
     }
     s.only("pretraining_tp", &[json!(1)])?;
     s.ignore(&[
-        // Training, and how other programs hold and run the model.
         "attention_dropout",
-        "auto_map",
         "cache_implementation",
-        "dtype",
         "embd_pdrop",
-        "initializer_range",
         "is_llama_config",
         "max_sequence_length",
         "max_window_layers",
         "resid_pdrop",
-        "torch_dtype",
-        "transformers.js_config",
-        "transformers_version",
-        "use_cache",
-        // Names, and tokens that the tokenizer knows itself.
-        "bos_token_id",
-        "id2label",
-        "label2id",
-        "model_type",
-        "pad_token_id",
-        "tokenizer_class",
-        "unk_token_id",
         "unsloth_fixed",
         "unsloth_version",
-        // Of every transformers model, for other kinds of models.
-        "add_cross_attention",
-        "chunk_size_feed_forward",
-        "cross_attention_hidden_size",
-        "decoder_start_token_id",
-        "finetuning_task",
-        "is_decoder",
-        "is_encoder_decoder",
-        "output_attentions",
-        "output_hidden_states",
-        "prefix",
-        "problem_type",
-        "pruned_heads",
-        "return_dict",
-        "return_dict_in_generate",
-        "sep_token_id",
-        "task_specific_params",
-        "tf_legacy_loss",
-        "tie_encoder_decoder",
-        "torchscript",
-        "use_bfloat16",
-        // Defaults of generation in old files; `generation_config.json` is what is read.
-        "bad_words_ids",
-        "begin_suppress_tokens",
-        "diversity_penalty",
-        "do_sample",
-        "early_stopping",
-        "encoder_no_repeat_ngram_size",
-        "exponential_decay_length_penalty",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "length_penalty",
-        "max_length",
-        "min_length",
-        "no_repeat_ngram_size",
-        "num_beam_groups",
-        "num_beams",
-        "num_return_sequences",
-        "output_scores",
-        "remove_invalid_values",
-        "repetition_penalty",
-        "suppress_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "typical_p",
     ]);
+    s.ignore(transformers::WITHOUT_EFFECT);
     Ok(())
 }
 

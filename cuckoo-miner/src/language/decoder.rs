@@ -7,6 +7,7 @@ use super::cache::{Cache, PageSize};
 use super::config::Config;
 use crate::kernels::{Activation, Heads, Kernels};
 use crate::model::error::{Error, Result};
+use crate::model::layers::Projection;
 use crate::model::weights::{Part, Weights};
 
 /// The next tokens of one text.
@@ -132,14 +133,14 @@ impl Decoder {
 struct Layer {
     attention_norm: Norm,
     /// Queries, keys and values side by side.
-    input: Linear,
+    input: Projection,
     /// Normalisations of each head's queries and keys.
     head_norms: Option<(Norm, Norm)>,
-    output: Linear,
+    output: Projection,
     perceptron_norm: Norm,
     /// Gate and value side by side.
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
     heads: Heads,
     activation: Activation,
 }
@@ -164,7 +165,7 @@ impl Layer {
         let biased = config.perceptron_bias;
         Ok(Self {
             attention_norm: Norm::load(&part.at("input_layernorm"), width, config)?,
-            input: Linear::load(&attention, inputs, width, config.input_bias)?,
+            input: Projection::load(&attention, inputs, width, config.input_bias)?,
             head_norms: match config.head_norm {
                 true => Some((
                     Norm::load(&attention.at("q_norm"), depth, config)?,
@@ -172,15 +173,15 @@ impl Layer {
                 )),
                 false => None,
             },
-            output: Linear::load(
+            output: Projection::load(
                 &attention,
                 &[("o_proj", width)],
                 queries,
                 config.output_bias,
             )?,
             perceptron_norm: Norm::load(&part.at("post_attention_layernorm"), width, config)?,
-            up: Linear::load(&perceptron, ups, width, biased)?,
-            down: Linear::load(&perceptron, &[("down_proj", width)], hidden, biased)?,
+            up: Projection::load(&perceptron, ups, width, biased)?,
+            down: Projection::load(&perceptron, &[("down_proj", width)], hidden, biased)?,
             heads: Heads {
                 queries: config.heads,
                 keys: config.key_heads,
@@ -241,40 +242,6 @@ fn by_head(kernels: &dyn Kernels, x: &Tensor, norm: &Norm, depth: usize) -> Resu
     let (rows, width) = x.dims2()?;
     let heads = x.contiguous()?.reshape((rows * width / depth, depth))?;
     Ok(norm.forward(kernels, &heads)?.reshape((rows, width))?)
-}
-
-/// Linear layers with the same input, side by side.
-#[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// The layers `names`, each with the width of its output.
-    fn load(part: &Part<'_>, names: &[(&str, usize)], inputs: usize, biased: bool) -> Result<Self> {
-        let join = |tensors: Vec<Tensor>| match <[Tensor; 1]>::try_from(tensors) {
-            Ok([tensor]) => Ok(tensor),
-            Err(tensors) => Tensor::cat(&tensors, 0),
-        };
-        let weights = names
-            .iter()
-            .map(|(name, outputs)| part.at(name).tensor("weight", &[*outputs, inputs]))
-            .collect::<Result<_>>()?;
-        let biases = names
-            .iter()
-            .filter(|_| biased)
-            .map(|(name, outputs)| part.at(name).tensor("bias", &[*outputs]))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            weight: join(weights)?,
-            bias: biased.then(|| join(biases)).transpose()?,
-        })
-    }
-
-    fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels.project(x, &self.weight, self.bias.as_ref())?)
-    }
 }
 
 /// Root-mean-square normalisation.

@@ -7,20 +7,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::thread;
 
-use cuckoo_core::{Clock, Error as CoreError, Result};
+use cuckoo_core::{Clock, Result};
 use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 use super::LanguageModel;
 use super::cache::{Cache, Pool};
 use super::sequence::{Request, Sequence};
+use crate::line::{Line, WAITING};
 use crate::model::error::Error;
 use crate::{Execution, TaskContext, TextLimits};
-
-/// Requests that may wait for a place before others are turned away.
-const WAITING: usize = 256;
 
 /// A request on its way to the thread.
 #[derive(Debug)]
@@ -30,11 +27,9 @@ struct Job {
     reply: oneshot::Sender<Result<Execution>>,
 }
 
-/// The line to the thread; when the last one is dropped, the thread ends what it has begun and then itself.
+/// The thread and the line to it.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    jobs: mpsc::SyncSender<Job>,
-}
+pub(crate) struct Engine(Line<Job>);
 
 impl Engine {
     /// Starts the thread.
@@ -56,44 +51,32 @@ impl Engine {
         pages: usize,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let (jobs, arriving) = mpsc::sync_channel(WAITING);
         let size = model.decoder.page_size();
         let pool = Pool::new(size, pages, model.kernels.device());
-        let worker = Worker {
-            model,
-            limits,
-            clock,
-            arriving,
-            waiting: VecDeque::new(),
-            running: Vec::new(),
-            pool,
+        let work = move |arriving| {
+            let worker = Worker {
+                model,
+                limits,
+                clock,
+                arriving,
+                waiting: VecDeque::new(),
+                running: Vec::new(),
+                pool,
+            };
+            worker.work();
         };
-        thread::Builder::new()
-            .name("cuckoo-text".to_owned())
-            .spawn(move || worker.work())?;
-        Ok(Self { jobs })
+        Line::start("cuckoo-text", work).map(Self)
     }
 
     /// Carries a request out; dropping the future gives it up.
     pub(crate) async fn run(&self, request: Request, context: TaskContext) -> Result<Execution> {
-        let (reply, answer) = oneshot::channel();
-        let job = Job {
+        let job = |reply| Job {
             request,
             context,
             reply,
         };
-        self.jobs.try_send(job).map_err(|refused| match refused {
-            mpsc::TrySendError::Full(_) => CoreError::rejected(format!(
-                "{WAITING} texts wait already; assign the task to another miner"
-            )),
-            mpsc::TrySendError::Disconnected(_) => stopped(),
-        })?;
-        answer.await.map_err(|_| stopped())?
+        self.0.run(job).await
     }
-}
-
-fn stopped() -> CoreError {
-    CoreError::execution("the model's thread has stopped; this is a defect, restart the miner")
 }
 
 /// The thread's side.

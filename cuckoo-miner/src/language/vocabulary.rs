@@ -3,9 +3,8 @@
 use tokenizers::Tokenizer;
 
 use crate::model::error::{Error, Result};
-use crate::model::folder::{Folder, TABLE_LIMIT};
-
-const FILE: &str = "tokenizer.json";
+use crate::model::folder::Folder;
+use crate::model::tokenizer::{self, FILE};
 
 /// The tokens a model reads and writes.
 #[derive(Debug)]
@@ -18,20 +17,7 @@ pub(crate) struct Vocabulary {
 impl Vocabulary {
     /// Reads the tokenizer of a model that tells `size` tokens apart.
     pub(crate) fn load(folder: &mut Folder, size: usize) -> Result<Self> {
-        let unusable = |problem: tokenizers::Error| Error::tokenizer(FILE, problem);
-        let bytes = folder.bytes(FILE, TABLE_LIMIT)?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(unusable)?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(unusable)?;
-        let largest = tokenizer.get_vocab(true).into_values().max();
-        match largest {
-            Some(id) if id as usize >= size => {
-                let problem = format!("it has token {id}, the model only {size} tokens");
-                return Err(Error::tokenizer(FILE, problem));
-            }
-            Some(_) => {}
-            None => return Err(Error::tokenizer(FILE, "it has no tokens")),
-        }
+        let tokenizer = tokenizer::load(folder, FILE, size)?;
         let mut vocabulary = Self {
             tokenizer,
             anchor: None,

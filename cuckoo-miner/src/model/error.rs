@@ -77,6 +77,11 @@ pub(crate) enum Error {
     )]
     NotFinite { token: usize },
 
+    #[error(
+        "a vector holds numbers that are not finite; the weights are damaged, or need more precision than this miner has"
+    )]
+    VectorNotFinite,
+
     #[error("{problem}")]
     Full { problem: String },
 
@@ -127,6 +132,7 @@ impl Error {
             Self::Late { .. } => ErrorKind::Timeout,
             Self::Diverged { .. }
             | Self::NotFinite { .. }
+            | Self::VectorNotFinite
             | Self::Stopped { .. }
             | Self::Png(_)
             | Self::Compute(_) => ErrorKind::Execution,

@@ -30,6 +30,20 @@ impl Settings {
         })
     }
 
+    /// Parses a list of objects.
+    pub(crate) fn parse_list(file: &str, bytes: &[u8]) -> Result<Vec<Self>> {
+        let list: Vec<Map<String, Value>> =
+            serde_json::from_slice(bytes).map_err(|source| Error::Json {
+                file: file.to_owned(),
+                source,
+            })?;
+        let entry = |values| Self {
+            file: file.to_owned(),
+            values,
+        };
+        Ok(list.into_iter().map(entry).collect())
+    }
+
     /// Takes a key's value; `None` when it is absent or null.
     pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
         self.values.remove(key).filter(|value| !value.is_null())
@@ -135,6 +149,15 @@ impl Settings {
         }
     }
 
+    /// A text, or absent.
+    pub(crate) fn optional_text(&mut self, key: &str) -> Result<Option<String>> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(value) => Err(self.error(key, format!("must be a text, not {value}"))),
+        }
+    }
+
     /// True or false.
     pub(crate) fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
         match self.take(key) {
@@ -196,6 +219,20 @@ impl Settings {
                 })
             })
             .collect()
+    }
+
+    /// One such word, or a list of them; none when absent.
+    pub(crate) fn one_or_more<T: Copy>(
+        &mut self,
+        key: &str,
+        choices: &[(&str, T)],
+        most: usize,
+    ) -> Result<Vec<T>> {
+        match (self.values.get(key), choices) {
+            (None | Some(Value::Null), _) | (_, []) => Ok(Vec::new()),
+            (Some(Value::Array(_)), _) => self.choices(key, choices, most),
+            (Some(_), [(_, first), ..]) => Ok(vec![self.choice(key, *first, choices)?]),
+        }
     }
 
     /// A key that this miner runs only at one of `values` (absent and null always pass).
@@ -276,8 +313,12 @@ mod tests {
     #[test]
     fn values_are_read_and_bounded() {
         let mut s = settings(
-            json!({"a": 3, "b": [1, 2], "c": 0.5, "d": true, "e": null, "f": "x", "g": 1.0, "h": 8}),
+            json!({"a": 3, "b": [1, 2], "c": 0.5, "d": true, "e": null, "f": "x", "g": 1.0, "h": 8, "i": "y"}),
         );
+        let words = [("x", 4), ("y", 5)];
+        assert_eq!(s.one_or_more("i", &words, 2).unwrap(), [5]);
+        assert_eq!(s.one_or_more("e", &words, 2).unwrap(), []);
+        assert_eq!(s.optional_text("z").unwrap(), None);
         assert_eq!(s.count("a", 1, 1..=5).unwrap(), 3);
         assert_eq!(s.per_block("b", 2, 1, 1..=5).unwrap(), [1, 2]);
         assert_eq!(s.per_block("h", 3, 1, 1..=8).unwrap(), [8, 8, 8]);

@@ -88,8 +88,21 @@ impl Weights {
         }
     }
 
+    /// Fails when the tensors need more than `available` bytes, where that is known.
+    pub(crate) fn fit(&self, available: Option<u64>) -> Result<()> {
+        let needed = self.elements().saturating_mul(4);
+        match available.filter(|available| *available < needed) {
+            Some(available) => Err(Error::Memory {
+                file: self.file().to_owned(),
+                needed,
+                available,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Numbers in all tensors together.
-    pub(crate) fn elements(&self) -> u64 {
+    fn elements(&self) -> u64 {
         self.tensors
             .values()
             .map(|entry| entry.info.shape.iter().product::<usize>() as u64)
@@ -97,7 +110,7 @@ impl Weights {
     }
 
     /// The name of the first file, for errors about all of them.
-    pub(crate) fn file(&self) -> &str {
+    fn file(&self) -> &str {
         self.shards
             .first()
             .map_or("model.safetensors", |shard| &shard.name)

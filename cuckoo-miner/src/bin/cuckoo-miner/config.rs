@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
 use cuckoo_core::{Error, ModelId, Result, Wei};
-use cuckoo_miner::{Settings, TextLimits};
+use cuckoo_miner::{EmbeddingLimits, Settings, TextLimits};
 use serde::Deserialize;
 
 use crate::PROGRAM;
@@ -43,6 +43,10 @@ pub(crate) struct ModelConfig {
     pub(crate) texts: Option<usize>,
     pub(crate) memory_mib: Option<u64>,
     pub(crate) chunk: Option<usize>,
+    /// Of embeddings.
+    pub(crate) batch_tokens: Option<usize>,
+    pub(crate) max_texts: Option<usize>,
+    pub(crate) max_input_bytes: Option<u64>,
 }
 
 /// What a model's folder holds.
@@ -54,6 +58,10 @@ pub(crate) enum Kind {
     Image,
     /// A language model in the layout of Hugging Face.
     Text,
+    /// A sentence encoder in the layout of sentence-transformers or Hugging Face. Tasks are of the kind `embeddings`, so that
+    /// is taken, too.
+    #[serde(alias = "embeddings")]
+    Embedding,
 }
 
 impl ModelConfig {
@@ -67,33 +75,46 @@ impl ModelConfig {
         }
     }
 
-    /// Refuses settings of the other kind, which would do nothing.
-    fn check(&self) -> Result<()> {
-        let (other, set) = match self.kind {
-            Kind::Image => (
-                "a text",
-                [
-                    ("texts", self.texts.is_some()),
-                    ("memory_mib", self.memory_mib.is_some()),
-                    ("chunk", self.chunk.is_some()),
-                ],
-            ),
-            Kind::Text => (
-                "an image",
-                [
-                    ("max_pixels", self.max_pixels.is_some()),
-                    ("max_steps", self.max_steps.is_some()),
-                    ("", false),
-                ],
-            ),
-        };
-        match set.iter().find(|(_, set)| *set) {
-            Some((key, _)) => Err(Error::invalid(format!(
-                "model `{}`: `{key}` is a setting of {other} model; set kind, or leave it out",
-                self.name
-            ))),
-            None => self.text_limits(1).validate(),
+    /// What a sentence encoder takes and does at once.
+    pub(crate) fn embedding_limits(&self) -> EmbeddingLimits {
+        let default = EmbeddingLimits::default();
+        EmbeddingLimits {
+            batch_tokens: self.batch_tokens.unwrap_or(default.batch_tokens),
+            max_texts: self.max_texts.unwrap_or(default.max_texts),
+            max_input_bytes: self.max_input_bytes.unwrap_or(default.max_input_bytes),
         }
+    }
+
+    /// Refuses settings of another kind, which would do nothing.
+    fn check(&self) -> Result<()> {
+        let set = [
+            (Kind::Image, "max_pixels", self.max_pixels.is_some()),
+            (Kind::Image, "max_steps", self.max_steps.is_some()),
+            (Kind::Text, "texts", self.texts.is_some()),
+            (Kind::Text, "memory_mib", self.memory_mib.is_some()),
+            (Kind::Text, "chunk", self.chunk.is_some()),
+            (Kind::Embedding, "batch_tokens", self.batch_tokens.is_some()),
+            (Kind::Embedding, "max_texts", self.max_texts.is_some()),
+            (
+                Kind::Embedding,
+                "max_input_bytes",
+                self.max_input_bytes.is_some(),
+            ),
+        ];
+        let foreign = |(kind, _, set): &&(Kind, _, _)| *set && *kind != self.kind;
+        if let Some((kind, key, _)) = set.iter().find(foreign) {
+            let kind = match kind {
+                Kind::Image => "an image",
+                Kind::Text => "a text",
+                Kind::Embedding => "an embedding",
+            };
+            return Err(Error::invalid(format!(
+                "model `{}`: `{key}` is a setting of {kind} model; set kind, or leave it out",
+                self.name
+            )));
+        }
+        self.text_limits(1).validate()?;
+        self.embedding_limits().validate()
     }
 }
 

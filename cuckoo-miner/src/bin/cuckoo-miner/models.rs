@@ -1,5 +1,6 @@
 //! Model folders, looked at before they are offered.
 
+mod embedding;
 mod picture;
 mod text;
 
@@ -11,17 +12,20 @@ use cuckoo_core::{
     Assignment, B256, Clock as _, Error, LeaseId, ModelId, NodeId, Result, SystemClock, TaskId,
     Wei, payload_hash,
 };
+use cuckoo_miner::EmbeddingModel;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture or writes a text.
+    /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture, writes a text or embeds it.
     #[command(after_help = "\
-A folder with model_index.json is a pipeline in the layout of diffusers, any other a language model in that of Hugging Face.
+A folder with model_index.json is a pipeline in the layout of diffusers; one with modules.json, or whose config.json names an
+encoder of the BERT family, a sentence encoder; any other a language model in the layout of Hugging Face.
 
 Examples:
   cuckoo-miner models check examples/models/shapes
   cuckoo-miner models check examples/models/shapes --prompt 'a large red circle' --out circle.png
-  cuckoo-miner models check ~/models/chat --prompt 'Once upon a time' --together 8")]
+  cuckoo-miner models check ~/models/chat --prompt 'Once upon a time' --together 8
+  cuckoo-miner models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
     Check(CheckArgs),
 }
 
@@ -29,7 +33,7 @@ Examples:
 pub(crate) struct CheckArgs {
     /// The model's folder.
     folder: PathBuf,
-    /// Draws this, or goes on from it, and says how long it took.
+    /// Draws this, goes on from it, or embeds it, and says how long it took.
     #[arg(long)]
     prompt: Option<String>,
     /// Picks the noise that a picture starts from, and the words of a text.
@@ -47,7 +51,7 @@ pub(crate) struct CheckArgs {
     /// The most tokens of the text.
     #[arg(long, default_value_t = 64)]
     max_tokens: u32,
-    /// So many texts at once, with seeds that count on.
+    /// So many texts at once, with seeds that count on; so many copies of one to embed.
     #[arg(long, default_value_t = 1)]
     together: u32,
 }
@@ -56,6 +60,8 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
     let Command::Check(arguments) = command;
     if arguments.folder.join("model_index.json").is_file() {
         picture::check(&arguments)
+    } else if EmbeddingModel::recognises(&arguments.folder) {
+        embedding::check(&arguments)
     } else {
         text::check(&arguments).await
     }

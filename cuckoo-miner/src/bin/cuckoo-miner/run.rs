@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use cuckoo_core::cli::ChainConfig;
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
-use cuckoo_miner::{Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor};
+use cuckoo_miner::{
+    EmbeddingExecutor, Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Kind, ModelConfig};
@@ -97,6 +99,11 @@ pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>>
             TextExecutor::load(&model.folder, model.name.clone())?
                 .with_min_price(model.min_price)
                 .with_limits(model.text_limits(slots))?,
+        ),
+        Kind::Embedding => Arc::new(
+            EmbeddingExecutor::load(&model.folder, model.name.clone())?
+                .with_min_price(model.min_price)
+                .with_limits(model.embedding_limits())?,
         ),
     };
     for offer in executor.capabilities() {

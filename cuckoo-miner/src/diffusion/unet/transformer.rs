@@ -4,9 +4,10 @@ use candle_core::Tensor;
 
 use super::config::{Attention, UNetConfig};
 use crate::diffusion::error::Result;
-use crate::diffusion::layers::{Conv2d, GroupNorm, LayerNorm, Linear, to_image, to_tokens};
+use crate::diffusion::layers::{Conv2d, GroupNorm, Linear, to_image, to_tokens};
 use crate::diffusion::weights::Part;
 use crate::kernels::{Activation, Kernels};
+use crate::model::layers::LayerNorm;
 
 /// Fixed in diffusers' `Transformer2DModel`, whatever the UNet's own `norm_eps`.
 const GROUP_EPS: f64 = 1e-6;

@@ -39,7 +39,9 @@ pub(super) struct Grid<'a> {
 
 /// See [`Kernels::project`](crate::kernels::Kernels::project).
 pub(super) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    /// Rows of the weight in one piece of work: whole steps of all tiles.
+    /// Rows of `x`, and of the weight, in one piece of work: the one to stay in a processor's cache while it goes over the
+    /// other, the other whole steps of all tiles.
+    const ROWS: usize = 32;
     const WEIGHTS: usize = 48;
     let (rows, inner) = x.dims2()?;
     let (outputs, inputs) = weight.dims2()?;
@@ -50,46 +52,57 @@ pub(super) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
             x.dims()
         );
     }
-    // Row after row of the weight, so that each thread writes a part of its own.
-    let mut turned = vec![0.0; rows * outputs];
-    let mut out = vec![0.0; if rows == 1 { 0 } else { rows * outputs }];
+    // Piece after piece, so that each thread writes a part of its own.
+    let mut parts = vec![0.0; rows * outputs];
+    let mut out = vec![0.0; rows * outputs];
     read([x, weight, bias.unwrap_or(weight)], |[x, weight, shift]| {
-        let x = Rows {
-            data: x,
-            step: inner,
-            count: rows,
-        };
         let cost = rows * outputs * inner;
-        pieces(&mut turned, WEIGHTS * rows, cost, |i, turned| {
-            let weight = Rows {
-                data: &weight[i * WEIGHTS * inner..],
+        pieces(&mut parts, ROWS * outputs, cost, |block, parts| {
+            let x = Rows {
+                data: &x[block * ROWS * inner..],
                 step: inner,
-                count: turned.len() / rows,
+                count: parts.len() / outputs,
             };
-            let grid = Grid {
-                out: turned,
-                x_step: 1,
-                weight_step: rows,
-            };
-            dispatch(Products {
-                x,
-                weight,
-                inner,
-                grid,
+            pieces(parts, WEIGHTS * x.count, cost, |i, part| {
+                let count = part.len() / x.count;
+                let weight = Rows {
+                    data: &weight[i * WEIGHTS * inner..],
+                    step: inner,
+                    count,
+                };
+                let grid = Grid {
+                    out: part,
+                    x_step: count,
+                    weight_step: 1,
+                };
+                dispatch(Products {
+                    x,
+                    weight,
+                    inner,
+                    grid,
+                });
             });
         });
-        if bias.is_some() {
-            for (products, shift) in turned.chunks_exact_mut(rows.max(1)).zip(shift) {
-                products.iter_mut().for_each(|product| *product += shift);
+        pieces(&mut out, ROWS * outputs, cost, |block, out| {
+            let rows = out.len() / outputs;
+            let parts = &parts[block * ROWS * outputs..][..out.len()];
+            for (i, part) in parts.chunks(WEIGHTS * rows).enumerate() {
+                let count = part.len() / rows;
+                let columns = i * WEIGHTS..i * WEIGHTS + count;
+                for (out, part) in out.chunks_exact_mut(outputs).zip(part.chunks_exact(count)) {
+                    out[columns.clone()].copy_from_slice(part);
+                }
             }
-        }
-        for (i, out) in out.chunks_exact_mut(outputs.max(1)).enumerate() {
-            let column = turned.iter().skip(i).step_by(rows);
-            out.iter_mut().zip(column).for_each(|(out, x)| *out = *x);
-        }
+            if bias.is_some() {
+                for out in out.chunks_exact_mut(outputs) {
+                    out.iter_mut()
+                        .zip(shift)
+                        .for_each(|(out, shift)| *out += shift);
+                }
+            }
+        });
         Ok(())
     })?;
-    let out = if rows == 1 { turned } else { out };
     Tensor::from_vec(out, (rows, outputs), &Device::Cpu)
 }
 

@@ -4,6 +4,7 @@
 use super::Activation;
 
 /// Applies `activation` to each element.
+#[inline(always)]
 pub(super) fn activate(x: &mut [f32], activation: Activation) {
     match activation {
         Activation::Identity => {}
@@ -18,6 +19,9 @@ pub(super) fn activate(x: &mut [f32], activation: Activation) {
         }),
         Activation::QuickGelu => x.iter_mut().for_each(|x| *x /= 1.0 + exp(-1.702 * *x)),
         Activation::Relu => x.iter_mut().for_each(|x| *x = x.max(0.0)),
+        Activation::Tanh => x
+            .iter_mut()
+            .for_each(|x| *x = 1.0 - 2.0 / (1.0 + exp(2.0 * *x))),
     }
 }
 
@@ -158,6 +162,7 @@ mod tests {
                 (Activation::Silu, wide * sigmoid(wide)),
                 (Activation::QuickGelu, wide * sigmoid(1.702 * wide)),
                 (Activation::Relu, wide.max(0.0)),
+                (Activation::Tanh, wide.tanh()),
             ] {
                 let mut y = [x];
                 activate(&mut y, activation);

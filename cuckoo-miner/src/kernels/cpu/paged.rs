@@ -1,19 +1,10 @@
 //! Attention over keys and values kept in pages, for many texts of different lengths at once.
-//!
-//! Scores of one page at a time, joined by a running softmax (Milakov and Gimelshein, "Online normalizer calculation for
-//! softmax", 2018; Dao et al., "FlashAttention", 2022), so that no more than a page of them is ever held. A query goes
-//! over its pages in their order, whatever is computed beside it.
 
 use candle_core::{Device, Result, Tensor, bail};
-use rayon::prelude::*;
 
-use super::dot::{Grid, Rows, add_weighted, products};
-use super::lanes::{Job, Register, dispatch};
-use super::{PARALLEL_FROM, math, read_all};
+use super::attend::{self, Page, Sight, Text};
+use super::read_all;
 use crate::kernels::{Heads, Span};
-
-/// Rows of a text computed by one piece of work.
-const QUERIES: usize = 8;
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
 pub(super) fn attend(q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Tensor> {
@@ -39,159 +30,38 @@ pub(super) fn attend(q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Ten
         || page == 0
         || !queries.is_multiple_of(keys.max(1))
         || width != queries * depth
+        || width == 0
         || total != rows
         || heads.window == Some(0)
         || !spans.iter().all(fits)
     {
         bail!("attention with {heads:?} does not fit {:?}", q.dims());
     }
-    let group = queries / keys * depth;
-    let mut turned = vec![0.0; rows * width];
     let mut tensors = vec![q];
     for span in spans {
         tensors.extend(span.pages.iter().flat_map(|(k, v)| [*k, *v]));
     }
-    let mut out = vec![0.0; rows * width];
-    read_all(&tensors, |slices| {
+    let out = read_all(&tensors, |slices| {
         let (q, mut pages) = (slices[0], &slices[1..]);
-        // One entry a span: its first row, its pages.
-        let mut parts = Vec::with_capacity(spans.len());
-        let mut first = 0;
-        for span in spans {
+        let texts = spans.iter().map(|span| {
             let (own, rest) = pages.split_at(span.pages.len() * 2);
             pages = rest;
-            parts.push((first, own));
-            first += span.rows;
-        }
-        let mut work = Vec::new();
-        let mut cost = 0;
-        let mut rest = &mut turned[..];
-        for key in 0..keys {
-            for (span, (first, pages)) in spans.iter().zip(&parts) {
-                for begin in (0..span.rows).step_by(QUERIES) {
-                    let count = QUERIES.min(span.rows - begin);
-                    let (out, after) = std::mem::take(&mut rest).split_at_mut(count * group);
-                    rest = after;
-                    cost += count * group * (span.start + begin) * 2;
-                    work.push(Piece {
-                        q: &q[(first + begin) * width..][..count * width],
-                        position: span.start + begin,
-                        count,
-                        key,
-                        pages,
-                        page,
-                        heads,
-                        out,
-                    });
-                }
+            Text {
+                start: span.start,
+                rows: span.rows,
+                pages: own
+                    .chunks_exact(2)
+                    .map(|pair| Page {
+                        keys: pair[0],
+                        values: pair[1],
+                    })
+                    .collect(),
             }
-        }
-        if cost < PARALLEL_FROM {
-            work.into_iter().for_each(dispatch);
-        } else {
-            work.into_par_iter().for_each(dispatch);
-        }
-        for (i, turned) in turned.chunks_exact(group).enumerate() {
-            let (key, row) = (i / rows, i % rows);
-            out[row * width + key * group..][..group].copy_from_slice(turned);
-        }
-        Ok(())
+        });
+        let texts: Vec<_> = texts.collect();
+        Ok(attend::attend(q, &texts, page, Sight::Back, heads))
     })?;
     Tensor::from_vec(out, (rows, width), &Device::Cpu)
-}
-
-/// Some rows of one text, for the query heads that share one head of keys.
-struct Piece<'a> {
-    /// The rows, all heads.
-    q: &'a [f32],
-    /// Position of the first row.
-    position: usize,
-    count: usize,
-    key: usize,
-    /// Keys and values of each page, one after the other.
-    pages: &'a [&'a [f32]],
-    page: usize,
-    heads: Heads,
-    out: &'a mut [f32],
-}
-
-impl Job for Piece<'_> {
-    #[inline(always)]
-    fn run<R: Register>(self) {
-        let Heads {
-            queries,
-            keys,
-            depth,
-            scale,
-            window,
-        } = self.heads;
-        let group = queries / keys;
-        let (width, vectors) = (queries * depth, self.count * group);
-        let mut q = Vec::with_capacity(vectors * depth);
-        for row in self.q.chunks_exact(width) {
-            q.extend_from_slice(&row[self.key * group * depth..][..group * depth]);
-        }
-        let mut largest = vec![f32::NEG_INFINITY; vectors];
-        let mut totals = vec![0.0; vectors];
-        let mut scores = vec![0.0; vectors * self.page];
-        // Positions that a row at `position` sees: from `oldest` up to itself.
-        let oldest =
-            |position: usize| window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let end = self.position + self.count;
-        for index in oldest(self.position) / self.page..end.div_ceil(self.page) {
-            let base = index * self.page;
-            let seen = self.page.min(end - base);
-            let rows = |data| Rows {
-                data,
-                step: keys * depth,
-                count: seen,
-            };
-            let k = rows(&self.pages[index * 2][self.key * depth..]);
-            let v = rows(&self.pages[index * 2 + 1][self.key * depth..]);
-            let x = Rows {
-                data: &q,
-                step: depth,
-                count: vectors,
-            };
-            let mut grid = Grid {
-                out: &mut scores,
-                x_step: self.page,
-                weight_step: 1,
-            };
-            products::<R>(x, k, depth, &mut grid);
-            for vector in 0..vectors {
-                let position = self.position + vector / group;
-                let from = oldest(position).saturating_sub(base);
-                let to = (position + 1).saturating_sub(base).min(seen);
-                if from >= to {
-                    continue;
-                }
-                let scores = &mut scores[vector * self.page..][from..to];
-                scores.iter_mut().for_each(|score| *score *= scale);
-                let most = largest[vector].max(math::largest(scores));
-                for score in scores.iter_mut() {
-                    *score = math::exp(*score - most);
-                }
-                let keep = if largest[vector] == f32::NEG_INFINITY {
-                    0.0
-                } else {
-                    math::exp(largest[vector] - most)
-                };
-                largest[vector] = most;
-                totals[vector] = totals[vector] * keep + math::sum(scores);
-                let values = Rows {
-                    data: &v.data[from * v.step..],
-                    ..v
-                };
-                let out = &mut self.out[vector * depth..][..depth];
-                add_weighted::<R>(scores, values, keep, out);
-            }
-        }
-        for (out, total) in self.out.chunks_exact_mut(depth).zip(totals) {
-            let scale = 1.0 / total;
-            out.iter_mut().for_each(|out| *out *= scale);
-        }
-    }
 }
 
 #[cfg(test)]

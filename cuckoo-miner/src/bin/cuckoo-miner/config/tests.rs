@@ -77,6 +77,13 @@ fn every_line_that_is_commented_out_can_be_used() {
         TextLimits::default(),
         "it states every default"
     );
+    let embedding = &config.models[2];
+    assert_eq!(embedding.kind, Kind::Embedding);
+    assert_eq!(
+        embedding.embedding_limits(),
+        EmbeddingLimits::default(),
+        "it states every default"
+    );
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
 }
 
@@ -142,6 +149,19 @@ fn what_is_wrong_is_named() {
             changed("min_price", "kind = \"text\"\ntexts = 0\nmin_price"),
             vec![],
             "texts",
+        ),
+        (
+            changed("min_price", "kind = \"embedding\"\ntexts = 4\nmin_price"),
+            vec![],
+            "texts",
+        ),
+        (
+            changed(
+                "min_price",
+                "kind = \"embeddings\"\nmax_texts = 0\nmin_price",
+            ),
+            vec![],
+            "max_texts",
         ),
         (changed("slots = 1", "slots = \"many\""), vec![], "slots"),
         (changed("slots = 1", "slots = 0"), vec![], "slots"),

@@ -68,5 +68,6 @@ fn least(kind: Kind) -> &'static str {
     match kind {
         Kind::Image => r#"{"prompt":"a first task","seed":1,"steps":1}"#,
         Kind::Text => r#"{"prompt":"A first task","seed":1,"max_tokens":1}"#,
+        Kind::Embedding => r#"{"texts":["a first task"],"seed":1}"#,
     }
 }

@@ -1,0 +1,70 @@
+//! What the distance of two tokens adds to their attention, for MPNet (Song et al., 2020): distances share a number in
+//! groups that widen with them (Raffel et al., "Exploring the limits of transfer learning", 2020, section 2.1).
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::portable::ln;
+
+/// Groups of distances.
+pub(crate) const GROUPS: usize = 32;
+/// Beyond this all distances are one group.
+const FARTHEST: f64 = 128.0;
+
+/// The group of a token that stands `distance` after another one, or before it.
+///
+/// A half of the groups is for either direction; a half of these for one distance each, the others on a logarithmic scale.
+fn group(distance: isize) -> usize {
+    const HALF: usize = GROUPS / 2;
+    const EXACT: usize = HALF / 2;
+    let far = distance.unsigned_abs();
+    let within = if far < EXACT {
+        far
+    } else {
+        let scale = ln(far as f64 / EXACT as f64) / ln(FARTHEST / EXACT as f64);
+        // Where the original comes out at a whole number, so does this.
+        let beyond = (scale * (HALF - EXACT) as f64 + 1e-6) as usize;
+        (EXACT + beyond).min(HALF - 1)
+    };
+    within + if distance > 0 { HALF } else { 0 }
+}
+
+/// `[groups, heads]` of numbers as [`Kernels::attend_all`](crate::kernels::Kernels::attend_all) takes them for texts of up
+/// to `longest` tokens, `[heads, 2 longest - 1]`.
+pub(crate) fn spread(numbers: &Tensor, longest: usize) -> Result<Tensor> {
+    let (_, heads) = numbers.dims2()?;
+    let numbers: Vec<Vec<f32>> = numbers.to_vec2()?;
+    let last = longest as isize - 1;
+    let mut spread = Vec::with_capacity(heads * (2 * longest - 1));
+    for head in 0..heads {
+        spread.extend((-last..=last).map(|distance| numbers[group(distance)][head]));
+    }
+    Tensor::from_vec(spread, (heads, 2 * longest - 1), &Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_widen_with_distance() {
+        // Where the groups of transformers' `relative_position_bucket` begin.
+        let begins = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
+        for distance in 0..600_isize {
+            let expected = begins.iter().filter(|begin| **begin <= distance).count() - 1;
+            assert_eq!(group(-distance), expected, "{distance}");
+            let after = if distance > 0 { expected + 16 } else { 0 };
+            assert_eq!(group(distance), after, "{distance}");
+        }
+    }
+
+    #[test]
+    fn each_head_has_its_own_numbers() {
+        let numbers: Vec<f32> = (0..GROUPS * 2).map(|i| i as f32).collect();
+        let numbers = Tensor::from_vec(numbers, (GROUPS, 2), &Device::Cpu).unwrap();
+        let spread: Vec<Vec<f32>> = spread(&numbers, 3).unwrap().to_vec2().unwrap();
+        assert_eq!(
+            spread,
+            [[4.0, 2.0, 0.0, 34.0, 36.0], [5.0, 3.0, 1.0, 35.0, 37.0]]
+        );
+    }
+}

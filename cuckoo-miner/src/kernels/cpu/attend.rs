@@ -1,0 +1,237 @@
+//! Attention of some rows of a text over its keys and values, a page of them at a time.
+//!
+//! The scores of a page are joined to those before by a running softmax (Milakov and Gimelshein, "Online normalizer
+//! calculation for softmax", 2018; Dao et al., "FlashAttention", 2022), so that no more than a page of them is ever held.
+//! A query goes over its pages in their order, whatever is computed beside it.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::dot::{Grid, Rows, add_weighted, products};
+use super::lanes::{Job, Register, dispatch};
+use super::{PARALLEL_FROM, math};
+use crate::kernels::Heads;
+
+/// The rows of one text that ask.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    /// Position of the first one.
+    pub(super) start: usize,
+    pub(super) rows: usize,
+    /// What they look at, from position 0 to the last of these rows.
+    pub(super) pages: Vec<Page<'a>>,
+}
+
+/// Keys and values of some positions, each of all heads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page<'a> {
+    pub(super) keys: &'a [f32],
+    pub(super) values: &'a [f32],
+}
+
+/// What a row sees of its text.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sight<'a> {
+    /// The positions up to its own, within the window.
+    Back,
+    /// All of them, with what their distance adds to the score.
+    All(Option<Bias<'a>>),
+}
+
+/// For each head, what a distance adds: that of j to i stands at j - i + `longest` - 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bias<'a> {
+    pub(super) numbers: &'a [f32],
+    pub(super) longest: usize,
+}
+
+impl<'a> Bias<'a> {
+    /// What is added for a row at `position`, in one head, from position 0 on.
+    #[inline(always)]
+    fn of(&self, head: usize, position: usize) -> &'a [f32] {
+        let width = 2 * self.longest - 1;
+        &self.numbers[head * width..][self.longest - 1 - position..width]
+    }
+}
+
+/// The rows of `q`, those of all texts one after another, as what they see makes of them.
+///
+/// Sizes fit: the caller has checked.
+pub(super) fn attend(
+    q: &[f32],
+    texts: &[Text<'_>],
+    page: usize,
+    sight: Sight<'_>,
+    heads: Heads,
+) -> Vec<f32> {
+    let group = heads.queries / heads.keys * heads.depth;
+    let width = heads.queries * heads.depth;
+    let rows = q.len() / width;
+    // Rows computed by one piece of work. Where they see different keys, few, so that little is computed in vain.
+    let most = match sight {
+        Sight::Back => 8,
+        Sight::All(_) => 32,
+    };
+    // Head after head, so that each piece writes a part of its own.
+    let mut turned = vec![0.0; q.len()];
+    let mut work = Vec::new();
+    let mut cost = 0;
+    let mut rest = &mut turned[..];
+    for key in 0..heads.keys {
+        let mut first = 0;
+        for text in texts {
+            for begin in (0..text.rows).step_by(most) {
+                let count = most.min(text.rows - begin);
+                let (out, after) = std::mem::take(&mut rest).split_at_mut(count * group);
+                rest = after;
+                let position = text.start + begin;
+                let end = match sight {
+                    Sight::Back => position + count,
+                    Sight::All(_) => text.rows,
+                };
+                cost += count * group * end * 2;
+                work.push(Piece {
+                    q: &q[(first + begin) * width..][..count * width],
+                    position,
+                    count,
+                    end,
+                    key,
+                    pages: &text.pages,
+                    page,
+                    sight,
+                    heads,
+                    out,
+                });
+            }
+            first += text.rows;
+        }
+    }
+    if cost < PARALLEL_FROM {
+        work.into_iter().for_each(dispatch);
+    } else {
+        work.into_par_iter().for_each(dispatch);
+    }
+    let mut out = vec![0.0; q.len()];
+    for (i, turned) in turned.chunks_exact(group).enumerate() {
+        let (key, row) = (i / rows, i % rows);
+        out[row * width + key * group..][..group].copy_from_slice(turned);
+    }
+    out
+}
+
+/// Some rows of one text, for the query heads that share one head of keys.
+struct Piece<'a> {
+    /// The rows, all heads.
+    q: &'a [f32],
+    /// Position of the first row.
+    position: usize,
+    count: usize,
+    /// Positions that the rows together see.
+    end: usize,
+    key: usize,
+    pages: &'a [Page<'a>],
+    page: usize,
+    sight: Sight<'a>,
+    heads: Heads,
+    out: &'a mut [f32],
+}
+
+impl Piece<'_> {
+    /// Positions that a row at `position` sees.
+    #[inline(always)]
+    fn seen(&self, position: usize) -> Range<usize> {
+        match self.sight {
+            Sight::Back => {
+                let oldest = |window| (position + 1).saturating_sub(window);
+                self.heads.window.map_or(0, oldest)..position + 1
+            }
+            Sight::All(_) => 0..self.end,
+        }
+    }
+}
+
+impl Job for Piece<'_> {
+    #[inline(always)]
+    fn run<R: Register>(self) {
+        let Heads {
+            queries,
+            keys,
+            depth,
+            scale,
+            ..
+        } = self.heads;
+        let group = queries / keys;
+        let (width, vectors) = (queries * depth, self.count * group);
+        let mut q = Vec::with_capacity(vectors * depth);
+        for row in self.q.chunks_exact(width) {
+            q.extend_from_slice(&row[self.key * group * depth..][..group * depth]);
+        }
+        let mut largest = vec![f32::NEG_INFINITY; vectors];
+        let mut totals = vec![0.0; vectors];
+        let mut scores = vec![0.0; vectors * self.page];
+        for index in self.seen(self.position).start / self.page..self.end.div_ceil(self.page) {
+            let base = index * self.page;
+            let here = self.page.min(self.end - base);
+            let rows = |data| Rows {
+                data,
+                step: keys * depth,
+                count: here,
+            };
+            let Page { keys, values } = self.pages[index];
+            let k = rows(&keys[self.key * depth..]);
+            let v = rows(&values[self.key * depth..]);
+            let x = Rows {
+                data: &q,
+                step: depth,
+                count: vectors,
+            };
+            let mut grid = Grid {
+                out: &mut scores,
+                x_step: self.page,
+                weight_step: 1,
+            };
+            products::<R>(x, k, depth, &mut grid);
+            for vector in 0..vectors {
+                let position = self.position + vector / group;
+                let seen = self.seen(position);
+                let from = seen.start.saturating_sub(base);
+                let to = seen.end.saturating_sub(base).min(here);
+                if from >= to {
+                    continue;
+                }
+                let scores = &mut scores[vector * self.page..][from..to];
+                scores.iter_mut().for_each(|score| *score *= scale);
+                if let Sight::All(Some(bias)) = self.sight {
+                    let head = self.key * group + vector % group;
+                    let bias = &bias.of(head, position)[base + from..];
+                    scores
+                        .iter_mut()
+                        .zip(bias)
+                        .for_each(|(score, bias)| *score += bias);
+                }
+                let most = largest[vector].max(math::largest(scores));
+                for score in scores.iter_mut() {
+                    *score = math::exp(*score - most);
+                }
+                let keep = if largest[vector] == f32::NEG_INFINITY {
+                    0.0
+                } else {
+                    math::exp(largest[vector] - most)
+                };
+                largest[vector] = most;
+                totals[vector] = totals[vector] * keep + math::sum(scores);
+                let values = Rows {
+                    data: &v.data[from * v.step..],
+                    ..v
+                };
+                let out = &mut self.out[vector * depth..][..depth];
+                add_weighted::<R>(scores, values, keep, out);
+            }
+        }
+        for (out, total) in self.out.chunks_exact_mut(depth).zip(totals) {
+            let scale = 1.0 / total;
+            out.iter_mut().for_each(|out| *out *= scale);
+        }
+    }
+}

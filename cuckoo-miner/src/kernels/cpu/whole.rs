@@ -1,0 +1,197 @@
+//! Attention within whole texts, many of different lengths at once and none of them padded.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::attend::{self, Bias, Page, Sight, Text};
+use super::read_all;
+use crate::kernels::Heads;
+
+/// Keys whose scores are held at a time; part of the arithmetic.
+const PAGE: usize = 64;
+
+/// See [`Kernels::attend_all`](crate::kernels::Kernels::attend_all); `tensors` are q, k and v.
+pub(super) fn attend_all(
+    tensors: [&Tensor; 3],
+    lengths: &[usize],
+    heads: Heads,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let [q, k, v] = tensors;
+    let (rows, width) = q.dims2()?;
+    let Heads {
+        queries,
+        keys,
+        depth,
+        window,
+        ..
+    } = heads;
+    let most = lengths.iter().copied().max().unwrap_or(0);
+    let longest = match bias.map(|bias| bias.dims()) {
+        None => Some(most),
+        Some([heads, distances]) if *heads == queries && distances % 2 == 1 => {
+            Some(distances.div_ceil(2))
+        }
+        Some(_) => None,
+    };
+    let inner = keys * depth;
+    if inner == 0
+        || width == 0
+        || !queries.is_multiple_of(keys.max(1))
+        || width != queries * depth
+        || k.dims() != [rows, inner]
+        || v.dims() != [rows, inner]
+        || lengths.contains(&0)
+        || lengths.iter().sum::<usize>() != rows
+        || window.is_some()
+        || longest.is_none_or(|longest| longest < most)
+    {
+        bail!(
+            "attention with {heads:?} among {lengths:?} rows does not fit q {:?}, k {:?}, v {:?}",
+            q.dims(),
+            k.dims(),
+            v.dims()
+        );
+    }
+    let mut tensors = vec![q, k, v];
+    tensors.extend(bias);
+    let out = read_all(&tensors, |slices| {
+        let (q, mut k, mut v) = (slices[0], slices[1], slices[2]);
+        let mut texts = Vec::with_capacity(lengths.len());
+        for length in lengths {
+            let (keys, values) = (k.split_at(length * inner), v.split_at(length * inner));
+            let pages = keys
+                .0
+                .chunks(PAGE * inner)
+                .zip(values.0.chunks(PAGE * inner));
+            texts.push(Text {
+                start: 0,
+                rows: *length,
+                pages: pages.map(|(keys, values)| Page { keys, values }).collect(),
+            });
+            (k, v) = (keys.1, values.1);
+        }
+        let bias = slices
+            .get(3)
+            .zip(longest)
+            .map(|(numbers, longest)| Bias { numbers, longest });
+        Ok(attend::attend(q, &texts, PAGE, Sight::All(bias), heads))
+    })?;
+    Tensor::from_vec(out, (rows, width), &Device::Cpu)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(rows: usize, width: usize, seed: usize) -> Tensor {
+        let data: Vec<f32> = (0..rows * width)
+            .map(|i| ((i * 29 + seed * 13) % 19) as f32 / 6.0 - 1.5)
+            .collect();
+        Tensor::from_vec(data, (rows, width), &Device::Cpu).unwrap()
+    }
+
+    fn values(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// candle's own operations are the oracle: all scores, shifted, through its softmax.
+    fn expected([q, k, v]: [&Tensor; 3], heads: Heads, bias: Option<&Tensor>) -> Vec<f32> {
+        let (rows, _) = q.dims2().unwrap();
+        let mut columns = Vec::new();
+        for head in 0..heads.queries {
+            let key = head / (heads.queries / heads.keys);
+            let part = |x: &Tensor, head| x.narrow(1, head * heads.depth, heads.depth).unwrap();
+            let scores = part(q, head).matmul(&part(k, key).t().unwrap()).unwrap();
+            let mut scores = (scores * f64::from(heads.scale)).unwrap();
+            if let Some(bias) = bias {
+                let bias: Vec<Vec<f32>> = bias.to_vec2().unwrap();
+                let middle = bias[head].len() / 2;
+                let shift: Vec<f32> = (0..rows * rows)
+                    .map(|i| bias[head][middle + i % rows - i / rows])
+                    .collect();
+                let shift = Tensor::from_vec(shift, (rows, rows), &Device::Cpu).unwrap();
+                scores = (scores + shift).unwrap();
+            }
+            let top = scores.max_keepdim(1).unwrap();
+            let chances = scores.broadcast_sub(&top).unwrap().exp().unwrap();
+            let total = chances.sum_keepdim(1).unwrap();
+            let chances = chances.broadcast_div(&total).unwrap();
+            columns.push(chances.matmul(&part(v, key).contiguous().unwrap()).unwrap());
+        }
+        values(&Tensor::cat(&columns, 1).unwrap())
+    }
+
+    #[test]
+    fn follows_its_definition_alone_and_among_others() {
+        let lengths = [1, 64, 7, 200, 65, 33];
+        let total = lengths.iter().sum();
+        for (queries, keys, depth, shifted) in [
+            (1, 1, 3, false),
+            (4, 2, 8, false),
+            (6, 6, 20, true),
+            (3, 3, 64, false),
+            (4, 1, 90, true),
+        ] {
+            let heads = Heads {
+                queries,
+                keys,
+                depth,
+                scale: 0.3,
+                window: None,
+            };
+            let bias = shifted.then(|| tensor(queries, 2 * 211 - 1, 5));
+            let bias = bias.as_ref();
+            let q = tensor(total, queries * depth, 1);
+            let (k, v) = (
+                tensor(total, keys * depth, 2),
+                tensor(total, keys * depth, 3),
+            );
+            let together = values(&attend_all([&q, &k, &v], &lengths, heads, bias).unwrap());
+            let mut first = 0;
+            for length in lengths {
+                let own = [&q, &k, &v].map(|x| x.narrow(0, first, length).unwrap());
+                let own = own.each_ref();
+                let alone = values(&attend_all(own, &[length], heads, bias).unwrap());
+                for (got, expected) in alone.iter().zip(expected(own, heads, bias)) {
+                    assert!((got - expected).abs() < 2e-5, "{heads:?}: {got} {expected}");
+                }
+                let width = queries * depth;
+                let among = &together[first * width..(first + length) * width];
+                assert_eq!(among, alone, "the same bits in company");
+                first += length;
+            }
+        }
+    }
+
+    #[test]
+    fn misfits_are_refused() {
+        let heads = Heads {
+            queries: 4,
+            keys: 2,
+            depth: 3,
+            scale: 1.0,
+            window: None,
+        };
+        let (q, k) = (tensor(5, 12, 1), tensor(5, 6, 1));
+        let run = |lengths: &[usize], heads, bias: Option<&Tensor>| {
+            attend_all([&q, &k, &k], lengths, heads, bias)
+        };
+        let bias = |heads, distances| tensor(heads, distances, 1);
+        assert!(run(&[2, 3], heads, Some(&bias(4, 5))).is_ok());
+        assert!(run(&[2, 2], heads, None).is_err());
+        assert!(run(&[5, 0], heads, None).is_err());
+        assert!(run(&[2, 3], heads, Some(&bias(4, 3))).is_err());
+        assert!(run(&[2, 3], heads, Some(&bias(2, 5))).is_err());
+        for wrong in [
+            Heads { keys: 3, ..heads },
+            Heads { keys: 0, ..heads },
+            Heads { depth: 4, ..heads },
+            Heads {
+                window: Some(9),
+                ..heads
+            },
+        ] {
+            assert!(run(&[5], wrong, None).is_err(), "{wrong:?}");
+        }
+    }
+}

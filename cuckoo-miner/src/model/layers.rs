@@ -1,0 +1,75 @@
+//! Layers that models of several kinds are built of: learned tensors and the kernel that applies them.
+
+use candle_core::Tensor;
+
+use super::error::Result;
+use super::weights::Part;
+use crate::kernels::{Kernels, Norm};
+
+/// Linear layers with the same input, side by side, for rows that must not depend on each other.
+#[derive(Debug)]
+pub(crate) struct Projection {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Projection {
+    /// The layers `names`, each with the width of its output.
+    pub(crate) fn load(
+        part: &Part<'_>,
+        names: &[(&str, usize)],
+        inputs: usize,
+        biased: bool,
+    ) -> Result<Self> {
+        let join = |tensors: Vec<Tensor>| match <[Tensor; 1]>::try_from(tensors) {
+            Ok([tensor]) => Ok(tensor),
+            Err(tensors) => Tensor::cat(&tensors, 0),
+        };
+        let weights = names
+            .iter()
+            .map(|(name, outputs)| part.at(name).tensor("weight", &[*outputs, inputs]))
+            .collect::<Result<_>>()?;
+        let biases = names
+            .iter()
+            .filter(|_| biased)
+            .map(|(name, outputs)| part.at(name).tensor("bias", &[*outputs]))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            weight: join(weights)?,
+            bias: biased.then(|| join(biases)).transpose()?,
+        })
+    }
+
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels.project(x, &self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Layer normalisation of the last dimension.
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(crate) fn load(part: &Part<'_>, width: usize, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: part.tensor("weight", &[width])?,
+            bias: part.tensor("bias", &[width])?,
+            eps,
+        })
+    }
+
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels.layer_norm(
+            x,
+            Norm {
+                weight: &self.weight,
+                bias: &self.bias,
+                eps: self.eps,
+            },
+        )?)
+    }
+}
