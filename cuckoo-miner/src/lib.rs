@@ -7,6 +7,7 @@
 
 mod backoff;
 mod blobs;
+pub mod cli;
 mod client;
 mod diffusion;
 mod emitted;

@@ -4,7 +4,7 @@ use clap::Args;
 use cuckoo_core::cli::RegisterArgs;
 use cuckoo_core::{NodeKind, Result, Wei};
 
-use crate::PROGRAM;
+use crate::cli::PROGRAM;
 
 /// Registers this miner: shows what is missing and what it costs, asks, and sends the transactions. Safe to repeat: what
 /// was done stays done.

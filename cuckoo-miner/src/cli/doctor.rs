@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use clap::Args;
 use cuckoo_core::{Error, Result};
 
-use crate::config::Config;
+use crate::cli::Host;
+use crate::cli::config::Config;
 use report::Report;
 
 /// Checks keys, chain, registration, coordinators, machine and models, and runs one task of each model. Sends nothing but
@@ -22,8 +23,8 @@ Each line is `ok`, `note` (the miner works, but look at it) or `FAIL` with what 
 anything failed.
 
 Examples:
-  cuckoo-miner doctor --config miner.toml
-  cuckoo-miner doctor --config miner.toml --skip-models")]
+  PROGRAM doctor --config miner.toml
+  PROGRAM doctor --config miner.toml --skip-models")]
 pub(crate) struct Arguments {
     /// The miner's settings.
     #[arg(long, value_name = "FILE")]
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
 ///
 /// # Errors
 /// `Invalid` when anything failed.
-pub(crate) async fn doctor(arguments: Arguments) -> Result<()> {
+pub(crate) async fn doctor(arguments: Arguments, host: &Host) -> Result<()> {
     let config = Config::load(&arguments.config)?;
     let mut report = Report::default();
     report.good(
@@ -56,7 +57,7 @@ pub(crate) async fn doctor(arguments: Arguments) -> Result<()> {
     let offers = if arguments.skip_models {
         Vec::new()
     } else {
-        models::check(&config, &mut report).await
+        models::check(&config, host, &mut report).await
     };
     coordinators::check(&config, chain.as_ref(), &offers, &mut report).await;
     match report.failed() {

@@ -6,8 +6,8 @@ use clap::Args;
 use cuckoo_core::cli::{Cost, Sender, Wallet, parse_node};
 use cuckoo_core::{Action, Error, NodeId, NodeKind, Result, SignedVoucher, Wei, format_cai};
 
-use crate::config::Config;
-use crate::{PROGRAM, vouchers};
+use crate::cli::config::Config;
+use crate::cli::{PROGRAM, vouchers};
 
 /// What a first payout needs; the estimate of one that follows a redemption would be refused before it.
 /// `contracts/snapshots/gas.json`, rounded up.

@@ -4,8 +4,8 @@ use clap::Subcommand;
 use cuckoo_core::cli::time_text;
 use cuckoo_core::{Action, Error, Result, format_cai};
 
-use crate::PROGRAM;
-use crate::redeem::VoucherArgs;
+use crate::cli::PROGRAM;
+use crate::cli::redeem::VoucherArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -10,7 +10,7 @@ use cuckoo_core::{
 };
 
 use super::report::Report;
-use crate::config::Config;
+use crate::cli::config::Config;
 
 /// How long the chain may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
 use cuckoo_core::{
     Assignment, B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
 };
-use cuckoo_miner::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
 use futures::future::try_join_all;
 
 use super::{CheckArgs, parts, trial};

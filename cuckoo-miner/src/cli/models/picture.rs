@@ -4,8 +4,8 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use crate::{ImageRequest, StableDiffusion};
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
-use cuckoo_miner::{ImageRequest, StableDiffusion};
 
 use super::{CheckArgs, parts};
 

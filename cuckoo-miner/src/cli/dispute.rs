@@ -11,7 +11,7 @@ use cuckoo_core::{
     format_cai,
 };
 
-use crate::PROGRAM;
+use crate::cli::PROGRAM;
 
 /// A receipt has less than a thousand bytes.
 const MAX_RECEIPT_BYTES: u64 = 16 * 1024;

@@ -6,7 +6,7 @@ use std::path::Path;
 use sysinfo::{Disks, System};
 
 use super::report::Report;
-use crate::config::Config;
+use crate::cli::config::Config;
 
 /// Less free space than this is too little for logs and vouchers, let alone models.
 const LITTLE_SPACE: u64 = 1 << 30;

@@ -5,7 +5,7 @@ use cuckoo_core::{ErrorKind, U256, cai};
 
 use super::*;
 
-const EXAMPLE: &str = include_str!("../../../../miner.example.toml");
+const EXAMPLE: &str = include_str!("../../../miner.example.toml");
 
 fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config> {
     let folder = tempfile::tempdir().unwrap();
@@ -41,7 +41,7 @@ fn the_example_is_the_default_in_words() {
     assert_eq!(config.models[0].name.as_str(), "shapes");
     assert_eq!(config.models[0].min_price, U256::ZERO);
     for coordinator in &config.coordinators {
-        cuckoo_miner::HttpCoordinator::new(coordinator).unwrap();
+        crate::HttpCoordinator::new(coordinator).unwrap();
     }
 }
 

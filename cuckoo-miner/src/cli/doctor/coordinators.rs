@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use crate::HttpCoordinator;
 use cuckoo_core::{
     Capability, Clock as _, CoordinatorInfo, NodeKind, PROTOCOL_VERSION, Result, Snapshot,
     SystemClock, TaskProtocol as _, format_cai,
 };
-use cuckoo_miner::HttpCoordinator;
 
 use super::report::Report;
-use crate::config::Config;
-use crate::run;
+use crate::cli::config::Config;
+use crate::cli::run;
 
 /// How long one may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);

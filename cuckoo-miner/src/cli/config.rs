@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::{Settings, TextLimits};
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
 use cuckoo_core::{Error, ModelId, Result, Wei};
-use cuckoo_miner::{Settings, TextLimits};
 use serde::Deserialize;
 
-use crate::PROGRAM;
+use crate::cli::PROGRAM;
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -22,8 +22,13 @@ pub(crate) struct Config {
     pub(crate) operator: OperatorConfig,
     #[serde(default)]
     pub(crate) models: Vec<ModelConfig>,
+    /// For the executors of a host, which alone know what is in it.
+    pub(crate) executor: Option<serde_json::Value>,
     #[serde(default)]
     pub(crate) settings: Settings,
+    /// Where the file is.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
 }
 
 /// A model it offers.
@@ -118,6 +123,7 @@ impl Config {
     fn at(mut self, path: &Path) -> Result<Self> {
         self.settings.validate()?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        self.folder = folder.to_owned();
         self.chain.resolve_paths(folder);
         self.operator.resolve_paths(folder);
         self.vouchers = folder.join(&self.vouchers);

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use cuckoo_core::cli::{Sender, parse_node};
 use cuckoo_core::{Action, NodeId, Result, format_cai};
 
-use crate::PROGRAM;
+use crate::cli::PROGRAM;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

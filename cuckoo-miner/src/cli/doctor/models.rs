@@ -1,21 +1,22 @@
 //! The models: can each be loaded, and does a first task come out?
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::{Executor, TaskContext};
 use cuckoo_core::{Capability, Clock as _, Result, SystemClock, format_cai};
-use cuckoo_miner::TaskContext;
 
 use super::report::Report;
-use crate::config::{Config, Kind, ModelConfig};
-use crate::models::trial;
-use crate::run;
+use crate::cli::config::{Config, Kind, ModelConfig};
+use crate::cli::models::trial;
+use crate::cli::{Host, run};
 
 /// How long the first task may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Loads every model and runs one small task of it; what can be offered.
-pub(super) async fn check(config: &Config, report: &mut Report) -> Vec<Capability> {
-    if config.models.is_empty() {
+pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
+    if config.models.is_empty() && !host.brings_executors() {
         let remedy =
             "add a [[models]] section with name and folder, such as those of miner.example.toml";
         report.bad("models", "none is offered", remedy);
@@ -35,6 +36,30 @@ pub(super) async fn check(config: &Config, report: &mut Report) -> Vec<Capabilit
                 report.bad("model", format!("`{}`: {error}", model.name), remedy);
             }
         }
+    }
+    offers.extend(own(config, host, report));
+    offers
+}
+
+/// What the host's own executors offer. What a small task of theirs is, its author knows: the conformance kit runs some.
+fn own(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
+    let executors = match host.load(config) {
+        Ok(executors) => executors,
+        Err(error) => {
+            let remedy = "correct the section [executor], or what it names";
+            report.bad("executor", &error, remedy);
+            return Vec::new();
+        }
+    };
+    let capabilities = |executor: &Arc<dyn Executor>| executor.capabilities();
+    let offers: Vec<_> = executors.iter().flat_map(capabilities).collect();
+    for offer in &offers {
+        let found = format!(
+            "`{}`: loaded, at least {} CAI a task; not tried, which its author's tests do",
+            offer.model,
+            format_cai(offer.min_price)
+        );
+        report.good("executor", found);
     }
     offers
 }

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_core::cli::ChainConfig;
+use crate::{Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor};
+use cuckoo_core::cli::{ChainConfig, watch_signals};
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
-use cuckoo_miner::{Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor};
-use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Kind, ModelConfig};
-use crate::vouchers;
+use crate::cli::config::{Config, Kind, ModelConfig};
+use crate::cli::{Host, vouchers};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -18,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const VOUCHER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Works until the first signal, then drains; the second ends the process.
-pub(crate) async fn run(path: &Path) -> Result<()> {
+pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
     let config = Config::load(path)?;
     // What the operator can put right by hand comes first, before anything is waited for.
     if config.coordinators.is_empty() {
@@ -26,7 +25,7 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
             "no coordinator to serve; set coordinators = [\"http://...\"]",
         ));
     }
-    if config.models.is_empty() {
+    if config.models.is_empty() && !host.brings_executors() {
         return Err(Error::invalid(
             "no model to offer; add a [[models]] section with name and folder",
         ));
@@ -49,6 +48,10 @@ pub(crate) async fn run(path: &Path) -> Result<()> {
     let signalled = watch_signals()?;
     for model in &config.models {
         builder = builder.executor(load(model, config.settings.slots)?);
+    }
+    for executor in host.load(&config)? {
+        announce(&*executor);
+        builder = builder.executor(executor);
     }
     let chain = tokio::select! {
         () = signalled.cancelled() => return Ok(()),
@@ -99,6 +102,11 @@ pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>>
                 .with_limits(model.text_limits(slots))?,
         ),
     };
+    announce(&*executor);
+    Ok(executor)
+}
+
+fn announce(executor: &dyn Executor) {
     for offer in executor.capabilities() {
         tracing::info!(
             hash = %offer.model_hash,
@@ -108,7 +116,6 @@ pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>>
             offer.model
         );
     }
-    Ok(executor)
 }
 
 fn load_image(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
@@ -153,61 +160,5 @@ async fn keep_vouchers(miner: &Miner, path: &Path) {
             Ok(()) => written = vouchers,
             Err(error) => tracing::error!(%error, "vouchers are in memory only"),
         }
-    }
-}
-
-/// A token that the first Ctrl-C or SIGTERM cancels; the second ends the process with the status shells expect.
-fn watch_signals() -> Result<CancellationToken> {
-    let mut signals = Signals::new()
-        .map_err(|source| Error::unavailable("cannot listen for signals").with_source(source))?;
-    let token = CancellationToken::new();
-    let first = token.clone();
-    tokio::spawn(async move {
-        signals.next().await;
-        first.cancel();
-        let number = signals.next().await;
-        std::process::exit(128 + number);
-    });
-    Ok(token)
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// The number of the next signal.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-        }
-    }
-}
-
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        tokio::signal::windows::ctrl_c().map(Self)
-    }
-
-    /// The number of the next signal.
-    async fn next(&mut self) -> i32 {
-        self.0.recv().await;
-        2
     }
 }
