@@ -9,6 +9,7 @@ mod backoff;
 mod blobs;
 pub mod cli;
 mod client;
+pub mod conformance;
 mod diffusion;
 mod emitted;
 mod executor;
