@@ -8,7 +8,7 @@ use cuckoo_miner::{Execution, Executor, Miner, TaskContext};
 use serde_json::{Value, json};
 
 #[derive(Debug)]
-struct Charts(ModelId);
+pub(crate) struct Charts(pub(crate) ModelId);
 
 #[async_trait::async_trait]
 impl Executor for Charts {

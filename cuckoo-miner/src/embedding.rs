@@ -55,6 +55,7 @@ pub struct EmbeddingModel {
     pooling: Pooling,
     steps: Vec<Step>,
     hash: [u8; 32],
+    memory: u64,
 }
 
 impl EmbeddingModel {
@@ -129,6 +130,7 @@ impl EmbeddingModel {
             pooling,
             steps,
             hash: folder.hash(),
+            memory: folder.memory(),
             kernels,
         })
     }
@@ -136,6 +138,11 @@ impl EmbeddingModel {
     /// Names exactly which model this is: a SHA-256 over the names, sizes and contents of the files that were read.
     pub fn model_hash(&self) -> [u8; 32] {
         self.hash
+    }
+
+    /// How much memory its weights take, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::text_name`].

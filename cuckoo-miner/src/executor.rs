@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use cuckoo_core::{
@@ -41,6 +41,7 @@ use crate::emitted::Emitted;
 /// The miner calls [`execute`](Self::execute) once for each free slot, so several runs may overlap. A run that panics
 /// is reported as failed and harms nobody else. A run that ignores [`TaskContext::cancelled`] is dropped at its next
 /// await point; work on other threads must watch [`TaskContext::is_cancelled`] itself.
+/// [`Conformance`](crate::conformance::Conformance) checks that an executor keeps to all this.
 #[async_trait]
 pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// What it can run. Read once, when the miner starts.
@@ -97,11 +98,21 @@ impl Execution {
     }
 }
 
+/// How far a run says it is.
+#[derive(Debug, Default)]
+struct Meter {
+    made: AtomicU16,
+    /// The most it said, bounds aside.
+    claimed: AtomicU16,
+    /// Whether it said less than before.
+    fell: AtomicBool,
+}
+
 /// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TaskContext {
     cancel: CancellationToken,
-    progress: Arc<AtomicU16>,
+    progress: Arc<Meter>,
     emitted: Arc<Emitted>,
     blobs: Arc<dyn Blobs>,
     deadline: Timestamp,
@@ -181,13 +192,31 @@ impl TaskContext {
 
     /// Reports the share done, 0 to 1000 thousandths; it never goes back.
     pub fn progress(&self, thousandths: u16) {
-        self.progress
+        let meter = &*self.progress;
+        let before = meter.claimed.fetch_max(thousandths, Ordering::Relaxed);
+        if thousandths < before {
+            meter.fell.store(true, Ordering::Relaxed);
+        }
+        meter
+            .made
             .fetch_max(thousandths.min(1000), Ordering::Relaxed);
     }
 
     /// The share reported so far, 0 to 1000 thousandths.
     pub fn progress_made(&self) -> u16 {
-        self.progress.load(Ordering::Relaxed)
+        self.progress.made.load(Ordering::Relaxed)
+    }
+
+    /// The most that was reported, bounds aside, and whether a report was less than one before it.
+    pub(crate) fn progress_claimed(&self) -> (u16, bool) {
+        let meter = &*self.progress;
+        let fell = meter.fell.load(Ordering::Relaxed);
+        (meter.claimed.load(Ordering::Relaxed), fell)
+    }
+
+    /// How many clones of this context there are, this one included.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.progress)
     }
 }
 
@@ -212,6 +241,8 @@ mod tests {
         assert_eq!(context.progress_made(), 400);
         clone.progress(u16::MAX);
         assert_eq!(context.progress_made(), 1000);
+        assert_eq!(context.progress_claimed(), (u16::MAX, true));
+        assert_eq!(context.holders(), 2);
         assert!(!clone.is_cancelled());
         context.cancel();
         clone.cancelled().await;

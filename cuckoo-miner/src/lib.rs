@@ -7,7 +7,9 @@
 
 mod backoff;
 mod blobs;
+pub mod cli;
 mod client;
+pub mod conformance;
 mod diffusion;
 mod embedding;
 mod emitted;

@@ -1,5 +1,6 @@
 //! One assignment, from check to receipt.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::slots::Slot;
 use crate::{Execution, Executor, heartbeat, stream};
 
 /// The longest media type handed in, in bytes.
-const MAX_MEDIA_TYPE: usize = 127;
+pub(crate) const MAX_MEDIA_TYPE: usize = 127;
 
 /// An assignment in work.
 struct Work {
@@ -266,16 +267,18 @@ fn reported_kind(kind: ErrorKind) -> ErrorKind {
 
 fn describe(error: JoinError) -> String {
     match error.try_into_panic() {
-        Ok(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            format!("the executor panicked: {message}")
-        }
+        Ok(panic) => format!("the executor panicked: {}", panic_message(&*panic)),
         Err(error) => format!("the run was dropped: {error}"),
     }
+}
+
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 fn truncated(mut text: String, most: usize) -> String {

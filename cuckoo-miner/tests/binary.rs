@@ -129,6 +129,7 @@ fn help_teaches_with_examples() {
     for command in [
         vec!["run"],
         vec!["doctor"],
+        vec!["new"],
         vec!["register"],
         vec!["redeem"],
         vec!["collect"],
@@ -239,6 +240,11 @@ fn what_is_wrong_before_the_start_is_said_with_what_to_do() {
         ("\"deployment.toml\"", "\"other.toml\"", "no deployment"),
         ("slots = 1", "slots = 0", "from 1 to 256"),
         ("slots = 1", "slotz = 1", "slotz"),
+        (
+            "[settings]\n",
+            "[executor]\nwidth = 1\n[settings]\n",
+            "brings no executor",
+        ),
         (model().as_str(), "/nowhere", "/nowhere"),
         ("http://127.0.0.1:8545", "not a url", "url"),
     ] {

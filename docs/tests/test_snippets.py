@@ -36,8 +36,8 @@ def test_every_page_has_a_snippet():
     assert pages == set(PAGES)
 
 
-def test_rust_shown_in_the_readme_is_the_file_that_is_compiled():
-    for page in ["README.md", "docs/README.zh-CN.md", "docs/embed.md"]:
+def test_rust_shown_in_the_pages_is_the_file_that_is_compiled():
+    for page in ["README.md", "docs/README.zh-CN.md", "docs/embed.md", "docs/miner.md"]:
         text = (ROOT / page).read_text(encoding="utf-8")
         blocks = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
         assert blocks, page

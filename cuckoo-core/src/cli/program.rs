@@ -15,6 +15,8 @@ use crate::{Error, Result};
 pub struct Program {
     /// What it is called, such as `cuckoo-miner`.
     pub name: &'static str,
+    /// What `--version` prints after the name.
+    pub version: &'static str,
     /// What the environment's overrides of its settings begin with, such as `CUCKOO_MINER`.
     pub prefix: &'static str,
     /// What its settings file is called, such as `miner.toml`.
@@ -33,7 +35,8 @@ pub(super) struct NodeSettings {
 impl Program {
     /// Reads the command line. In help, `PROGRAM` stands for the program's name and `SETTINGS` for its settings file.
     pub fn parse<P: Parser>(&self) -> P {
-        let matches = self.teach(P::command()).get_matches();
+        let command = P::command().name(self.name).version(self.version);
+        let matches = self.teach(command).get_matches();
         P::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 

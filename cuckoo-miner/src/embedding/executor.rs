@@ -174,6 +174,10 @@ impl Executor for EmbeddingExecutor {
             .map_err(|join| Error::execution("reading the texts failed").with_source(join))??;
         self.engine().await?.run(tokens, context).await
     }
+
+    fn memory(&self) -> u64 {
+        self.model.memory()
+    }
 }
 
 #[cfg(test)]

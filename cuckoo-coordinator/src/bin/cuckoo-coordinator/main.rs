@@ -32,6 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What the shared commands need to know of this program.
 const PROGRAM: Program = Program {
     name: "cuckoo-coordinator",
+    version: env!("CARGO_PKG_VERSION"),
     prefix: "CUCKOO_COORDINATOR",
     settings: "coordinator.toml",
     lists: &[],
@@ -39,7 +40,7 @@ const PROGRAM: Program = Program {
 
 /// Hands out tasks to miners by stake, audits what comes back and pays for it.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Coordinator, Front, Server, TaskStore, Tls, router_with};
+use cuckoo_core::cli::watch_signals;
 use cuckoo_core::{Clock as _, Error, ErrorKind, Key, Result, SystemClock};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::traces::{self, Traces};
@@ -116,61 +116,5 @@ async fn start(
             }
             started => return started,
         }
-    }
-}
-
-/// A token that the first Ctrl-C or SIGTERM cancels; the second ends the process with the status shells expect.
-fn watch_signals() -> Result<CancellationToken> {
-    let mut signals = Signals::new()
-        .map_err(|source| Error::unavailable("cannot listen for signals").with_source(source))?;
-    let token = CancellationToken::new();
-    let first = token.clone();
-    tokio::spawn(async move {
-        signals.next().await;
-        first.cancel();
-        let number = signals.next().await;
-        std::process::exit(128 + number);
-    });
-    Ok(token)
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next signal and gives its number.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-        }
-    }
-}
-
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        tokio::signal::windows::ctrl_c().map(Self)
-    }
-
-    /// Waits for the next Ctrl-C and gives the number of its signal.
-    async fn next(&mut self) -> i32 {
-        self.0.recv().await;
-        2
     }
 }

@@ -1,0 +1,170 @@
+//! The configuration file, with overrides from the environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::{EmbeddingLimits, Settings, TextLimits};
+use cuckoo_core::cli::{ChainConfig, OperatorConfig};
+use cuckoo_core::{Error, ModelId, Result, Wei};
+use serde::Deserialize;
+
+use crate::cli::PROGRAM;
+
+/// What `miner.toml` holds. Paths in it are relative to the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) coordinators: Vec<String>,
+    #[serde(default = "default_drain_seconds")]
+    pub(crate) drain_seconds: u64,
+    #[serde(default = "default_vouchers")]
+    pub(crate) vouchers: PathBuf,
+    pub(crate) chain: ChainConfig,
+    pub(crate) operator: OperatorConfig,
+    /// Memory that the models take turns in; all stay loaded when absent.
+    pub(crate) warm_mib: Option<u64>,
+    #[serde(default)]
+    pub(crate) models: Vec<ModelConfig>,
+    /// For the executors of a host, which alone know what is in it.
+    pub(crate) executor: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) settings: Settings,
+    /// Where the file is.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
+}
+
+/// A model it offers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelConfig {
+    pub(crate) name: ModelId,
+    pub(crate) folder: PathBuf,
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    #[serde(default, with = "cuckoo_core::cai_text")]
+    pub(crate) min_price: Wei,
+    /// Of pictures.
+    pub(crate) max_pixels: Option<usize>,
+    pub(crate) max_steps: Option<usize>,
+    /// Of texts.
+    pub(crate) texts: Option<usize>,
+    pub(crate) memory_mib: Option<u64>,
+    pub(crate) chunk: Option<usize>,
+    /// Of embeddings.
+    pub(crate) batch_tokens: Option<usize>,
+    pub(crate) max_texts: Option<usize>,
+    pub(crate) max_input_bytes: Option<u64>,
+}
+
+/// What a model's folder holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// A pipeline in the layout of diffusers.
+    #[default]
+    Image,
+    /// A language model in the layout of Hugging Face.
+    Text,
+    /// A sentence encoder in the layout of sentence-transformers or Hugging Face. Tasks are of the kind `embeddings`, so that
+    /// is taken, too.
+    #[serde(alias = "embeddings")]
+    Embedding,
+}
+
+impl ModelConfig {
+    /// What a language model does at once: a text in each slot, unless the section says otherwise.
+    pub(crate) fn text_limits(&self, slots: u32) -> TextLimits {
+        let default = TextLimits::default();
+        TextLimits {
+            texts: self.texts.unwrap_or(slots as usize),
+            memory_mib: self.memory_mib.unwrap_or(default.memory_mib),
+            chunk: self.chunk.unwrap_or(default.chunk),
+        }
+    }
+
+    /// What a sentence encoder takes and does at once.
+    pub(crate) fn embedding_limits(&self) -> EmbeddingLimits {
+        let default = EmbeddingLimits::default();
+        EmbeddingLimits {
+            batch_tokens: self.batch_tokens.unwrap_or(default.batch_tokens),
+            max_texts: self.max_texts.unwrap_or(default.max_texts),
+            max_input_bytes: self.max_input_bytes.unwrap_or(default.max_input_bytes),
+        }
+    }
+
+    /// Refuses settings of another kind, which would do nothing.
+    fn check(&self) -> Result<()> {
+        let set = [
+            (Kind::Image, "max_pixels", self.max_pixels.is_some()),
+            (Kind::Image, "max_steps", self.max_steps.is_some()),
+            (Kind::Text, "texts", self.texts.is_some()),
+            (Kind::Text, "memory_mib", self.memory_mib.is_some()),
+            (Kind::Text, "chunk", self.chunk.is_some()),
+            (Kind::Embedding, "batch_tokens", self.batch_tokens.is_some()),
+            (Kind::Embedding, "max_texts", self.max_texts.is_some()),
+            (
+                Kind::Embedding,
+                "max_input_bytes",
+                self.max_input_bytes.is_some(),
+            ),
+        ];
+        let foreign = |(kind, _, set): &&(Kind, _, _)| *set && *kind != self.kind;
+        if let Some((kind, key, _)) = set.iter().find(foreign) {
+            let kind = match kind {
+                Kind::Image => "an image",
+                Kind::Text => "a text",
+                Kind::Embedding => "an embedding",
+            };
+            return Err(Error::invalid(format!(
+                "model `{}`: `{key}` is a setting of {kind} model; set kind, or leave it out",
+                self.name
+            )));
+        }
+        self.text_limits(1).validate()?;
+        self.embedding_limits().validate()
+    }
+}
+
+fn default_drain_seconds() -> u64 {
+    60
+}
+
+fn default_vouchers() -> PathBuf {
+    "vouchers.json".into()
+}
+
+impl Config {
+    /// Reads `path`, then the environment.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file, `Invalid` that names the key which is unknown, missing or of a wrong type.
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        PROGRAM.load(path).and_then(|config: Self| config.at(path))
+    }
+
+    /// The settings as they hold for a file at `path`.
+    fn at(mut self, path: &Path) -> Result<Self> {
+        self.settings.validate()?;
+        if let Some(mib) = self.warm_mib
+            && !(1..=1 << 30).contains(&mib)
+        {
+            return Err(Error::invalid(format!(
+                "`warm_mib` is {mib}; it must be from 1 to {}, or left out",
+                1 << 30
+            )));
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.folder = folder.to_owned();
+        self.chain.resolve_paths(folder);
+        self.operator.resolve_paths(folder);
+        self.vouchers = folder.join(&self.vouchers);
+        for model in &mut self.models {
+            model.check()?;
+            model.folder = folder.join(&model.folder);
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! The machine: what computes, how much memory there is, and whether pay can be written down.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use sysinfo::{Disks, System};
+
+use super::report::Report;
+use crate::cli::config::Config;
+
+/// Less free space than this is too little for logs and vouchers, let alone models.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    report.good("processor", format!("{cores} cores, {}", vectors()));
+    report.good(
+        "gpu",
+        "none is used: this build computes on the processor (said once; not an error)",
+    );
+    if let Ok(mut system) = System::new() {
+        system.refresh_memory();
+        let (left, all) = (system.available_memory(), system.total_memory());
+        report.good("memory", format!("{} of {} available", gib(left), gib(all)));
+    }
+    disk(&config.vouchers, report);
+}
+
+/// Which instructions the kernels choose.
+fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "AVX-512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2";
+        }
+    }
+    if cfg!(target_arch = "aarch64") {
+        return "NEON";
+    }
+    "no wide vector instructions: expect slow models"
+}
+
+/// Whether vouchers, which are the miner's pay, can be written, and what room is left.
+fn disk(vouchers: &Path, report: &mut Report) {
+    let folder = match vouchers.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let trial = folder.join(format!(".cuckoo-doctor-{}", std::process::id()));
+    let written = File::create_new(&trial).and_then(|file| file.sync_all());
+    let _ = fs::remove_file(&trial);
+    if let Err(error) = written {
+        let remedy = "vouchers are your pay: name a folder in `vouchers` that this user may write";
+        report.bad("disk", format!("{}: {error}", folder.display()), remedy);
+        return;
+    }
+    match free(folder) {
+        Some(bytes) if bytes < LITTLE_SPACE => report.note(
+            "disk",
+            format!("{} left at {}", gib(bytes), folder.display()),
+            "free some: vouchers that cannot be written are lost with the process",
+        ),
+        Some(bytes) => report.good(
+            "disk",
+            format!("{} left at {}", gib(bytes), folder.display()),
+        ),
+        None => report.good("disk", format!("{} can be written", folder.display())),
+    }
+}
+
+/// The room on the disk that holds `folder`, in bytes, where the system tells.
+fn free(folder: &Path) -> Option<u64> {
+    let folder = folder.canonicalize().ok()?;
+    let disks = Disks::new_with_refreshed_list().ok()?;
+    let holding = disks
+        .iter()
+        .filter(|disk| folder.starts_with(disk.mount_point()));
+    holding
+        .max_by_key(|disk| disk.mount_point().as_os_str().len())
+        .map(sysinfo::Disk::available_space)
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}

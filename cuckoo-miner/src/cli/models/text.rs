@@ -1,0 +1,82 @@
+//! A look at a language model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
+use cuckoo_core::{
+    Assignment, B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
+};
+use futures::future::try_join_all;
+
+use super::{CheckArgs, parts, trial};
+
+/// Loads the folder; goes on from the prompt, if there is one, in as many texts at once as asked for.
+pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
+    let model = Arc::new(LanguageModel::load(&arguments.folder)?);
+    println!("hash     {}", B256::from(model.model_hash()));
+    println!("kernels  {}", model.kernels());
+    println!("context  {} tokens", model.context());
+    println!(
+        "takes    {}",
+        if model.chats() {
+            "conversations and prompts"
+        } else {
+            "prompts; it has no chat template"
+        }
+    );
+    for (part, bytes) in parts(&arguments.folder)? {
+        println!("{part:<32} {bytes:>12} bytes");
+    }
+    let Some(prompt) = &arguments.prompt else {
+        return Ok(());
+    };
+    let input = if model.chats() {
+        TextInput::chat(vec![Message {
+            role: Role::User,
+            content: prompt.clone(),
+        }])
+    } else {
+        TextInput::completion(prompt)
+    };
+    let limits = TextLimits {
+        texts: arguments.together as usize,
+        ..TextLimits::default()
+    };
+    let executor = TextExecutor::new(model, "check".parse()?).with_limits(limits)?;
+    let clock = SystemClock;
+    let deadline = clock.now().after(Duration::from_secs(3600));
+    let started = clock.now();
+    let runs = (0..arguments.together).map(|i| {
+        let input = TextInput {
+            max_tokens: Some(arguments.max_tokens),
+            seed: Some(arguments.seed.wrapping_add(u64::from(i))),
+            ..input.clone()
+        };
+        let executor = &executor;
+        async move {
+            executor
+                .execute(task(&input)?, TaskContext::new(deadline))
+                .await
+        }
+    });
+    let runs = try_join_all(runs).await?;
+    let took = clock.now().since(started).as_secs_f64();
+    for run in &runs {
+        let output = TextOutput::read(&run.output)?;
+        println!("\n{}\n({:?})", output.text, output.finish_reason);
+    }
+    let read: u64 = runs.iter().map(|run| run.usage.input_units).sum();
+    let made: u64 = runs.iter().map(|run| run.usage.output_units).sum();
+    println!(
+        "\n{read} tokens read and {made} made in {took:.2} s, {:.1} made a second",
+        made as f64 / took.max(1e-3)
+    );
+    Ok(())
+}
+
+fn task(input: &TextInput) -> Result<Assignment> {
+    let input = serde_json::to_string(input)
+        .map_err(|source| Error::internal("the prompt has no JSON form").with_source(source))?;
+    Ok(trial("check".parse()?, input))
+}

@@ -1,0 +1,188 @@
+//! Running, from the first look at the models to the last output handed in.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{
+    EmbeddingExecutor, Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor, WarmPool,
+};
+use cuckoo_core::cli::{ChainConfig, watch_signals};
+use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
+
+use crate::cli::config::{Config, Kind, ModelConfig};
+use crate::cli::{Host, vouchers};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often new vouchers are written to disk.
+const VOUCHER_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Works until the first signal, then drains; the second ends the process.
+pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
+    let config = Config::load(path)?;
+    // What the operator can put right by hand comes first, before anything is waited for.
+    if config.coordinators.is_empty() {
+        return Err(Error::invalid(
+            "no coordinator to serve; set coordinators = [\"http://...\"]",
+        ));
+    }
+    if config.models.is_empty() && !host.brings_executors() {
+        return Err(Error::invalid(
+            "no model to offer; add a [[models]] section with name and folder",
+        ));
+    }
+    config.chain.contracts()?;
+    let operator = config.operator.load_key()?;
+    let kept = vouchers::read(&config.vouchers)?;
+    let mut builder = Miner::builder()
+        .operator(operator)
+        .settings(config.settings.clone())
+        .vouchers(kept);
+    for url in &config.coordinators {
+        if is_open(url) {
+            tracing::warn!(
+                "{url} is not encrypted; whoever is in between can read tasks and tokens"
+            );
+        }
+        builder = builder.coordinator(Arc::new(HttpCoordinator::new(url)?));
+    }
+    let signalled = watch_signals()?;
+    for executor in load_all(&config).await? {
+        builder = builder.executor(executor);
+    }
+    for executor in host.load(&config)? {
+        announce(&*executor);
+        builder = builder.executor(executor);
+    }
+    let chain = tokio::select! {
+        () = signalled.cancelled() => return Ok(()),
+        chain = connect(&config.chain) => chain?,
+    };
+    let miner = builder.chain(chain).start().await?;
+    tracing::info!(
+        operator = %miner.status().operator,
+        slots = config.settings.slots,
+        "started; {} coordinators to serve",
+        config.coordinators.len()
+    );
+    let ended = tokio::select! {
+        ended = miner.finished() => ended,
+        () = keep_vouchers(&miner, &config.vouchers) => Ok(()),
+        () = signalled.cancelled() => {
+            tracing::info!(
+                "stopping: no more work, up to {} s for what is begun; signal again to stop at once",
+                config.drain_seconds
+            );
+            miner.shutdown(Duration::from_secs(config.drain_seconds)).await;
+            Ok(())
+        }
+    };
+    vouchers::write(&config.vouchers, &miner.vouchers())?;
+    let status = miner.status();
+    tracing::info!(
+        completed = status.completed,
+        failed = status.failed,
+        cancelled = status.cancelled,
+        "stopped"
+    );
+    ended
+}
+
+/// Whether others on the way can read what is said to this coordinator.
+pub(crate) fn is_open(url: &str) -> bool {
+    url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost")
+}
+
+/// Loads every model of the settings; with `warm_mib`, to take turns in that much memory.
+async fn load_all(config: &Config) -> Result<Vec<Arc<dyn Executor>>> {
+    let slots = config.settings.slots;
+    let pool = config.warm_mib.map(|mib| WarmPool::new(mib << 20));
+    let mut executors = Vec::new();
+    for model in &config.models {
+        executors.push(match &pool {
+            None => load(model, slots)?,
+            Some(pool) => {
+                let model = model.clone();
+                pool.add(move || load(&model, slots)).await?
+            }
+        });
+    }
+    Ok(executors)
+}
+
+/// Loads a model; blocks, which before the start nobody minds.
+pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>> {
+    let executor: Arc<dyn Executor> = match model.kind {
+        Kind::Image => Arc::new(load_image(model, slots)?),
+        Kind::Text => Arc::new(
+            TextExecutor::load(&model.folder, model.name.clone())?
+                .with_min_price(model.min_price)
+                .with_limits(model.text_limits(slots))?,
+        ),
+        Kind::Embedding => Arc::new(
+            EmbeddingExecutor::load(&model.folder, model.name.clone())?
+                .with_min_price(model.min_price)
+                .with_limits(model.embedding_limits())?,
+        ),
+    };
+    announce(&*executor);
+    Ok(executor)
+}
+
+fn announce(executor: &dyn Executor) {
+    for offer in executor.capabilities() {
+        tracing::info!(
+            hash = %offer.model_hash,
+            kernels = offer.kernels,
+            min_price = format_cai(offer.min_price),
+            "model `{}` loaded",
+            offer.model
+        );
+    }
+}
+
+fn load_image(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
+    let executor = ImageExecutor::load(&model.folder, model.name.clone())?
+        .with_min_price(model.min_price)
+        .with_runs(slots);
+    let (pixels, steps) = executor.limits();
+    Ok(executor.with_limits(
+        model.max_pixels.unwrap_or(pixels),
+        model.max_steps.unwrap_or(steps),
+    ))
+}
+
+/// Connects to the chain, again and again while it cannot be reached.
+async fn connect(chain: &ChainConfig) -> Result<Arc<dyn StakingContract>> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match chain.connect().await {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                tracing::warn!(
+                    "the chain cannot be reached, trying again in {} s; is the node at [chain] rpc running? ({error})",
+                    pause.as_secs()
+                );
+                SystemClock.sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// Writes vouchers to disk whenever they changed; never completes.
+async fn keep_vouchers(miner: &Miner, path: &Path) {
+    let mut written = miner.vouchers();
+    loop {
+        SystemClock.sleep(VOUCHER_INTERVAL).await;
+        let vouchers = miner.vouchers();
+        if vouchers == written {
+            continue;
+        }
+        match vouchers::write(path, &vouchers) {
+            Ok(()) => written = vouchers,
+            Err(error) => tracing::error!(%error, "vouchers are in memory only"),
+        }
+    }
+}
