@@ -7,12 +7,12 @@ mod text;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::EmbeddingModel;
 use clap::{Args, Subcommand};
 use cuckoo_core::{
     Assignment, B256, Clock as _, Error, LeaseId, ModelId, NodeId, Result, SystemClock, TaskId,
     Wei, payload_hash,
 };
-use cuckoo_miner::EmbeddingModel;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
