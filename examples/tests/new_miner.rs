@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -73,8 +74,10 @@ fn project(folder: &Path) -> PathBuf {
     assert!(said.contains("cd scaffold-probe"), "{said}");
     let project = folder.join("scaffold-probe");
     share_dependencies(&project.join("Cargo.toml"));
-    // The same versions, of which each is on this machine.
-    fs::copy(checkout().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    // The same versions, of which each is on this machine, and the same compiler.
+    for file in ["Cargo.lock", "rust-toolchain.toml"] {
+        fs::copy(checkout().join(file), project.join(file)).unwrap();
+    }
     let target = programs().parent().unwrap().to_owned();
     let mut test = Command::new(env!("CARGO"));
     test.current_dir(&project)
@@ -88,7 +91,7 @@ fn project(folder: &Path) -> PathBuf {
     programs().join(format!("scaffold-probe{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Adds what the workspace's own tests depend on to those of the project: so its dependencies have the features that they have
+/// Adds what the workspace depends on to what the project's tests do: so its dependencies have the features that they have
 /// here, and what is compiled already is not compiled anew. What the project itself says stays as it was written.
 fn share_dependencies(manifest: &Path) {
     let metadata = run(Command::new(env!("CARGO")).current_dir(checkout()).args([
@@ -99,34 +102,52 @@ fn share_dependencies(manifest: &Path) {
         "--offline",
     ]));
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
-    let mut shared = Vec::new();
+    // By name, which a project may give once: where it comes from, its features, and whether the default ones are among them.
+    let mut shared: BTreeMap<&str, (String, BTreeSet<&str>, bool)> = BTreeMap::new();
     for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
         // The runner leaves this one out, too.
-        if package["name"] == "cuckoo-python" {
+        if name == "cuckoo-python" {
             continue;
         }
-        let path = Path::new(package["manifest_path"].as_str().unwrap());
-        let features: Vec<_> = package["features"].as_object().unwrap().keys().collect();
-        shared.push(format!(
-            "package = {}, path = {:?}, features = {features:?}",
-            package["name"],
-            path.parent().unwrap()
-        ));
+        if name == "cuckoo-core" || name == "cuckoo-miner" {
+            let path = Path::new(package["manifest_path"].as_str().unwrap());
+            let features = package["features"].as_object().unwrap().keys();
+            let source = format!("path = {:?}", path.parent().unwrap());
+            let features = features.map(String::as_str).collect();
+            shared.insert(name, (source, features, true));
+        }
         for dependency in package["dependencies"].as_array().unwrap() {
-            if dependency["kind"] == "dev" && dependency["path"].is_null() {
-                shared.push(format!(
-                    "package = {}, version = {}, features = {}, default-features = {}",
-                    dependency["name"],
-                    dependency["req"],
-                    dependency["features"],
-                    dependency["uses_default_features"]
-                ));
+            if !dependency["path"].is_null() || !dependency["rename"].is_null() {
+                continue;
+            }
+            let dependency_name = dependency["name"].as_str().unwrap();
+            let entry = shared.entry(dependency_name).or_default();
+            let features = dependency["features"].as_array().unwrap().iter();
+            entry.0 = format!("version = {}", dependency["req"]);
+            entry.1.extend(features.filter_map(Value::as_str));
+            entry.2 |= dependency["uses_default_features"] == true;
+        }
+        // What the package's own features turn on in its dependencies.
+        let own = package["features"].as_object().unwrap().values();
+        for turned_on in own
+            .filter_map(Value::as_array)
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            if let Some((dependency, feature)) = turned_on.split_once('/')
+                && let Some(entry) = shared.get_mut(dependency)
+            {
+                entry.1.insert(feature);
             }
         }
     }
     let mut text = fs::read_to_string(manifest).unwrap() + "\n[dev-dependencies]\n";
-    for (number, dependency) in shared.iter().enumerate() {
-        text += &format!("shared-{number} = {{ {dependency} }}\n");
+    for (name, (source, features, defaults)) in shared {
+        let features: Vec<_> = features.into_iter().collect();
+        text += &format!(
+            "{name} = {{ {source}, features = {features:?}, default-features = {defaults} }}\n"
+        );
     }
     fs::write(manifest, text).unwrap();
 }

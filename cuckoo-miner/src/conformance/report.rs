@@ -125,6 +125,9 @@ impl Report {
         let Some(check) = self.raise(topic, outcome) else {
             return;
         };
+        if check.findings.contains(&found) {
+            return;
+        }
         if check.findings.len() < MOST_FINDINGS {
             check.findings.push(found);
         } else {
