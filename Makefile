@@ -6,7 +6,7 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench bench-dispatch chaos fuzz fuzz-api lint contracts mutations slither parity score screenshot openapi
+.PHONY: help setup demo test bench bench-dispatch bench-infer chaos fuzz fuzz-api lint contracts mutations slither parity score screenshot openapi
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -29,6 +29,11 @@ bench-dispatch: ## tasks a second beside BullMQ, Celery and NATS JetStream (inst
 	@.ci/setup bench
 	@cargo build --release --quiet -p cuckoo-examples --bin bench-dispatch
 	@ulimit -n "$$(ulimit -Hn)"; "$(TARGET)/release/bench-dispatch" --scratch "$(TARGET)/bench-dispatch"
+
+bench-infer: ## models' speed beside PyTorch's on the same weights (installs torch, 4 GB; a quarter of an hour)
+	@.ci/setup infer
+	@cargo build --release --quiet -p cuckoo-examples --bin bench-infer
+	@"$(TARGET)/release/bench-infer" --scratch "$(TARGET)/bench-infer"
 
 chaos: ## kills processes 200 times each, fills disks, stops chains, sets clocks: what is lost or paid twice? (15 minutes at most)
 	@.ci/setup chain

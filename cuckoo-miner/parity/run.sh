@@ -10,10 +10,7 @@ venv="${XDG_CACHE_HOME:-$HOME/.cache}/cuckoo/venv-torch"
 golden=tests/golden
 shapes=../examples/models/shapes
 
-if ! "$venv/bin/python" -c 'import diffusers, sentence_transformers, torch, transformers' 2>/dev/null; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet -r parity/requirements.txt
-fi
+../.ci/setup infer
 
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 mkdir -p "$golden"

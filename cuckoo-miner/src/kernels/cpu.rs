@@ -1,19 +1,21 @@
-//! Kernels for processors: matrix products by the `gemm` crate, everything around them here.
+//! Kernels for processors.
 //!
-//! Work is cut into pieces whose sizes depend on the shapes alone, and each piece is computed by one thread in a
-//! fixed order. So the result does not depend on the number of threads.
+//! Work is cut into pieces whose sizes depend on the shapes alone, and each number is computed by one thread in an
+//! order of its own. So the result depends neither on the number of threads nor on the processor.
 
 mod attend;
 mod attention;
 mod conv;
 mod dot;
 mod lanes;
+mod linear;
 mod math;
-mod matmul;
 mod norm;
 mod paged;
+mod panel;
 mod rotary;
 mod whole;
+mod winograd;
 
 use candle_core::{Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
@@ -23,7 +25,6 @@ use super::{Activation, Heads, Kernels, Norm, Span};
 /// The CPU implementation of [`Kernels`], in `f32`, on the threads of the current rayon pool.
 #[derive(Debug)]
 pub struct CpuKernels {
-    name: String,
     device: Device,
 }
 
@@ -31,7 +32,6 @@ impl CpuKernels {
     /// Kernels for this machine's processor.
     pub fn new() -> Self {
         Self {
-            name: format!("cpu-f32-{}-1", matmul::instruction_set()),
             device: Device::Cpu,
         }
     }
@@ -45,7 +45,7 @@ impl Default for CpuKernels {
 
 impl Kernels for CpuKernels {
     fn name(&self) -> &str {
-        &self.name
+        NAME
     }
 
     fn device(&self) -> &Device {
@@ -64,43 +64,7 @@ impl Kernels for CpuKernels {
     }
 
     fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (outputs, inputs) = weight.dims2()?;
-        let mut shape = x.dims().to_vec();
-        let rows = match shape.pop() {
-            Some(last) if last == inputs => shape.iter().product::<usize>(),
-            _ => bail!("a linear layer of {inputs} inputs was given {:?}", x.dims()),
-        };
-        shape.push(outputs);
-        const ROWS: usize = 64;
-        let mut out = vec![0.0; rows * outputs];
-        read([x, weight, bias.unwrap_or(weight)], |[x, weight, shift]| {
-            pieces(
-                &mut out,
-                ROWS * outputs,
-                rows * outputs * inputs,
-                |i, out| {
-                    if bias.is_some() {
-                        out.chunks_exact_mut(outputs)
-                            .for_each(|row| row.copy_from_slice(shift));
-                    }
-                    let shape = matmul::Shape {
-                        rows: out.len() / outputs,
-                        columns: outputs,
-                        inner: inputs,
-                    };
-                    let x = matmul::Matrix::rows(&x[i * ROWS * inputs..], inputs);
-                    matmul::add_product(
-                        shape,
-                        x,
-                        matmul::Matrix::columns(weight, inputs),
-                        out,
-                        outputs,
-                    );
-                },
-            );
-            Ok(())
-        })?;
-        Tensor::from_vec(out, shape, &self.device)
+        linear::linear(x, weight, bias)
     }
 
     fn group_norm(
@@ -131,7 +95,7 @@ impl Kernels for CpuKernels {
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let mut out = read([x], |[x]| Ok(x.to_vec()))?;
         pieces(&mut out, PIECE, x.elem_count() * EXPONENTIAL, |_, out| {
-            lanes::dispatch(Activated(out, activation));
+            lanes::widest(|| math::activate(out, activation));
         });
         Tensor::from_vec(out, x.shape(), &self.device)
     }
@@ -177,18 +141,10 @@ impl Kernels for CpuKernels {
     }
 }
 
-/// The arithmetic of the layers for texts, which no property of the processor changes: sixteen lanes, see `lanes.rs`.
+/// The arithmetic of the layers for pictures, which no property of the processor changes: see `panel.rs`.
+const NAME: &str = "cpu-f32-2";
+/// The same of those for texts: sixteen lanes, see `lanes.rs`.
 const TEXT_NAME: &str = "cpu-f32-text-1";
-
-/// Elements and the function to apply to them: the widest registers change no bit of it.
-struct Activated<'a>(&'a mut [f32], Activation);
-
-impl lanes::Job for Activated<'_> {
-    #[inline(always)]
-    fn run<R: lanes::Register>(self) {
-        math::activate(self.0, self.1);
-    }
-}
 
 /// Each row's halves, of which `order` says which is the gate and which the value: `activation(gate) * value`.
 fn gated(
@@ -215,7 +171,7 @@ fn gated(
                 let (first, second) = x.split_at(width);
                 let (gate, value) = order([first, second]);
                 out.copy_from_slice(gate);
-                lanes::dispatch(Activated(out, activation));
+                lanes::widest(|| math::activate(out, activation));
                 out.iter_mut()
                     .zip(value)
                     .for_each(|(out, value)| *out *= value);
@@ -245,6 +201,15 @@ fn pieces(out: &mut [f32], size: usize, cost: usize, f: impl Fn(usize, &mut [f32
         out.par_chunks_mut(size)
             .enumerate()
             .for_each(|(i, piece)| f(i, piece));
+    }
+}
+
+/// Does all pieces of work, on several threads when `cost` (in multiplications) is worth it.
+fn each<T: Send>(work: Vec<T>, cost: usize, f: impl Fn(T) + Sync + Send) {
+    if cost < PARALLEL_FROM || work.len() < 2 {
+        work.into_iter().for_each(f);
+    } else {
+        work.into_par_iter().for_each(f);
     }
 }
 

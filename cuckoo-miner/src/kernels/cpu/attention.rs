@@ -1,12 +1,19 @@
-//! Scaled dot-product attention, in tiles of queries so that the scores of a large image need little memory.
+//! Scaled dot-product attention in tiles of queries and keys, so that the scores of a large image need little memory.
+//!
+//! The scores of one block of keys at a time, joined by a running softmax (Milakov and Gimelshein, "Online normalizer
+//! calculation for softmax", 2018; Dao et al., "FlashAttention", 2022).
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::matmul::{self, Matrix, Shape};
-use super::{math, pieces, read};
+use super::lanes::{Job, LANES, Register, dispatch};
+use super::linear::turn;
+use super::panel::{BLOCK, Rows, Window, multiply, windows};
+use super::{each, math, read};
 
 /// Queries computed by one piece of work.
-const QUERIES: usize = 128;
+const QUERIES: usize = 256;
+/// Keys whose scores are held at once. Part of the arithmetic.
+const KEYS: usize = 256;
 
 /// See [`Kernels::attention`](crate::kernels::Kernels::attention).
 pub(super) fn attention(
@@ -31,61 +38,137 @@ pub(super) fn attention(
         );
     }
     let depth = width / heads;
-    let scale = 1.0 / (depth as f32).sqrt();
     let mut out = vec![0.0; batch * n * width];
     read([q, k, v], |[q, k, v]| {
-        for (image, out) in out.chunks_exact_mut(n * width).enumerate() {
-            let (q, k, v) = (
-                &q[image * n * width..][..n * width],
-                &k[image * m * width..],
-                &v[image * m * width..],
-            );
-            pieces(out, QUERIES * width, 2 * n * m * width, |i, out| {
-                let first = i * QUERIES;
-                let rows = out.len() / width;
-                let mut scores = vec![0.0; rows * m];
-                for head in 0..heads {
-                    let column = head * depth;
-                    scores.fill(0.0);
-                    let shape = Shape {
-                        rows,
-                        columns: m,
-                        inner: depth,
-                    };
-                    let queries = Matrix::rows(&q[first * width + column..], width);
-                    matmul::add_product(
-                        shape,
-                        queries,
-                        Matrix::columns(&k[column..], width),
-                        &mut scores,
-                        m,
-                    );
-                    for (row, scores) in scores.chunks_exact_mut(m).enumerate() {
-                        let (seen, hidden) =
-                            scores.split_at_mut(if causal { first + row + 1 } else { m });
-                        seen.iter_mut().for_each(|score| *score *= scale);
-                        math::softmax(seen);
-                        hidden.fill(0.0);
-                    }
-                    let shape = Shape {
-                        rows,
-                        columns: depth,
-                        inner: m,
-                    };
-                    let values = Matrix::rows(&v[column..], width);
-                    matmul::add_product(
-                        shape,
-                        Matrix::rows(&scores, m),
-                        values,
-                        &mut out[column..],
+        let images = q.chunks_exact(n * width).zip(
+            k.chunks_exact(m * width)
+                .zip(v.chunks_exact(m * width))
+                .zip(out.chunks_exact_mut(n * width)),
+        );
+        let work = images
+            .flat_map(|(q, ((k, v), out))| {
+                windows(out, width, QUERIES, depth)
+                    .into_iter()
+                    .map(move |out| Piece {
+                        q,
+                        k,
+                        v,
                         width,
-                    );
-                }
-            });
-        }
+                        causal,
+                        out,
+                    })
+            })
+            .collect();
+        each(work, 2 * batch * n * m * width, dispatch);
         Ok(())
     })?;
     Tensor::from_vec(out, (batch, n, width), &Device::Cpu)
+}
+
+/// Some queries of one head.
+struct Piece<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    width: usize,
+    causal: bool,
+    out: Window<'a>,
+}
+
+impl Job for Piece<'_> {
+    #[inline(always)]
+    fn run<R: Register>(mut self) {
+        let (width, column, queries) = (self.width, self.out.column, self.out.rows.len());
+        let depth = self.out.rows.first().map_or(0, |row| row.len());
+        let scale = 1.0 / (depth as f32).sqrt();
+        let q = Rows {
+            data: &self.q[self.out.row * width + column..],
+            step: width,
+            count: queries,
+        };
+        let seen = match self.causal {
+            true => self.out.row + queries,
+            false => self.k.len() / width,
+        };
+        let mut panel = vec![[0.0; LANES]; KEYS.max(BLOCK)];
+        let mut scores = vec![0.0; queries * KEYS];
+        let mut largest = vec![f32::NEG_INFINITY; queries];
+        let mut totals = vec![0.0; queries];
+        for from in (0..seen).step_by(KEYS) {
+            let keys = KEYS.min(seen - from);
+            scores.fill(0.0);
+            for at in (0..keys).step_by(LANES) {
+                let end = (from + keys).min(from + at + LANES);
+                // The last row ends with its head, so that what is beyond is not taken for another.
+                let rows =
+                    &self.k[(from + at) * width + column..(end - 1) * width + column + depth];
+                for start in (0..depth).step_by(BLOCK) {
+                    let panel = &mut panel[..BLOCK.min(depth - start)];
+                    turn(rows, width, start, panel);
+                    multiply::<R>(q, start, panel, |query, sums| {
+                        for (i, sums) in sums.iter().enumerate() {
+                            let out = &mut scores[(query + i) * KEYS + at..][..LANES];
+                            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                        }
+                    });
+                }
+            }
+            for (query, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
+                let shown = match self.causal {
+                    true => (self.out.row + query + 1).saturating_sub(from).min(keys),
+                    false => keys,
+                };
+                let (scores, hidden) = scores.split_at_mut(shown);
+                hidden.fill(0.0);
+                if scores.is_empty() {
+                    continue;
+                }
+                scores.iter_mut().for_each(|score| *score *= scale);
+                let most = largest[query].max(math::largest(scores));
+                scores
+                    .iter_mut()
+                    .for_each(|score| *score = math::exp(*score - most));
+                // Nothing is kept of nothing: the first block's exponent is that of minus infinity.
+                let keep = match largest[query] == f32::NEG_INFINITY {
+                    true => 0.0,
+                    false => math::exp(largest[query] - most),
+                };
+                largest[query] = most;
+                totals[query] = totals[query] * keep + math::sum(scores);
+                self.out.rows[query].iter_mut().for_each(|out| *out *= keep);
+            }
+            let weights = Rows {
+                data: &scores,
+                step: KEYS,
+                count: queries,
+            };
+            for at in (0..depth).step_by(LANES) {
+                let count = LANES.min(depth - at);
+                let values = self.v[from * width + column + at..].chunks(width);
+                let panel = &mut panel[..keys];
+                for (lane, values) in panel.iter_mut().zip(values) {
+                    if count == LANES {
+                        lane.copy_from_slice(&values[..LANES]);
+                    } else {
+                        lane.fill(0.0);
+                        lane.iter_mut()
+                            .zip(&values[..count])
+                            .for_each(|(lane, value)| *lane = *value);
+                    }
+                }
+                multiply::<R>(weights, 0, panel, |query, sums| {
+                    for (out, sums) in self.out.rows[query..].iter_mut().zip(sums) {
+                        let out = &mut out[at..at + count];
+                        out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+                    }
+                });
+            }
+        }
+        for (out, total) in self.out.rows.iter_mut().zip(totals) {
+            let scale = 1.0 / total;
+            out.iter_mut().for_each(|out| *out *= scale);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +201,8 @@ mod tests {
             (5, 5, false),
             (3, 20, false),
             (200, 200, true),
+            (300, 300, true),
+            (270, 530, false),
         ] {
             let (batch, width, heads) = (2, 12, 3);
             let depth = width / heads;

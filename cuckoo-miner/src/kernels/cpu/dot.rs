@@ -27,6 +27,16 @@ impl<'a> Rows<'a> {
     fn row(&self, i: usize, width: usize) -> &'a [f32] {
         &self.data[i * self.step..][..width]
     }
+
+    /// At most `count` rows from `first`, without their first `start` elements.
+    #[inline(always)]
+    fn part(&self, first: usize, count: usize, start: usize) -> Self {
+        Self {
+            data: &self.data[first * self.step + start..],
+            step: self.step,
+            count: count.min(self.count - first),
+        }
+    }
 }
 
 /// Where products go: that of `x[i]` and `weight[j]` to `i * x_step + j * weight_step`.
@@ -128,47 +138,112 @@ pub(super) fn products<R: Register>(
     inner: usize,
     grid: &mut Grid<'_>,
 ) {
-    // As many sums at once as there are registers for: 32 but for 256 bits, of which there are 16.
+    /// Elements of a row that are gone over at once, so that some rows of each side fit the nearest cache together.
+    const DEPTH: usize = 32 * LANES;
+    /// Rows whose sums are kept between these parts; with few, going over the weight once is what counts.
+    const ROWS: usize = 64;
+    if x.count < 8 || inner <= 2 * DEPTH {
+        return sweep::<R>(x, weight, inner, grid);
+    }
+    let mut lanes = vec![[0.0; LANES]; ROWS.min(x.count) * weight.count];
+    for first in (0..x.count).step_by(ROWS) {
+        lanes.fill([0.0; LANES]);
+        let mut kept = Kept {
+            lanes: &mut lanes,
+            columns: weight.count,
+        };
+        for start in (0..inner).step_by(DEPTH) {
+            let x = x.part(first, ROWS, start);
+            let weight = weight.part(0, weight.count, start);
+            sweep::<R>(x, weight, DEPTH.min(inner - start), &mut kept);
+        }
+        for i in 0..ROWS.min(x.count - first) {
+            for j in 0..weight.count {
+                grid.end(first + i, j, lanes[i * weight.count + j]);
+            }
+        }
+    }
+}
+
+/// Where the lanes of each product come from, and where they go.
+trait Sums {
+    fn begin(&self, i: usize, j: usize) -> [f32; LANES];
+    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]);
+}
+
+impl Sums for Grid<'_> {
+    #[inline(always)]
+    fn begin(&self, _: usize, _: usize) -> [f32; LANES] {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]) {
+        self.out[i * self.x_step + j * self.weight_step] = sum(lanes);
+    }
+}
+
+/// Lanes of sums that go on.
+struct Kept<'a> {
+    lanes: &'a mut [[f32; LANES]],
+    columns: usize,
+}
+
+impl Sums for Kept<'_> {
+    #[inline(always)]
+    fn begin(&self, i: usize, j: usize) -> [f32; LANES] {
+        self.lanes[i * self.columns + j]
+    }
+
+    #[inline(always)]
+    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]) {
+        self.lanes[i * self.columns + j] = lanes;
+    }
+}
+
+/// Goes over all rows with as many sums at once as there are registers for: 32 but for 256 bits, of which there are 16.
+#[inline(always)]
+fn sweep<R: Register>(x: Rows<'_>, weight: Rows<'_>, inner: usize, sums: &mut impl Sums) {
     if R::WIDTH == 8 {
-        sweep::<R, 3, 6>(x, weight, inner, grid);
+        tiles::<R, 3, 6>(x, weight, inner, sums);
     } else {
-        sweep::<R, 4, 8>(x, weight, inner, grid);
+        tiles::<R, 4, 8>(x, weight, inner, sums);
     }
 }
 
 /// Goes over the weight's rows once, in steps of `WIDE`, or `NARROW` at a time for four rows of `x`.
 #[inline(always)]
-fn sweep<R: Register, const NARROW: usize, const WIDE: usize>(
+fn tiles<R: Register, const NARROW: usize, const WIDE: usize>(
     x: Rows<'_>,
     weight: Rows<'_>,
     inner: usize,
-    grid: &mut Grid<'_>,
+    sums: &mut impl Sums,
 ) {
     let mut j = 0;
     while j + WIDE <= weight.count {
         let mut i = 0;
         while i + 4 <= x.count {
-            tile::<R, 4, NARROW>(x, i, weight, j, inner, grid);
-            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, grid);
+            tile::<R, 4, NARROW>(x, i, weight, j, inner, sums);
+            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, sums);
             i += 4;
         }
         while i + 2 <= x.count {
-            tile::<R, 2, WIDE>(x, i, weight, j, inner, grid);
+            tile::<R, 2, WIDE>(x, i, weight, j, inner, sums);
             i += 2;
         }
         if i < x.count {
-            tile::<R, 1, WIDE>(x, i, weight, j, inner, grid);
+            tile::<R, 1, WIDE>(x, i, weight, j, inner, sums);
         }
         j += WIDE;
     }
     while j < weight.count {
         let mut i = 0;
         while i + 4 <= x.count {
-            tile::<R, 4, 1>(x, i, weight, j, inner, grid);
+            tile::<R, 4, 1>(x, i, weight, j, inner, sums);
             i += 4;
         }
         while i < x.count {
-            tile::<R, 1, 1>(x, i, weight, j, inner, grid);
+            tile::<R, 1, 1>(x, i, weight, j, inner, sums);
             i += 1;
         }
         j += 1;
@@ -183,7 +258,7 @@ fn tile<R: Register, const X: usize, const W: usize>(
     weight: Rows<'_>,
     j: usize,
     inner: usize,
-    grid: &mut Grid<'_>,
+    sums: &mut impl Sums,
 ) {
     let mut x_rows = [Row::default(); X];
     for a in 0..X {
@@ -194,6 +269,11 @@ fn tile<R: Register, const X: usize, const W: usize>(
         w_rows[b] = Row::new(weight.row(j + b, inner));
     }
     let mut lanes = [[[0.0; LANES]; W]; X];
+    for a in 0..X {
+        for b in 0..W {
+            lanes[a][b] = sums.begin(i + a, j + b);
+        }
+    }
     part::<R, X, W, 0>(&x_rows, &w_rows, inner, &mut lanes);
     if R::WIDTH == 4 {
         part::<R, X, W, 4>(&x_rows, &w_rows, inner, &mut lanes);
@@ -204,7 +284,7 @@ fn tile<R: Register, const X: usize, const W: usize>(
     }
     for a in 0..X {
         for b in 0..W {
-            grid.out[(i + a) * grid.x_step + (j + b) * grid.weight_step] = sum(lanes[a][b]);
+            sums.end(i + a, j + b, lanes[a][b]);
         }
     }
 }
@@ -226,7 +306,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The lanes from `FROM` on that fit a register, of all sums of a tile.
+/// Goes on with the lanes from `FROM` on that fit a register, of all sums of a tile.
 #[inline(always)]
 fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
     x: &[Row<'_>; X],
@@ -236,6 +316,11 @@ fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
 ) {
     let full = inner / LANES;
     let mut sums = [[R::splat(0.0); W]; X];
+    for a in 0..X {
+        for b in 0..W {
+            sums[a][b] = R::load(&lanes[a][b][FROM..]);
+        }
+    }
     let mut x_full = [&[][..]; X];
     for a in 0..X {
         x_full[a] = &x[a].full[..full];
@@ -326,97 +411,4 @@ fn block<R: Register, const B: usize>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::lanes::Plain;
-    use super::*;
-
-    fn numbers(n: usize, seed: usize) -> Vec<f32> {
-        (0..n)
-            .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 37.0 - 1.3)
-            .collect()
-    }
-
-    fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
-        Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
-    }
-
-    fn bits(x: &Tensor) -> Vec<u32> {
-        let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
-        values.into_iter().map(f32::to_bits).collect()
-    }
-
-    /// candle's own product is the oracle.
-    #[test]
-    fn agrees_with_candle_for_all_sizes() {
-        for (rows, outputs, inner) in [(1, 1, 1), (3, 5, 7), (2, 70, 33), (9, 130, 100), (1, 6, 16)]
-        {
-            let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
-            let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
-            let expected = x.matmul(&weight.t().unwrap()).unwrap();
-            let got = project(&x, &weight, None).unwrap();
-            let gap = |a: &Tensor, b: &Tensor| {
-                let gaps = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
-                gaps.max(0).unwrap().to_scalar::<f32>().unwrap()
-            };
-            assert!(gap(&got, &expected) < 1e-4, "{rows} {outputs} {inner}");
-            let shifted = expected.broadcast_add(&bias).unwrap();
-            let got = project(&x, &weight, Some(&bias)).unwrap();
-            assert!(gap(&got, &shifted) < 1e-4, "{rows} {outputs} {inner}");
-        }
-    }
-
-    #[test]
-    fn a_row_has_the_same_bits_alone_and_among_others() {
-        let (rows, outputs, inner) = (11, 150, 203);
-        let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
-        let all = bits(&project(&x, &weight, None).unwrap());
-        for i in 0..rows {
-            for count in 1..=rows - i {
-                let some = x.narrow(0, i, count).unwrap();
-                let some = bits(&project(&some, &weight, None).unwrap());
-                assert_eq!(some, all[i * outputs..(i + count) * outputs]);
-            }
-        }
-    }
-
-    #[test]
-    fn every_instruction_set_gives_the_same_bits() {
-        for (rows, outputs, inner) in [(1, 9, 64), (5, 7, 50), (8, 8, 16), (7, 30, 33)] {
-            let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
-            let run = |plain: bool| {
-                let mut out = vec![0.0; rows * outputs];
-                let rows = |data, count| Rows {
-                    data,
-                    step: inner,
-                    count,
-                };
-                let (x, weight) = (rows(&x, out.len() / outputs), rows(&weight, outputs));
-                let grid = Grid {
-                    out: &mut out,
-                    x_step: outputs,
-                    weight_step: 1,
-                };
-                let job = Products {
-                    x,
-                    weight,
-                    inner,
-                    grid,
-                };
-                if plain {
-                    job.run::<Plain>();
-                } else {
-                    dispatch(job);
-                }
-                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-            };
-            assert_eq!(run(true), run(false));
-        }
-    }
-
-    #[test]
-    fn misfits_are_refused() {
-        assert!(project(&tensor((2, 3), 1), &tensor((4, 5), 1), None).is_err());
-        let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
-        assert!(project(&tensor((2, 3), 1), &tensor((4, 3), 1), Some(&bias)).is_err());
-    }
-}
+mod tests;

@@ -64,6 +64,21 @@ pub(super) fn dispatch<J: Job>(job: J) {
     job.run::<Plain>();
 }
 
+/// Does `work` with the widest registers the compiler can use here. It must be inlined, as [`Job::run`] must; its bits
+/// do not depend on them, since the compiler changes no order and fuses nothing.
+pub(super) fn widest(work: impl FnOnce()) {
+    dispatch(Widest(work));
+}
+
+struct Widest<F>(F);
+
+impl<F: FnOnce()> Job for Widest<F> {
+    #[inline(always)]
+    fn run<R: Register>(self) {
+        (self.0)();
+    }
+}
+
 /// For processors of other kinds, and the measure for the rest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plain([f32; 4]);

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use super::lanes::widest;
 use super::{EXPONENTIAL, PIECE, math, pieces, read};
 use crate::kernels::{Activation, Norm};
 
@@ -27,25 +28,39 @@ pub(super) fn group_norm(
         read([x, norm.weight, norm.bias], |[x, weight, bias]| {
             pieces(&mut out, size, x.len() * EXPONENTIAL, |i, out| {
                 let x = &x[i * size..][..size];
-                let (mean, scale) = moments(x, norm.eps);
                 let first = i % groups * (channels / groups);
-                for (c, (out, x)) in out
-                    .chunks_exact_mut(area)
-                    .zip(x.chunks_exact(area))
-                    .enumerate()
-                {
-                    let scale = scale * weight[first + c];
-                    let shift = bias[first + c];
-                    out.iter_mut()
-                        .zip(x)
-                        .for_each(|(out, x)| *out = (x - mean) * scale + shift);
-                }
-                math::activate(out, activation);
+                let (weight, bias) = (&weight[first..], &bias[first..]);
+                widest(
+                    #[inline(always)]
+                    || normalise(x, weight, bias, norm.eps, activation, area, out),
+                );
             });
             Ok(())
         })?;
     }
     Tensor::from_vec(out, x.shape(), &Device::Cpu)
+}
+
+/// One group: channels of `area` numbers.
+#[inline(always)]
+fn normalise(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f64,
+    activation: Activation,
+    area: usize,
+    out: &mut [f32],
+) {
+    let (mean, scale) = moments(x, eps);
+    let channels = out.chunks_exact_mut(area).zip(x.chunks_exact(area));
+    for ((out, x), (weight, bias)) in channels.zip(weight.iter().zip(bias)) {
+        let scale = scale * weight;
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = (x - mean) * scale + bias;
+        }
+        math::activate(out, activation);
+    }
 }
 
 /// See [`Kernels::layer_norm`](crate::kernels::Kernels::layer_norm).
@@ -62,16 +77,19 @@ pub(super) fn layer_norm(x: &Tensor, norm: Norm<'_>) -> Result<Tensor> {
     let rows = (PIECE / width).max(1);
     read([x, norm.weight, norm.bias], |[x, weight, bias]| {
         pieces(&mut out, rows * width, x.len() * 4, |i, out| {
-            for (out, x) in out
-                .chunks_exact_mut(width)
-                .zip(x[i * rows * width..].chunks_exact(width))
-            {
-                let (mean, scale) = moments(x, norm.eps);
-                for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(weight.iter().zip(bias))
-                {
-                    *out = (x - mean) * scale * weight + bias;
-                }
-            }
+            widest(
+                #[inline(always)]
+                || {
+                    let rows = x[i * rows * width..].chunks_exact(width);
+                    for (out, x) in out.chunks_exact_mut(width).zip(rows) {
+                        let (mean, scale) = moments(x, norm.eps);
+                        let shifts = weight.iter().zip(bias);
+                        for ((out, x), (weight, bias)) in out.iter_mut().zip(x).zip(shifts) {
+                            *out = (x - mean) * scale * weight + bias;
+                        }
+                    }
+                },
+            );
         });
         Ok(())
     })?;
@@ -109,6 +127,7 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
 }
 
 /// Mean, and the factor that brings the variance (around that mean) to 1.
+#[inline(always)]
 fn moments(x: &[f32], eps: f64) -> (f32, f32) {
     // Blocks keep the `f32` sums short, so that large images lose no precision.
     const BLOCK: usize = 4096;
@@ -123,6 +142,7 @@ fn moments(x: &[f32], eps: f64) -> (f32, f32) {
 }
 
 /// Sum of squares of the distances to `mean`.
+#[inline(always)]
 fn squares(x: &[f32], mean: f32) -> f64 {
     let mut squares = [0.0_f32; 256];
     let mut total = 0.0_f64;

@@ -1,0 +1,104 @@
+use super::*;
+use crate::kernels::cpu::lanes::Plain;
+
+fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 37.0 - 1.3)
+        .collect()
+}
+
+fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
+    Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
+}
+
+fn bits(x: &Tensor) -> Vec<u32> {
+    let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// candle's own product is the oracle.
+#[test]
+fn agrees_with_candle_for_all_sizes() {
+    for (rows, outputs, inner) in [
+        (1, 1, 1),
+        (3, 5, 7),
+        (2, 70, 33),
+        (9, 130, 100),
+        (1, 6, 16),
+        (70, 50, 1100),
+    ] {
+        let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+        let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
+        let expected = x.matmul(&weight.t().unwrap()).unwrap();
+        let got = project(&x, &weight, None).unwrap();
+        let gap = |a: &Tensor, b: &Tensor| {
+            let gaps = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+            gaps.max(0).unwrap().to_scalar::<f32>().unwrap()
+        };
+        assert!(gap(&got, &expected) < 1e-4, "{rows} {outputs} {inner}");
+        let shifted = expected.broadcast_add(&bias).unwrap();
+        let got = project(&x, &weight, Some(&bias)).unwrap();
+        assert!(gap(&got, &shifted) < 1e-4, "{rows} {outputs} {inner}");
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let (rows, outputs, inner) = (11, 40, 1203);
+    let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+    let all = bits(&project(&x, &weight, None).unwrap());
+    for i in 0..rows {
+        for count in 1..=rows - i {
+            let some = x.narrow(0, i, count).unwrap();
+            let some = bits(&project(&some, &weight, None).unwrap());
+            assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for (rows, outputs, inner) in [
+        (1, 9, 64),
+        (5, 7, 50),
+        (8, 8, 16),
+        (7, 30, 33),
+        (9, 7, 1100),
+    ] {
+        let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
+        let run = |plain: bool| {
+            let mut out = vec![0.0; rows * outputs];
+            let rows = |data, count| Rows {
+                data,
+                step: inner,
+                count,
+            };
+            let (x, weight) = (rows(&x, out.len() / outputs), rows(&weight, outputs));
+            let grid = Grid {
+                out: &mut out,
+                x_step: outputs,
+                weight_step: 1,
+            };
+            let job = Products {
+                x,
+                weight,
+                inner,
+                grid,
+            };
+            if plain {
+                job.run::<Plain>();
+            } else {
+                dispatch(job);
+            }
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false));
+    }
+}
+
+#[test]
+fn misfits_are_refused() {
+    assert!(project(&tensor((2, 3), 1), &tensor((4, 5), 1), None).is_err());
+    let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
+    assert!(project(&tensor((2, 3), 1), &tensor((4, 3), 1), Some(&bias)).is_err());
+}
