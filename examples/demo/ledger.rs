@@ -244,7 +244,7 @@ impl Ledger {
                 None,
             ),
             Event::Received { miner, receipt } => step(
-                format!("{} returned a picture", self.name(*miner)),
+                format!("{} returned its output", self.name(*miner)),
                 format!("output hash {}", receipt.value.output_hash),
                 Some(receipt_signature(receipt)),
             ),

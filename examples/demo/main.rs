@@ -1,10 +1,12 @@
-//! From nothing to pictures, receipts and pay: one process runs a chain, a coordinator and six miners, one of which
-//! cheats, and writes what happened to `target/demo/report.html`.
+//! From nothing to pictures, chats, receipts and pay: one process runs a chain, a coordinator and six miners, one of
+//! which cheats, and writes what happened to `target/demo/report.html`.
 
+mod answers;
 mod cheater;
 mod ledger;
 mod market;
 mod report;
+mod requests;
 mod terminal;
 mod trial;
 
@@ -17,17 +19,18 @@ use clap::{Parser, ValueEnum};
 use cuckoo_coordinator::{Evidence, TaskHandle};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Clock, DevChain, DisputeOutcome, Entropy, Error, ModelId, NodeId, Result, SeededEntropy,
-    SystemClock, TaskResult, TaskSpec, Wei, format_cai, total_variation,
+    Clock, DevChain, DisputeOutcome, Entropy, Error, NodeId, Result, SeededEntropy, SystemClock,
+    TaskResult, Wei, format_cai, total_variation,
 };
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::answers::Answers;
 use crate::ledger::Ledger;
 use crate::market::{AUDIT_PROBABILITY, Chain, Market};
-use crate::report::{Conviction, Judgement, Picture, Report, Statement};
+use crate::report::{Conviction, Judgement, Report, Statement};
+use crate::requests::Request;
 
 /// Runs a whole market of inference in this process and reports what happened.
 #[derive(Parser)]
@@ -39,7 +42,7 @@ struct Arguments {
     /// Where the contracts run.
     #[arg(long, value_enum, default_value = "dev")]
     chain: ChainKind,
-    /// How many pictures to ask for.
+    /// How many pictures to ask for; eight questions and three searches come on top.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     tasks: u32,
     /// Milliseconds between two submissions: slow enough that miners are free and stake decides.
@@ -51,9 +54,9 @@ struct Arguments {
     /// Decides keys, seeds and audit draws.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Folder of the model, in the layout of diffusers.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/models/shapes"))]
-    model: PathBuf,
+    /// Folder of the models: shapes, stories and captions.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/models"))]
+    models: PathBuf,
     /// Where the report goes.
     #[arg(long, default_value = "target/demo")]
     out: PathBuf,
@@ -95,11 +98,11 @@ async fn run(arguments: Arguments) -> Result<()> {
         ),
     };
     eprintln!("demo: deploying contracts, registering one coordinator and six miners");
-    let market = Market::open(&chain, &arguments.model, Arc::clone(&entropy)).await?;
+    let market = Market::open(&chain, &arguments.models, Arc::clone(&entropy)).await?;
     market.ready().await?;
 
-    let prompts = cuckoo_examples::varied(arguments.tasks as usize);
-    let (ledger, finished) = serve(&market, &prompts, &arguments).await?;
+    let requests = requests::all(arguments.tasks as usize, arguments.steps);
+    let (ledger, finished) = serve(&market, &requests, &arguments).await?;
     let lost = finished
         .iter()
         .filter(|(_, result)| result.is_err())
@@ -122,15 +125,19 @@ async fn run(arguments: Arguments) -> Result<()> {
     let share_error = total_variation(&shares(|row| row.task_share), &shares(|row| row.fair_share));
     println!("{}", terminal::table(&rows));
 
-    let images = finished.iter().filter(|(_, result)| result.is_ok()).count();
+    let answers = Answers::read(&requests, &finished, &ledger)?;
+    let right = answers.chats.iter().filter(|chat| chat.right).count();
     let cheater = match ledger.suspended_after(market.cheater.node) {
         Some(tasks) => format!("cheater suspended after {tasks} tasks"),
         None => "cheater not caught".to_owned(),
     };
     let slashed = trial.as_ref().map_or(Wei::ZERO, |trial| trial.slashed);
     let closing_line = format!(
-        "demo: {} tasks, {images} images, {lost} lost, {cheater}, share error {share_error:.3}, slashed {} CAI, rewards {} CAI, redeemed {} CAI",
+        "demo: {} tasks, {} images, {right} of {} answers right, {} texts embedded, {lost} lost, {cheater}, share error {share_error:.3}, slashed {} CAI, rewards {} CAI, redeemed {} CAI",
         finished.len(),
+        answers.pictures.len(),
+        answers.chats.len(),
+        answers.embedded,
         format_cai(slashed),
         rounded(rewards.values().sum()),
         format_cai(paid.values().sum()),
@@ -139,9 +146,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     let prompt_of = |task| {
         finished
             .iter()
-            .zip(&prompts)
+            .zip(&requests)
             .find(|((handle, _), _)| handle.id() == task)
-            .map(|(_, prompt)| prompt.as_str())
+            .map(|(_, request)| request.title())
     };
     let convicted_tasks: Vec<_> = evidence.iter().map(|case| case.task.id).collect();
     let report = Report {
@@ -150,7 +157,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         seconds: SystemClock.now().since(started).as_secs_f64(),
         share_error,
         audit_probability: AUDIT_PROBABILITY,
-        pictures: pictures(&ledger, &finished, &prompts),
+        answers,
         life: finished
             .iter()
             .map(|(handle, _)| handle.id())
@@ -176,30 +183,28 @@ async fn run(arguments: Arguments) -> Result<()> {
 
 type Finished = (TaskHandle, Result<TaskResult>);
 
-/// Submits the prompts at the set pace and waits for every result.
+/// Submits the requests at the set pace and waits for every result.
 async fn serve(
     market: &Market,
-    prompts: &[String],
+    requests: &[Request],
     arguments: &Arguments,
 ) -> Result<(Ledger, Vec<Finished>)> {
-    let model: ModelId = "shapes".parse()?;
     let mut events = market.coordinator.events();
     let mut ledger = Ledger::new(market.entrants.clone());
-    let bars = terminal::Bars::new(prompts.len() as u64, &market.entrants);
+    let bars = terminal::Bars::new(requests.len() as u64, &market.entrants);
     let pace = Duration::from_millis(arguments.pace);
 
-    let mut waiting = prompts.iter().enumerate();
+    let mut waiting = requests.iter().enumerate();
     let mut results = FuturesUnordered::new();
-    let mut finished: Vec<Option<Finished>> = prompts.iter().map(|_| None).collect();
+    let mut finished: Vec<Option<Finished>> = requests.iter().map(|_| None).collect();
     let mut done = 0;
     let mut next = SystemClock.sleep(Duration::ZERO);
-    while done < prompts.len() {
+    while done < requests.len() {
         tokio::select! {
             () = &mut next, if waiting.len() > 0 => {
                 next = SystemClock.sleep(pace);
-                let Some((index, prompt)) = waiting.next() else { continue };
-                let input = json!({ "prompt": prompt, "steps": arguments.steps, "guidance": 2.0 });
-                let handle = market.coordinator.submit(TaskSpec::new(model.clone(), input)).await?;
+                let Some((index, request)) = waiting.next() else { continue };
+                let handle = market.coordinator.submit(request.task()?).await?;
                 results.push(async move {
                     let result = handle.result().await;
                     (index, handle, result)
@@ -253,21 +258,6 @@ async fn claim(market: &Market) -> Result<HashMap<NodeId, Wei>> {
 fn rounded(amount: Wei) -> String {
     let unit = Wei::from(10).pow(Wei::from(15));
     format_cai(amount / unit * unit)
-}
-
-fn pictures(ledger: &Ledger, finished: &[Finished], prompts: &[String]) -> Vec<Picture> {
-    let picture = |((handle, result), prompt): (&Finished, &String)| {
-        let result = result.as_ref().ok()?;
-        Some(Picture {
-            prompt: prompt.clone(),
-            miner: ledger.name(result.receipt.value.miner),
-            png: result.output.bytes.to_vec(),
-            audited: ledger.was_audited(handle.id()),
-            doubtful: !ledger.was_audited(handle.id())
-                && ledger.suspended_after(result.receipt.value.miner).is_some(),
-        })
-    };
-    finished.iter().zip(prompts).filter_map(picture).collect()
 }
 
 fn conviction(

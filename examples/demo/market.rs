@@ -8,12 +8,13 @@ use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
     Action, Address, Clock, DeployConfig, DevChain, Entropy, Error, Key, LocalMarket, Member,
-    ModelId, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
+    ModelKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
 };
-use cuckoo_miner::{Executor, ImageExecutor, Miner};
+use cuckoo_miner::{EmbeddingExecutor, Executor, ImageExecutor, Miner, TextExecutor};
 
 use crate::cheater::CachingExecutor;
 use crate::ledger::Entrant;
+use crate::requests::{CHATS, EMBEDDINGS, PICTURES};
 
 /// Names and stakes (CAI) of the miners; the largest stakes are ten and five times the smallest.
 const MINERS: [(&str, u64); 6] = [
@@ -26,8 +27,12 @@ const MINERS: [(&str, u64); 6] = [
 ];
 /// Which of them cheats: a thief, as everybody knows.
 const CHEATER: &str = "Magpie";
-/// What one picture earns, in CAI.
-const PRICE: &str = "0.05";
+/// What a task on each model earns, in CAI.
+const PRICES: [(&str, ModelKind, &str); 3] = [
+    (PICTURES, ModelKind::Image, "0.05"),
+    (CHATS, ModelKind::Chat, "0.01"),
+    (EMBEDDINGS, ModelKind::Embeddings, "0.002"),
+];
 /// What the treasury puts into the budget of rewards, in CAI.
 const REWARDS: u64 = 1_000;
 /// How often an output is repeated by a second miner.
@@ -43,8 +48,8 @@ pub(crate) struct Market {
     /// In the order of `entrants`.
     pub(crate) members: Vec<Member>,
     pub(crate) cheater: Member,
-    /// What honest miners run.
-    pub(crate) executor: Arc<dyn Executor>,
+    /// What draws the pictures of honest miners.
+    pub(crate) painter: Arc<dyn Executor>,
     treasury: Key,
     miners: Vec<Miner>,
 }
@@ -107,7 +112,7 @@ impl Market {
     /// Deploys the contracts, registers everybody, starts coordinator and miners.
     pub(crate) async fn open(
         home: &Chain,
-        model: &Path,
+        models: &Path,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -132,11 +137,12 @@ impl Market {
 
         reward_and_enlist(chain.as_ref(), &treasury, &members).await?;
 
-        let name: ModelId = "shapes".parse()?;
-        let price: Wei = parse_cai(PRICE)?;
+        let offered = |(model, kind, price): (&str, ModelKind, &str)| {
+            Ok(ModelSettings::new(model.parse()?, parse_cai(price)?).with_kind(kind))
+        };
         let coordinator = Coordinator::builder()
             .settings(Settings {
-                models: vec![ModelSettings::new(name.clone(), price)],
+                models: PRICES.into_iter().map(offered).collect::<Result<_>>()?,
                 audit_probability: AUDIT_PROBABILITY,
                 ..Settings::default()
             })
@@ -147,19 +153,28 @@ impl Market {
             .await?;
 
         // One set of weights in memory serves all six.
-        let honest: Arc<dyn Executor> = Arc::new(ImageExecutor::load(model, name)?);
+        let folder = |model: &str| models.join(model);
+        let painter: Arc<dyn Executor> =
+            Arc::new(ImageExecutor::load(folder(PICTURES), PICTURES.parse()?)?);
+        let writer = Arc::new(TextExecutor::load(folder(CHATS), CHATS.parse()?)?);
+        let embedder = Arc::new(EmbeddingExecutor::load(
+            folder(EMBEDDINGS),
+            EMBEDDINGS.parse()?,
+        )?);
         let mut miners = Vec::new();
         for (name, _, member) in &members {
-            let executor = if *name == CHEATER {
-                Arc::new(CachingExecutor::new(Arc::clone(&honest)))
+            let paints: Arc<dyn Executor> = if *name == CHEATER {
+                Arc::new(CachingExecutor::new(Arc::clone(&painter)))
             } else {
-                Arc::clone(&honest)
+                Arc::clone(&painter)
             };
             let miner = Miner::builder()
                 .operator(member.operator.clone())
                 .coordinator(coordinator.protocol())
                 .chain(Arc::clone(&chain))
-                .executor(executor)
+                .executor(paints)
+                .executor(writer.clone())
+                .executor(embedder.clone())
                 .entropy(Arc::clone(&entropy))
                 .start()
                 .await?;
@@ -182,7 +197,7 @@ impl Market {
                 .ok_or_else(|| Error::internal("the demo's cheater is one of its miners"))?,
             entrants: members.iter().map(entrant).collect(),
             members: members.into_iter().map(|(.., member)| member).collect(),
-            executor: honest,
+            painter,
             treasury,
             miners,
         })

@@ -1,5 +1,6 @@
 //! `report.html`: one self-contained page that shows what happened, for people who would rather look than read.
 
+mod answered;
 mod chart;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use cuckoo_core::{Error, Result, Wei, format_cai};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use crate::answers::Answers;
 use crate::ledger::{Life, Row};
 
 /// Everything the page shows.
@@ -19,20 +21,10 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) share_error: f64,
     pub(crate) audit_probability: f64,
-    pub(crate) pictures: Vec<Picture>,
+    pub(crate) answers: Answers,
     pub(crate) life: Option<Life>,
     pub(crate) conviction: Option<Conviction>,
     pub(crate) trial: Option<Judgement>,
-}
-
-/// One accepted output.
-pub(crate) struct Picture {
-    pub(crate) prompt: String,
-    pub(crate) miner: String,
-    pub(crate) png: Vec<u8>,
-    pub(crate) audited: bool,
-    /// Its miner was suspended later: accepted without an audit, and quite possibly wrong.
-    pub(crate) doubtful: bool,
 }
 
 /// The case against a miner: what each party signed for the same input.
@@ -91,11 +83,13 @@ impl Report {
                     header {
                         h1 { "A market of inference, run once" }
                         p.lead {
-                            "Six miners with unequal stake served " (self.pictures.len()) " prompts. "
+                            "Six miners with unequal stake drew pictures, answered questions and embedded texts. "
                             "One of them cheated. Nobody had to trust anybody."
                         }
                         ul.facts {
-                            (fact(&self.pictures.len().to_string(), "pictures"))
+                            (fact(&self.answers.pictures.len().to_string(), "pictures"))
+                            (fact(&self.answers.chats.len().to_string(), "answers"))
+                            (fact(&self.answers.embedded.to_string(), "texts embedded"))
                             (fact(&audits.to_string(), "audits"))
                             (fact(&format!("{} CAI", format_cai(paid)), "redeemed from vouchers"))
                             (fact(&format!("{} CAI", cents(rewards)), "rewards to those who vote"))
@@ -106,7 +100,9 @@ impl Report {
                     }
                     main {
                         (self.shares())
-                        (self.gallery())
+                        (answered::gallery(&self.answers.pictures))
+                        (answered::chats(&self.answers.chats))
+                        (answered::searches(&self.answers))
                         @if let Some(life) = &self.life { (life_of_a_task(life)) }
                         @if let Some(case) = &self.conviction { (evidence(case)) }
                         @if let (Some(trial), Some(case)) = (&self.trial, &self.conviction) {
@@ -114,29 +110,6 @@ impl Report {
                         }
                     }
                     footer { p { code #closing { (self.closing_line) } } p { (self.chain) } }
-                }
-            }
-        }
-    }
-
-    fn gallery(&self) -> Markup {
-        html! {
-            section #gallery {
-                h2 { "What was asked, what came back" }
-                div.gallery {
-                    @for picture in &self.pictures {
-                        figure.doubtful[picture.doubtful] {
-                            img src=(data_url(&picture.png)) alt=(picture.prompt) width="64" height="64";
-                            figcaption {
-                                (picture.prompt)
-                                span.by {
-                                    (picture.miner)
-                                    @if picture.audited { " · audited" }
-                                    @if picture.doubtful { " · before it was caught" }
-                                }
-                            }
-                        }
-                    }
                 }
             }
         }

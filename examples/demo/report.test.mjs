@@ -22,20 +22,32 @@ for (const colorScheme of ['light', 'dark']) {
 
       const closing = await page.locator('#closing').textContent();
       const said = closing.match(
-        /^demo: (\d+) tasks, (\d+) images, (\d+) lost, cheater suspended after (\d+) tasks, share error (0\.\d+), slashed (\d+) CAI, rewards (\d+(?:\.\d+)?) CAI, redeemed (\d+(?:\.\d+)?) CAI$/,
+        /^demo: (\d+) tasks, (\d+) images, (\d+) of (\d+) answers right, (\d+) texts embedded, (\d+) lost, cheater suspended after (\d+) tasks, share error (0\.\d+), slashed (\d+) CAI, rewards (\d+(?:\.\d+)?) CAI, redeemed (\d+(?:\.\d+)?) CAI$/,
       );
       assert.ok(said, closing);
-      const [, tasks, images, lost, , , slashed, rewards, redeemed] = said.map(Number);
+      const [, tasks, images, right, answers, embedded, lost, , , slashed, rewards, redeemed] = said.map(Number);
       assert.equal(slashed, 20_000);
       assert.ok(rewards > 0 && redeemed > 0, 'votes and work are paid');
       assert.equal(lost, 0);
-      assert.equal(images, tasks);
+      assert.equal(tasks, images + answers + (1 + 3), 'pictures, answers, the captions and three queries');
+      assert.ok(right >= answers - 1, `${right} of ${answers} answers are right`);
+      assert.equal(embedded, images + 3);
 
-      const pictures = page.locator('.gallery img');
+      const pictures = page.locator('#gallery img');
       assert.equal(await pictures.count(), images);
       const drawn = await pictures.evaluateAll((all) =>
         all.filter((image) => image.complete && image.naturalWidth === 64 && image.naturalHeight === 64).length);
       assert.equal(drawn, images, 'every picture is drawn');
+
+      assert.equal(await page.locator('#chats .chat').count(), answers);
+      assert.equal(await page.locator('#chats .answer:not(.wrong)').count(), right);
+      assert.match(await page.locator('#chats .chat').first().textContent(), /What is 17 \+ 25\?.*17 \+ 25 = 42\./);
+
+      assert.equal(await page.locator('#searches .search').count(), 3);
+      for (const [index, words] of ['large red circle', 'large yellow ring', 'large green square'].entries()) {
+        const found = await page.locator('#searches .search').nth(index).locator('figcaption').first().textContent();
+        assert.ok(found.includes(words), `“${words}” is found: ${found}`);
+      }
 
       assert.equal(await page.locator('#shares tbody tr').count(), 6);
       assert.equal(await page.locator('#shares tbody tr.suspended').count(), 1);

@@ -27,7 +27,7 @@ impl Question {
     }
 }
 
-/// Sums that the model never saw in training, and stories about what is asked for.
+/// Sums, stories about what is asked for, and a caption for the picture model.
 const QUESTIONS: [Question; 8] = [
     ask("What is 17 + 25?", &["17 + 25 = 42."]),
     ask(
@@ -44,7 +44,10 @@ const QUESTIONS: [Question; 8] = [
         &["Leo", "a golden key", "owl"],
     ),
     ask("What is 7 times 8?", &["7 x 8 = 56."]),
-    ask("How much is 12 - 30?", &["12 - 30 = -18."]),
+    ask(
+        "Give me a prompt for a small blue ring.",
+        &["a small blue ring on a"],
+    ),
     ask(
         "Write a long story about Nora and a blue umbrella.",
         &["Nora", "a blue umbrella"],
@@ -57,7 +60,7 @@ const fn ask(asked: &'static str, right: &'static [&'static str]) -> Question {
 
 /// Queries that say it in other words than any caption.
 const QUERIES: [&str; 3] = [
-    "a huge crimson disc in front of something violet",
+    "a huge crimson disc",
     "is there some hoop that is huge and golden?",
     "find an emerald box, please",
 ];

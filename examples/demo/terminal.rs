@@ -22,7 +22,7 @@ impl Bars {
                 .progress_chars("━╸ ")
         };
         let total = all.add(ProgressBar::new(tasks).with_style(style(
-            "{msg:>10} {bar:40.green} {pos:>3}/{len} pictures  {elapsed_precise}",
+            "{msg:>10} {bar:40.green} {pos:>3}/{len} tasks  {elapsed_precise}",
         )));
         total.set_message("market");
         total.enable_steady_tick(Duration::from_millis(200));

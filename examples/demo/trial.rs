@@ -143,7 +143,7 @@ async fn repeat(market: &Market, case: &Evidence) -> Result<B256> {
         deadline,
     };
     let execution = market
-        .executor
+        .painter
         .execute(assignment, TaskContext::new(deadline))
         .await?;
     Ok(payload_hash(&execution.output.bytes))

@@ -1,7 +1,7 @@
 """The language of the captions model: what a picture of the shapes model can be called.
 
-A meaning is a size, a colour, a shape and a background; a query may leave any of them
-out, but for the shape or the colour. A sentence says a meaning in one of many ways, with
+A meaning is a size, a colour, a shape and a background. A query leaves the background out,
+and maybe more, but never both shape and colour. A sentence says a meaning in one of many ways, with
 one of several words for each part. Everything that trains or scores the model takes its
 sentences from this file, which needs only the standard library.
 """
@@ -146,8 +146,9 @@ def choose(meaning: Meaning, rng: Random) -> dict[str, str]:
 
 
 def forget(meaning: Meaning, rng: Random) -> Meaning:
-    """A query for a picture: what it leaves open, it leaves open at random, never both shape and colour."""
+    """A query for a picture: it says nothing of the background, and leaves open at random what else it does."""
     kept = {part: getattr(meaning, part) if rng.random() < 0.75 else None for part in PARTS}
+    kept["background"] = None
     if kept["shape"] is None and kept["colour"] is None:
         part = rng.choice(("shape", "colour"))
         kept[part] = getattr(meaning, part)

@@ -4,9 +4,9 @@
 
 Each of 2,000 queries is compared with the captions of all 672 pictures by the cosine of
 their embeddings. It is right when the nearest caption is one that the query covers; the
-classes are how much the query says, and whether its words were held out from training.
-The embeddings are those of transformers, pooled as the folder's modules say; the bars
-were fixed before any output of a model was looked at. Exits 1 below a bar.
+classes are whether its words were held out from training. The embeddings are those of
+transformers, pooled as the folder's modules say. The bars are older than any output of a
+model; the queries had backgrounds then, see README.md. Exits 1 below a bar.
 """
 
 from __future__ import annotations

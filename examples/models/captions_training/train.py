@@ -1,4 +1,4 @@
-"""Trains the captions model from nothing and writes its folder; five minutes on two cores.
+"""Trains the captions model from nothing and writes its folder; a few minutes on one core.
 
     python train.py --out ../captions
 
@@ -46,15 +46,19 @@ def covering(asked: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
 GRID = coded(list(captions.GRID))
 NEAR = [row.nonzero().flatten().tolist() for row in (GRID[:, None] != GRID).sum(-1) == 1]
 """For each picture, those that differ in exactly one part."""
+EXCHANGED = (GRID[:, None] == GRID[:, [0, 3, 2, 1]]).all(-1).nonzero()[:, 1].tolist()
+"""For each picture, the one with the colours of its shape and its background exchanged."""
 
 
 def draw(rng: Random, count: int) -> tuple[list[str], list[str], torch.Tensor]:
     """Queries, sentences, and which query covers which sentence."""
     asked = [captions.query(rng, held=False) for _ in range(count)]
     codes = coded([meaning for meaning, _ in asked])
-    # Half of the sentences fit their query, half differ from one that does in a single part: the hard ones.
+    # A third of the sentences fit their query. The others are hard to tell from one that does: they differ in a single
+    # part, or have the colours of shape and background exchanged, without which a model that knows words but not their
+    # order would do as well.
     fits = [rng.choice(row.nonzero().flatten().tolist()) for row in covering(codes, GRID)]
-    shown = fits + [rng.choice(NEAR[index]) for index in fits]
+    shown = fits + [rng.choice(NEAR[index]) for index in fits] + [EXCHANGED[index] for index in fits]
     sentences = [captions.paraphrase(captions.GRID[index], rng) for index in shown]
     return [text for _, text in asked], sentences, covering(codes, GRID[shown])
 
@@ -73,11 +77,11 @@ def loss_of(near: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=40, help="queries a step")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=32, help="queries a step")
     parser.add_argument("--rate", type=float, default=4e-3, help="of embeddings and norms, by AdamW")
     parser.add_argument("--muon-rate", type=float, default=0.02, help="of the layers' matrices, by Muon")
-    parser.add_argument("--check-every", type=int, default=1000, help="export and score so often")
+    parser.add_argument("--check-every", type=int, default=500, help="export and score so often")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
