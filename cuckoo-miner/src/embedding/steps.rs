@@ -126,7 +126,8 @@ mod tests {
     fn vectors_come_to_length_one() {
         assert_eq!(normalized(vec![3.0, 0.0, -4.0]), [0.6, 0.0, -0.8]);
         assert_eq!(normalized(vec![0.0, 0.0]), [0.0, 0.0]);
-        let long = normalized(vec![3e30, 4e30]);
+        let huge = 2.0_f32.powi(100);
+        let long = normalized(vec![3.0 * huge, 4.0 * huge]);
         assert_eq!(long, [0.6, 0.8], "no overflow");
     }
 

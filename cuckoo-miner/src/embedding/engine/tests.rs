@@ -34,7 +34,7 @@ fn vectors(execution: &Execution, count: usize) -> Vec<Vec<f32>> {
 fn a_batch_takes_of_each_task_in_turn() {
     assert_eq!(plan(&[vec![5, 4, 3], vec![2, 2]], 100), [3, 2]);
     assert_eq!(plan(&[vec![5, 4, 3], vec![2, 2]], 11), [2, 1]);
-    assert_eq!(plan(&[vec![9, 1], vec![2, 2, 2]], 12), [1, 1]);
+    assert_eq!(plan(&[vec![9, 1], vec![2, 2, 2]], 12), [2, 1]);
     assert_eq!(plan(&[vec![3, 3], vec![9], vec![3]], 9), [2, 0, 1]);
     assert_eq!(plan(&[vec![50], vec![1]], 9), [1, 0], "there is always one");
     assert!(plan(&[], 9).is_empty());
@@ -81,7 +81,7 @@ async fn progress_is_told_and_what_nobody_wants_is_given_up() {
 
     // Cancelled in the middle, between two of many batches.
     let long = context();
-    let run = engine.run(texts(&model, 100_000, 0), long.clone());
+    let run = engine.run(texts(&model, 20_000, 0), long.clone());
     let stop = async {
         while long.progress_made() == 0 {
             tokio::task::yield_now().await;
