@@ -7,8 +7,6 @@ use crate::ours::Ours;
 use crate::peer::{self, Peer, Style};
 use crate::{Failure, Options, Result};
 
-/// Relative error above which the sides did not compute the same.
-const AGREEMENT: f32 = 1e-3;
 /// Pause before each measurement, in which the threads of the other side go to sleep.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,9 +53,13 @@ pub(crate) fn print(options: &Options, threads: usize) -> Result<()> {
 }
 
 fn print_row(options: &Options, case: Case, ours: &Ours, peer: &mut Peer) -> Result<()> {
+    let (name, agreement) = (case.name, case.agreement());
     let error = error(&ours.output(case)?, &peer.output()?)
-        .filter(|error| *error <= AGREEMENT)
-        .ok_or_else(|| format!("{}: the two sides do not agree", case.name))?;
+        .ok_or_else(|| format!("{name}: the two sides differ in size"))?;
+    if error.is_nan() || error > agreement {
+        let problem = format!("{name}: the two sides differ by {error:.1e}, not {agreement:.1e}");
+        return Err(Failure::from(problem));
+    }
     let styles: &[Style] = match options.no_compile {
         true => &[Style::Eager],
         false => &[Style::Eager, Style::Compiled],
