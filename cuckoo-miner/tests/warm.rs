@@ -97,7 +97,8 @@ async fn a_thousand_tasks_over_six_models_in_turn_leave_memory_as_it_was() {
     let entropy = SeededEntropy::from_number(7);
     let mut first = HashMap::new();
     let mut loads = 0;
-    let mut after_first_round = 0;
+    // The least seen in a hundred tasks: pages that were freed go back to the system a while later.
+    let (mut first_hundred, mut last_hundred) = (u64::MAX, u64::MAX);
     for count in 0..TASKS {
         // The first round has each model twice, so that all have been loaded, unloaded and loaded again.
         let index = match count < 12 {
@@ -117,18 +118,20 @@ async fn a_thousand_tasks_over_six_models_in_turn_leave_memory_as_it_was() {
         if count % 100 == 0 {
             println!("after {count} tasks {} bytes resident", resident());
         }
-        if count == 100 {
-            after_first_round = resident();
+        if (100..200).contains(&count) {
+            first_hundred = first_hundred.min(resident());
+        }
+        if count >= TASKS - 100 {
+            last_hundred = last_hundred.min(resident());
         }
     }
-    let now = resident();
     println!(
-        "{loads} loads, budget {budget} bytes, resident {after_first_round} bytes, then {now}"
+        "{loads} loads, budget {budget} bytes, resident {first_hundred} bytes, in the end {last_hundred}"
     );
     assert!(loads > TASKS / 10, "models were swapped: {loads} loads");
     assert!(
-        now as f64 <= after_first_round as f64 * 1.05,
-        "resident memory grew from {after_first_round} to {now} bytes"
+        last_hundred as f64 <= first_hundred as f64 * 1.05,
+        "resident memory grew from {first_hundred} to {last_hundred} bytes"
     );
 }
 
