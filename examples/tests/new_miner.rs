@@ -85,6 +85,14 @@ fn project(folder: &Path) -> PathBuf {
         .args(programs().ends_with("release").then_some("--release"))
         .args(["--", "--nocapture"])
         .env("CARGO_TARGET_DIR", &target);
+    // What the runner says of this package is not so of that one, and build scripts that look at it would run again, here and
+    // at the next build of the workspace.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            test.env_remove(&*name);
+        }
+    }
     let tested = run(&mut test);
     assert!(tested.contains("  ok  repeatable"), "{tested}");
     assert!(tested.contains("14 of 14 checks passed"), "{tested}");
