@@ -4,10 +4,6 @@ use std::process::ExitCode;
 
 use cuckoo_miner::cli::Host;
 
-/// Gives the memory of unloaded models back, which the system's allocator of Linux keeps in part, one share a thread.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     Host::new(env!("CARGO_BIN_NAME"), env!("CARGO_PKG_VERSION")).main()
 }
