@@ -35,10 +35,12 @@ fn agrees_with_candle_for_all_sizes() {
             let gaps = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
             gaps.max(0).unwrap().to_scalar::<f32>().unwrap()
         };
-        assert!(gap(&got, &expected) < 1e-4, "{rows} {outputs} {inner}");
+        // What a sum may be off by grows with its terms.
+        let most = 1e-4 * (inner as f32 / 100.0).max(1.0);
+        assert!(gap(&got, &expected) < most, "{rows} {outputs} {inner}");
         let shifted = expected.broadcast_add(&bias).unwrap();
         let got = project(&x, &weight, Some(&bias)).unwrap();
-        assert!(gap(&got, &shifted) < 1e-4, "{rows} {outputs} {inner}");
+        assert!(gap(&got, &shifted) < most, "{rows} {outputs} {inner}");
     }
 }
 
