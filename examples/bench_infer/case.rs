@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Write { texts: usize, tokens: usize },
 }
 
-/// All rows. Those of embeddings belong here once the miner has an executor for them: MiniLM, one text and 32.
+/// All rows; embeddings have none yet.
 pub(crate) const CASES: [Case; 9] = [
     Case {
         name: "SD 1.5 step with guidance, 32x32 latents",

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{EmbeddingLimits, Settings, TextLimits};
 use cuckoo_core::cli::{ChainConfig, OperatorConfig};
 use cuckoo_core::{Error, ModelId, Result, Wei};
 use serde::Deserialize;
 
 use crate::cli::PROGRAM;
+use crate::{EmbeddingLimits, Settings, TextLimits};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]

@@ -7,12 +7,13 @@ mod text;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::EmbeddingModel;
 use clap::{Args, Subcommand};
 use cuckoo_core::{
     Assignment, B256, Clock as _, Error, LeaseId, ModelId, NodeId, Result, SystemClock, TaskId,
     Wei, payload_hash,
 };
+
+use crate::EmbeddingModel;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -22,10 +23,10 @@ A folder with model_index.json is a pipeline in the layout of diffusers; one wit
 encoder of the BERT family, a sentence encoder; any other a language model in the layout of Hugging Face.
 
 Examples:
-  cuckoo-miner models check examples/models/shapes
-  cuckoo-miner models check examples/models/shapes --prompt 'a large red circle' --out circle.png
-  cuckoo-miner models check ~/models/chat --prompt 'Once upon a time' --together 8
-  cuckoo-miner models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
+  PROGRAM models check examples/models/shapes
+  PROGRAM models check examples/models/shapes --prompt 'a large red circle' --out circle.png
+  PROGRAM models check ~/models/chat --prompt 'Once upon a time' --together 8
+  PROGRAM models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
     Check(CheckArgs),
 }
 

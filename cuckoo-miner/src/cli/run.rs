@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{
-    EmbeddingExecutor, Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor, WarmPool,
-};
 use cuckoo_core::cli::{ChainConfig, watch_signals};
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
 
 use crate::cli::config::{Config, Kind, ModelConfig};
 use crate::cli::{Host, vouchers};
+use crate::{
+    EmbeddingExecutor, Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor, WarmPool,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

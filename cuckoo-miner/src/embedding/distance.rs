@@ -34,10 +34,9 @@ pub(crate) fn spread(numbers: &Tensor, longest: usize) -> Result<Tensor> {
     let (_, heads) = numbers.dims2()?;
     let numbers: Vec<Vec<f32>> = numbers.to_vec2()?;
     let last = longest as isize - 1;
-    let mut spread = Vec::with_capacity(heads * (2 * longest - 1));
-    for head in 0..heads {
-        spread.extend((-last..=last).map(|distance| numbers[group(distance)][head]));
-    }
+    let of = |head: usize| (-last..=last).map(move |distance| (group(distance), head));
+    let places = (0..heads).flat_map(of);
+    let spread: Vec<f32> = places.map(|(group, head)| numbers[group][head]).collect();
     Tensor::from_vec(spread, (heads, 2 * longest - 1), &Device::Cpu)
 }
 

@@ -95,7 +95,10 @@ impl Kernels for CpuKernels {
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let mut out = read([x], |[x]| Ok(x.to_vec()))?;
         pieces(&mut out, PIECE, x.elem_count() * EXPONENTIAL, |_, out| {
-            lanes::widest(|| math::activate(out, activation));
+            lanes::widest(
+                #[inline(always)]
+                || math::activate(out, activation),
+            );
         });
         Tensor::from_vec(out, x.shape(), &self.device)
     }
@@ -171,7 +174,10 @@ fn gated(
                 let (first, second) = x.split_at(width);
                 let (gate, value) = order([first, second]);
                 out.copy_from_slice(gate);
-                lanes::widest(|| math::activate(out, activation));
+                lanes::widest(
+                    #[inline(always)]
+                    || math::activate(out, activation),
+                );
                 out.iter_mut()
                     .zip(value)
                     .for_each(|(out, value)| *out *= value);

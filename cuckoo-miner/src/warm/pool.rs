@@ -18,8 +18,6 @@ type Loaded = Shared<BoxFuture<'static, Result<Arc<dyn Executor>, Arc<Error>>>>;
 struct Place {
     memory: u64,
     loaded: Option<Loaded>,
-    /// Counts its loads, so that a failed one does not undo a later one.
-    generation: u64,
     /// Tasks that run on it or wait for it to be loaded.
     users: usize,
     /// When it was used last, in uses of the pool.
@@ -29,8 +27,15 @@ struct Place {
 #[derive(Debug, Default)]
 struct State {
     places: Vec<Place>,
-    used: u64,
     uses: u64,
+}
+
+impl State {
+    /// Bytes that what is loaded, or on its way, takes.
+    fn used(&self) -> u64 {
+        let loaded = self.places.iter().filter(|place| place.loaded.is_some());
+        loaded.map(|place| place.memory).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +64,7 @@ impl Pool {
     }
 
     pub(super) fn used(&self) -> u64 {
-        self.lock().used
+        self.lock().used()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -69,14 +74,10 @@ impl Pool {
     /// A place for an executor, which stays loaded if there is room.
     pub(super) fn add(&self, memory: u64, executor: Arc<dyn Executor>) -> usize {
         let mut state = self.lock();
-        let fits = state.used.saturating_add(memory) <= self.budget;
-        if fits {
-            state.used += memory;
-        }
+        let fits = state.used().saturating_add(memory) <= self.budget;
         state.places.push(Place {
             memory,
             loaded: fits.then(|| async { Ok(executor) }.boxed().shared()),
-            generation: 0,
             users: 0,
             used_at: 0,
         });
@@ -99,15 +100,15 @@ impl Pool {
     where
         F: Future<Output = Result<Arc<dyn Executor>>> + Send + 'static,
     {
-        let (user, loaded, generation) = {
+        let (user, loaded) = {
             let _turn = self.turn.lock().await;
             self.room_for(place).await;
             self.enter(place, load)
         };
-        match loaded.await {
+        match loaded.clone().await {
             Ok(executor) => Ok(Lease { executor, user }),
             Err(error) => {
-                self.forget(place, generation);
+                self.forget(place, &loaded);
                 Err(Error::new(error.kind(), error.to_string()).with_source(error))
             }
         }
@@ -137,7 +138,7 @@ impl Pool {
             return (true, unloaded);
         }
         let memory = state.places[place].memory;
-        while state.used.saturating_add(memory) > self.budget {
+        while state.used().saturating_add(memory) > self.budget {
             let idle = state
                 .places
                 .iter_mut()
@@ -147,31 +148,21 @@ impl Pool {
                 return (false, unloaded);
             };
             unloaded.extend(idle.loaded.take());
-            let freed = idle.memory;
-            state.used -= freed;
         }
         (true, unloaded)
     }
 
     /// Takes a place that [`room_for`](Self::room_for) made sure of.
-    fn enter<F>(self: &Arc<Self>, place: usize, load: impl FnOnce() -> F) -> (User, Loaded, u64)
+    fn enter<F>(self: &Arc<Self>, place: usize, load: impl FnOnce() -> F) -> (User, Loaded)
     where
         F: Future<Output = Result<Arc<dyn Executor>>> + Send + 'static,
     {
         let mut state = self.lock();
         state.uses += 1;
         let uses = state.uses;
-        let memory = state.places[place].memory;
-        let is_cold = state.places[place].loaded.is_none();
-        if is_cold {
-            state.used += memory;
-        }
         let entry = &mut state.places[place];
         entry.users += 1;
         entry.used_at = uses;
-        if is_cold {
-            entry.generation += 1;
-        }
         let loaded = entry.loaded.get_or_insert_with(|| {
             let loading = tokio::spawn(load());
             async move {
@@ -183,23 +174,24 @@ impl Pool {
             .boxed()
             .shared()
         });
-        let (loaded, generation) = (loaded.clone(), entry.generation);
+        let loaded = loaded.clone();
         let user = User {
             pool: Arc::clone(self),
             place,
         };
-        (user, loaded, generation)
+        (user, loaded)
     }
 
-    /// Gives up a place whose load failed, so that the next task tries again.
-    fn forget(&self, place: usize, generation: u64) {
-        let mut state = self.lock();
-        let entry = &mut state.places[place];
-        if entry.generation != generation || entry.loaded.take().is_none() {
-            return;
+    /// Gives up a load that failed, unless a later one has its place, so that the next task tries again.
+    fn forget(&self, place: usize, failed: &Loaded) {
+        let entry = &mut self.lock().places[place];
+        if entry
+            .loaded
+            .as_ref()
+            .is_some_and(|loaded| loaded.ptr_eq(failed))
+        {
+            entry.loaded = None;
         }
-        let freed = entry.memory;
-        state.used -= freed;
     }
 }
 

@@ -20,6 +20,7 @@ from random import Random
 import torch
 
 import captions
+from layout import Encoder
 
 BARS = {"trained words": 0.97, "held-out words": 0.93}
 QUERIES = 1_000
@@ -43,8 +44,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    from layout import Encoder
-
     below = False
     for name, (right, count) in judge(Encoder.load(folder)).items():
         below |= right / count < BARS[name]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::HttpCoordinator;
 use cuckoo_core::{
     Capability, Clock as _, CoordinatorInfo, NodeKind, PROTOCOL_VERSION, Result, Snapshot,
     SystemClock, TaskProtocol as _, format_cai,
 };
 
 use super::report::Report;
+use crate::HttpCoordinator;
 use crate::cli::config::Config;
 use crate::cli::run;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Executor, TaskContext};
 use cuckoo_core::{Capability, Clock as _, Result, SystemClock, format_cai};
 
 use super::report::Report;
 use crate::cli::config::{Config, Kind, ModelConfig};
 use crate::cli::models::trial;
 use crate::cli::{Host, run};
+use crate::{Executor, TaskContext};
 
 /// How long the first task may take.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -4,10 +4,10 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::{ImageRequest, StableDiffusion};
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
 
 use super::{CheckArgs, parts};
+use crate::{ImageRequest, StableDiffusion};
 
 /// Loads the folder; draws the prompt, if there is one.
 pub(super) fn check(arguments: &CheckArgs) -> Result<()> {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
 use cuckoo_core::{
     Assignment, B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
 };
 use futures::future::try_join_all;
 
 use super::{CheckArgs, parts, trial};
+use crate::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
 
 /// Loads the folder; goes on from the prompt, if there is one, in as many texts at once as asked for.
 pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {

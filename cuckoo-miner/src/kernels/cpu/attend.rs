@@ -6,11 +6,9 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::dot::{Grid, Rows, add_weighted, products};
 use super::lanes::{Job, Register, dispatch};
-use super::{PARALLEL_FROM, math};
+use super::{each, math};
 use crate::kernels::Heads;
 
 /// The rows of one text that ask.
@@ -107,11 +105,7 @@ pub(super) fn attend(
             first += text.rows;
         }
     }
-    if cost < PARALLEL_FROM {
-        work.into_iter().for_each(dispatch);
-    } else {
-        work.into_par_iter().for_each(dispatch);
-    }
+    each(work, cost, dispatch);
     let mut out = vec![0.0; q.len()];
     for (i, turned) in turned.chunks_exact(group).enumerate() {
         let (key, row) = (i / rows, i % rows);

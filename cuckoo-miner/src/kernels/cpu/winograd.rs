@@ -7,6 +7,11 @@
 //! kernel           -> 36 numbers --/
 //! ```
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "columns of small tiles are read by index, and rows beside them"
+)]
+
 use rayon::prelude::*;
 
 use super::lanes::{Job, LANES, Register, dispatch};
