@@ -16,9 +16,14 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(settings: &Settings) -> Self {
+        Self::between(settings.retry_min_millis, settings.retry_max_millis)
+    }
+
+    /// Pauses whose ceilings double from `min` to `max` milliseconds.
+    pub(crate) fn between(min: u64, max: u64) -> Self {
         Self {
-            min: settings.retry_min_millis,
-            max: settings.retry_max_millis,
+            min,
+            max,
             failures: 0,
         }
     }

@@ -46,6 +46,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 From nothing to a running miner (docs/operator.md walks through it):
   PROGRAM key new --keystore miner.json
+  PROGRAM models pull Qwen/Qwen2.5-0.5B-Instruct
   PROGRAM models check examples/models/shapes
   PROGRAM register --config miner.toml --owner owner.json --name gpu-1
   PROGRAM doctor --config miner.toml

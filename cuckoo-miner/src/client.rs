@@ -189,7 +189,7 @@ impl fmt::Debug for HttpCoordinator {
 }
 
 /// Whether a URL names this machine, which no proxy leads to.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(|host| {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         host == "localhost"

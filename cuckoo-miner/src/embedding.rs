@@ -62,7 +62,7 @@ impl EmbeddingModel {
     /// Whether `folder` says that it holds a sentence encoder: by `modules.json`, or by `architectures` in `config.json`.
     ///
     /// It may still ask for something that is not done; [`load`](Self::load) says what.
-    pub fn recognises(folder: &Path) -> bool {
+    pub(crate) fn recognises(folder: &Path) -> bool {
         if folder.join(MODULES).is_file() {
             return true;
         }

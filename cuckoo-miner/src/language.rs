@@ -50,6 +50,13 @@ use sequence::Request;
 use template::ChatTemplate;
 use vocabulary::Vocabulary;
 
+/// Whether a family of models of this name, as `architectures` of a `config.json` has it, is run.
+pub(crate) fn is_known(architecture: &str) -> bool {
+    family::FAMILIES
+        .iter()
+        .any(|family| family.architecture == architecture)
+}
+
 /// A loaded language model. Texts share it; each call computes on the calling thread and the threads of the current rayon
 /// pool, so call it from a thread that may block.
 #[derive(Debug)]

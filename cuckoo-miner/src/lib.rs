@@ -4,6 +4,7 @@
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
 //! lease alive, `blobs` fetches what its input names, `stream` sends what it emits, `vouchers` keeps what is owed, `redeem` turns that into pay.
+//! [`ModelStore`] keeps the models themselves, and pulls them from the hub.
 
 mod backoff;
 mod blobs;
@@ -32,6 +33,7 @@ mod session;
 mod settings;
 mod slots;
 mod status;
+mod store;
 mod stream;
 mod text;
 mod vouchers;
@@ -50,5 +52,9 @@ pub use noise::Philox;
 pub use redeem::RedeemSettings;
 pub use settings::Settings;
 pub use status::{CoordinatorStatus, MinerStatus};
+pub use store::{
+    CachedModel, Fault, FolderKind, Hub, HubModel, ModelStore, Problem, PullEvent, PullOptions,
+    Pulled, Removal, Verified, free_space, size_text,
+};
 pub use text::{TextExecutor, TextLimits};
 pub use warm::WarmPool;

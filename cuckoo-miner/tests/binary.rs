@@ -118,6 +118,7 @@ fn help_teaches_with_examples() {
     let help = prints(folder.path(), &["--help"]);
     for part in [
         "key new",
+        "models pull",
         "models check",
         "register",
         "run --config",
@@ -152,6 +153,10 @@ fn help_teaches_with_examples() {
         vec!["key", "import"],
         vec!["key", "show"],
         vec!["models", "check"],
+        vec!["models", "list"],
+        vec!["models", "pull"],
+        vec!["models", "rm"],
+        vec!["models", "verify"],
     ] {
         let help = prints(folder.path(), &[command.as_slice(), &["--help"]].concat());
         assert!(help.contains("Example"), "{command:?}: {help}");

@@ -1,4 +1,4 @@
-//! Asking before CAI moves.
+//! Asking before CAI moves, or something is lost.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -12,7 +12,7 @@ pub struct Asking {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Say what would be done and what it would cost, and send nothing.
+    /// Say what would be done and what it would cost, and do nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -23,8 +23,16 @@ impl Asking {
     /// # Errors
     /// `Cancelled` when the answer is no, `Invalid` when nobody is there to ask.
     pub fn agreed(self) -> Result<bool> {
+        self.agreed_or("nothing was sent")
+    }
+
+    /// [`agreed`](Self::agreed) for commands that send nothing: `refused` is what is said when they are not carried out.
+    ///
+    /// # Errors
+    /// As [`agreed`](Self::agreed).
+    pub fn agreed_or(self, refused: &str) -> Result<bool> {
         if self.dry_run {
-            println!("dry run: nothing was sent");
+            println!("dry run: {refused}");
             return Ok(false);
         }
         if self.yes {
@@ -47,6 +55,6 @@ impl Asking {
         if answer.trim().eq_ignore_ascii_case("y") {
             return Ok(true);
         }
-        Err(Error::cancelled("nothing was sent"))
+        Err(Error::cancelled(refused))
     }
 }

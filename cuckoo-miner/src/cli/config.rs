@@ -7,7 +7,7 @@ use cuckoo_core::{Error, ModelId, Result, Wei};
 use serde::Deserialize;
 
 use crate::cli::PROGRAM;
-use crate::{EmbeddingLimits, Settings, TextLimits};
+use crate::{EmbeddingLimits, HubModel, ModelStore, Settings, TextLimits};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -38,7 +38,9 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelConfig {
     pub(crate) name: ModelId,
-    pub(crate) folder: PathBuf,
+    /// Where it is: a folder on disk, or a model of the hub. One of the two is set.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) hub: Option<HubModel>,
     #[serde(default)]
     pub(crate) kind: Kind,
     #[serde(default, with = "cuckoo_core::cai_text")]
@@ -92,8 +94,46 @@ impl ModelConfig {
         }
     }
 
-    /// Refuses settings of another kind, which would do nothing.
+    /// The folder that it is in, on disk or in the cache.
+    ///
+    /// # Errors
+    /// `NotFound`, with the command that pulls it, when a model of the hub is not in the cache.
+    pub(crate) fn located(&self) -> Result<PathBuf> {
+        match (&self.folder, &self.hub) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, Some(hub)) => ModelStore::from_env().folder_of(hub),
+            (None, None) => Err(self.no_place()),
+        }
+    }
+
+    /// What `models check` is told to look at it.
+    pub(crate) fn place(&self) -> String {
+        match (&self.folder, &self.hub) {
+            (Some(folder), _) => folder.display().to_string(),
+            (None, Some(hub)) => hub.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn no_place(&self) -> Error {
+        Error::invalid(format!(
+            "model `{}`: set `folder` to where it is, or `hub` to its name there, such as org/name@revision",
+            self.name
+        ))
+    }
+
+    /// Refuses a model that is nowhere or in two places, and settings of another kind, which would do nothing.
     fn check(&self) -> Result<()> {
+        match (&self.folder, &self.hub) {
+            (None, None) => return Err(self.no_place()),
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid(format!(
+                    "model `{}`: `folder` and `hub` are both set; leave one of them out",
+                    self.name
+                )));
+            }
+            _ => {}
+        }
         let set = [
             (Kind::Image, "max_pixels", self.max_pixels.is_some()),
             (Kind::Image, "max_steps", self.max_steps.is_some()),
@@ -160,7 +200,7 @@ impl Config {
         self.vouchers = folder.join(&self.vouchers);
         for model in &mut self.models {
             model.check()?;
-            model.folder = folder.join(&model.folder);
+            model.folder = model.folder.take().map(|path| folder.join(path));
         }
         Ok(self)
     }

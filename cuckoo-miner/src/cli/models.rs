@@ -1,7 +1,10 @@
-//! Model folders, looked at before they are offered.
+//! Models: from the hub to the cache, and looked at before they are offered.
 
+mod cached;
 mod embedding;
 mod picture;
+mod progress;
+mod pull;
 mod text;
 
 use std::fs;
@@ -13,10 +16,16 @@ use cuckoo_core::{
     Wei, payload_hash,
 };
 
-use crate::EmbeddingModel;
+use crate::{FolderKind, ModelStore};
+
+pub(crate) use progress::Progress;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Pull(pull::Arguments),
+    List(cached::ListArgs),
+    Rm(cached::RemoveArgs),
+    Verify(cached::VerifyArgs),
     /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture, writes a text or embeds it.
     #[command(after_help = "\
 A folder with model_index.json is a pipeline in the layout of diffusers; one with modules.json, or whose config.json names an
@@ -25,15 +34,34 @@ encoder of the BERT family, a sentence encoder; any other a language model in th
 Examples:
   PROGRAM models check examples/models/shapes
   PROGRAM models check examples/models/shapes --prompt 'a large red circle' --out circle.png
-  PROGRAM models check ~/models/chat --prompt 'Once upon a time' --together 8
+  PROGRAM models check Qwen/Qwen2.5-0.5B-Instruct --prompt 'Once upon a time' --together 8
   PROGRAM models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
     Check(CheckArgs),
 }
 
+/// Which cache is meant.
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    /// The cache; that of Hugging Face's tools (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface/hub) when absent.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    fn store(&self) -> ModelStore {
+        match &self.cache {
+            Some(folder) => ModelStore::new(folder),
+            None => ModelStore::from_env(),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The model's folder.
+    /// The model's folder, or the name on the hub of a model in the cache.
     folder: PathBuf,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Draws this, goes on from it, or embeds it, and says how long it took.
     #[arg(long)]
     prompt: Option<String>,
@@ -58,13 +86,23 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn execute(command: Command) -> Result<()> {
-    let Command::Check(arguments) = command;
-    if arguments.folder.join("model_index.json").is_file() {
-        picture::check(&arguments)
-    } else if EmbeddingModel::recognises(&arguments.folder) {
-        embedding::check(&arguments)
-    } else {
-        text::check(&arguments).await
+    match command {
+        Command::Pull(arguments) => pull::pull(arguments).await,
+        Command::List(arguments) => cached::list(&arguments),
+        Command::Rm(arguments) => cached::remove(&arguments),
+        Command::Verify(arguments) => cached::verify(&arguments),
+        Command::Check(arguments) => check(arguments).await,
+    }
+}
+
+async fn check(mut arguments: CheckArgs) -> Result<()> {
+    if let Some(name) = arguments.folder.to_str() {
+        arguments.folder = arguments.cache.store().locate(name)?;
+    }
+    match FolderKind::of(&arguments.folder) {
+        FolderKind::Image => picture::check(&arguments),
+        FolderKind::Embedding => embedding::check(&arguments),
+        FolderKind::Text | FolderKind::Other => text::check(&arguments).await,
     }
 }
 
@@ -78,8 +116,9 @@ fn parts(folder: &Path) -> Result<Vec<(String, u64)>> {
         }
         let mut bytes = 0;
         for file in fs::read_dir(path).map_err(unreadable)? {
+            // Of what a link leads to, since a cache is made of them.
             bytes += file
-                .and_then(|file| file.metadata())
+                .and_then(|file| fs::metadata(file.path()))
                 .map_err(unreadable)?
                 .len();
         }

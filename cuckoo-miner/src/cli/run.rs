@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use cuckoo_core::cli::{ChainConfig, watch_signals};
 use cuckoo_core::{Clock as _, Error, ErrorKind, Result, StakingContract, SystemClock, format_cai};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::config::{Config, Kind, ModelConfig};
+use crate::cli::models::Progress;
 use crate::cli::{Host, vouchers};
 use crate::{
-    EmbeddingExecutor, Executor, HttpCoordinator, ImageExecutor, Miner, TextExecutor, WarmPool,
+    EmbeddingExecutor, Executor, HttpCoordinator, Hub, ImageExecutor, Miner, ModelStore, PullEvent,
+    PullOptions, TextExecutor, WarmPool,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +32,7 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
     }
     if config.models.is_empty() && !host.brings_executors() {
         return Err(Error::invalid(
-            "no model to offer; add a [[models]] section with name and folder",
+            "no model to offer; add a [[models]] section with name, and folder or hub",
         ));
     }
     config.chain.contracts()?;
@@ -48,6 +51,12 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
         builder = builder.coordinator(Arc::new(HttpCoordinator::new(url)?));
     }
     let signalled = watch_signals()?;
+    for model in &config.models {
+        match fetch(model, &signalled).await {
+            Err(_) if signalled.is_cancelled() => return Ok(()),
+            fetched => fetched?,
+        }
+    }
     for executor in load_all(&config).await? {
         builder = builder.executor(executor);
     }
@@ -111,17 +120,50 @@ async fn load_all(config: &Config) -> Result<Vec<Arc<dyn Executor>>> {
     Ok(executors)
 }
 
+/// Pulls a model that is named by the hub and not in the cache yet.
+async fn fetch(model: &ModelConfig, stop: &CancellationToken) -> Result<()> {
+    let Some(hub) = model.hub.as_ref() else {
+        return Ok(());
+    };
+    let store = ModelStore::from_env();
+    if let Some(cached) = store.find(hub)?.filter(|cached| cached.lacks.is_none()) {
+        tracing::info!(
+            commit = cached.commit,
+            "model `{}`: {hub} is in the cache",
+            model.name
+        );
+        return Ok(());
+    }
+    let progress = Progress::logged();
+    let options = PullOptions::default();
+    let watch = |event: PullEvent<'_>| progress.watch(event);
+    let pulled = store
+        .pull(&Hub::from_env()?, hub, &options, &watch, stop)
+        .await
+        .map_err(|error| {
+            let message = format!(
+                "model `{}` cannot be pulled: {}",
+                model.name,
+                error.message()
+            );
+            Error::new(error.kind(), message).with_source(error)
+        })?;
+    tracing::info!("model `{}`: pulled {pulled}", model.name);
+    Ok(())
+}
+
 /// Loads a model; blocks, which before the start nobody minds.
 pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>> {
+    let folder = model.located()?;
     let executor: Arc<dyn Executor> = match model.kind {
-        Kind::Image => Arc::new(load_image(model, slots)?),
+        Kind::Image => Arc::new(load_image(&folder, model, slots)?),
         Kind::Text => Arc::new(
-            TextExecutor::load(&model.folder, model.name.clone())?
+            TextExecutor::load(&folder, model.name.clone())?
                 .with_min_price(model.min_price)
                 .with_limits(model.text_limits(slots))?,
         ),
         Kind::Embedding => Arc::new(
-            EmbeddingExecutor::load(&model.folder, model.name.clone())?
+            EmbeddingExecutor::load(&folder, model.name.clone())?
                 .with_min_price(model.min_price)
                 .with_limits(model.embedding_limits())?,
         ),
@@ -142,8 +184,8 @@ fn announce(executor: &dyn Executor) {
     }
 }
 
-fn load_image(model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
-    let executor = ImageExecutor::load(&model.folder, model.name.clone())?
+fn load_image(folder: &Path, model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
+    let executor = ImageExecutor::load(folder, model.name.clone())?
         .with_min_price(model.min_price)
         .with_runs(slots);
     let (pixels, steps) = executor.limits();

@@ -49,7 +49,7 @@ fn the_example_is_the_default_in_words() {
 fn the_examples_model_is_there_from_a_folder_beside_it() {
     // As docs/operator.md has it: the file is copied to a folder of its own at the root.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let model = load(EXAMPLE, &[]).unwrap().models.remove(0).folder;
+    let model = load(EXAMPLE, &[]).unwrap().models.remove(0).folder.unwrap();
     let name = model.components().next_back().unwrap();
     assert!(root.join("examples/models").join(name).is_dir());
     assert!(EXAMPLE.contains("folder = \"../examples/models/shapes\""));
@@ -67,6 +67,8 @@ fn every_line_that_is_commented_out_can_be_used() {
     let config = load(&all, &[]).unwrap();
     assert!(format!("{:?}", config.operator).contains("miner.password"));
     assert!(config.models[0].max_pixels.is_some() && config.models[0].max_steps.is_some());
+    let hub = &config.models[3];
+    assert!(hub.folder.is_none() && hub.hub.as_ref().unwrap().is_pinned());
     let text = &config.models[1];
     assert_eq!(
         (config.models[0].kind, text.kind),
@@ -130,6 +132,20 @@ fn what_is_wrong_is_named() {
             "letters",
         ),
         (changed("folder =", "path ="), vec![], "path"),
+        (changed("folder =", "#folder ="), vec![], "`hub`"),
+        (
+            changed("folder =", "hub = \"org/name\"\nfolder ="),
+            vec![],
+            "`hub` are both set",
+        ),
+        (
+            changed(
+                "folder = \"../examples/models/shapes\"",
+                "hub = \"../shapes\"",
+            ),
+            vec![],
+            "org/name@revision",
+        ),
         (
             changed("min_price", "kind = \"song\"\nmin_price"),
             vec![],

@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use sysinfo::{Disks, System};
+use sysinfo::System;
 
 use super::report::Report;
 use crate::cli::config::Config;
+use crate::{free_space, size_text};
 
 /// Less free space than this is too little for logs and vouchers, let alone models.
 const LITTLE_SPACE: u64 = 1 << 30;
@@ -21,7 +22,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     if let Ok(mut system) = System::new() {
         system.refresh_memory();
         let (left, all) = (system.available_memory(), system.total_memory());
-        report.good("memory", format!("{} of {} available", gib(left), gib(all)));
+        report.good(
+            "memory",
+            format!("{} of {} available", size_text(left), size_text(all)),
+        );
     }
     disk(&config.vouchers, report);
 }
@@ -57,32 +61,16 @@ fn disk(vouchers: &Path, report: &mut Report) {
         report.bad("disk", format!("{}: {error}", folder.display()), remedy);
         return;
     }
-    match free(folder) {
+    match free_space(folder) {
         Some(bytes) if bytes < LITTLE_SPACE => report.note(
             "disk",
-            format!("{} left at {}", gib(bytes), folder.display()),
+            format!("{} left at {}", size_text(bytes), folder.display()),
             "free some: vouchers that cannot be written are lost with the process",
         ),
         Some(bytes) => report.good(
             "disk",
-            format!("{} left at {}", gib(bytes), folder.display()),
+            format!("{} left at {}", size_text(bytes), folder.display()),
         ),
         None => report.good("disk", format!("{} can be written", folder.display())),
     }
-}
-
-/// The room on the disk that holds `folder`, in bytes, where the system tells.
-fn free(folder: &Path) -> Option<u64> {
-    let folder = folder.canonicalize().ok()?;
-    let disks = Disks::new_with_refreshed_list().ok()?;
-    let holding = disks
-        .iter()
-        .filter(|disk| folder.starts_with(disk.mount_point()));
-    holding
-        .max_by_key(|disk| disk.mount_point().as_os_str().len())
-        .map(sysinfo::Disk::available_space)
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }

@@ -17,8 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Loads every model and runs one small task of it; what can be offered.
 pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
     if config.models.is_empty() && !host.brings_executors() {
-        let remedy =
-            "add a [[models]] section with name and folder, such as those of miner.example.toml";
+        let remedy = "add a [[models]] section with name, and folder or hub, such as those of miner.example.toml";
         report.bad("models", "none is offered", remedy);
     }
     let mut offers = Vec::new();
@@ -31,7 +30,7 @@ pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> 
             Err(error) => {
                 let remedy = format!(
                     "look closer with `cuckoo-miner models check {}`",
-                    model.folder.display()
+                    model.place()
                 );
                 report.bad("model", format!("`{}`: {error}", model.name), remedy);
             }
