@@ -31,7 +31,8 @@ use std::time::Duration;
 
 use command::{fails, run, run_with_input};
 use cuckoo_core::testing::Anvil;
-use cuckoo_core::{Clock as _, Key, SystemClock, cai};
+use cuckoo_core::{Clock as _, Key, NodeId, SystemClock, Wei, cai};
+use cuckoo_miner::MinerStatus;
 use process::Running;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -242,6 +243,10 @@ async fn two_terminals_from_keys_to_a_picture() {
             ("http://127.0.0.1:8480", &url),
             ("http://127.0.0.1:8545", desk.anvil.url()),
             ("../examples/models/shapes", shapes.to_str().unwrap()),
+            (
+                "[settings]\n",
+                "[status]\nlisten = \"127.0.0.1:0\"\n\n[settings]\n",
+            ),
         ],
     );
     let register = [
@@ -278,8 +283,52 @@ async fn two_terminals_from_keys_to_a_picture() {
     }
     assert!(!checkup.contains("FAIL"), "{checkup}");
     let mut miner = Running::start(desk.miner().args(["run", "--config", "miner.toml"]));
+    let page = miner.line("status at ");
+    let page = page.split("status at http://").nth(1).unwrap();
+    let page = page.split('/').next().unwrap();
 
     desk.picture(&url, "a large red circle on a blue background");
+    let status = ["status", "--address", page];
+    let seen: MinerStatus = eventually(|| {
+        let json = run(desk.miner().args(status).arg("--json"));
+        let seen: MinerStatus = serde_json::from_str(&json).unwrap();
+        // Its answer to the coordinator may be on its way still.
+        Some(seen).filter(|seen| seen.completed == 1)
+    })
+    .await;
+    let pay = cai(1) / Wei::from(100);
+    assert_eq!((seen.slots, seen.failed, seen.earned), (1, 0, pay));
+    let served = &seen.coordinators[0];
+    assert_eq!(
+        (served.node, served.owed, served.stake),
+        (Some(NodeId(1)), pay, cai(2_000_000))
+    );
+    assert_eq!((served.share, served.unpaid), (1_000, Wei::ZERO));
+    assert!(
+        served.connected && served.latency_millis.is_some(),
+        "{seen:?}"
+    );
+    let shown = run(desk.miner().args(status));
+    assert!(
+        shown.contains("1 done, 0 failed") && shown.contains("node 1            2000000   100.0 %"),
+        "{shown}"
+    );
+    let scrape = desk.curl(&[&format!("http://{page}/metrics")]);
+    assert!(
+        scrape.contains("cuckoo_miner_coordinator_completed{coordinator=\"1\"} 1"),
+        "{scrape}"
+    );
+    // A web page that has its own name lead to this machine.
+    let stranger = fails(Command::new("curl").args([
+        "-sS",
+        "--fail",
+        "--noproxy",
+        "*",
+        "-H",
+        "Host: evil.example",
+        &format!("http://{page}/status"),
+    ]));
+    assert!(stranger.contains("403"), "{stranger}");
     let market =
         || -> Value { serde_json::from_str(&desk.curl(&[&format!("{url}/v1/status")])).unwrap() };
     let status = market();

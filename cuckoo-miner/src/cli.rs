@@ -10,6 +10,7 @@ mod new;
 mod redeem;
 mod register;
 mod run;
+mod status;
 mod unpaid;
 mod vouchers;
 
@@ -51,6 +52,7 @@ From nothing to a running miner (docs/operator.md walks through it):
   PROGRAM register --config miner.toml --owner owner.json --name gpu-1
   PROGRAM doctor --config miner.toml
   PROGRAM run --config miner.toml
+  PROGRAM status --config miner.toml --watch
   PROGRAM redeem --config miner.toml --keystore owner.json
 
 A miner for a model of your own begins with `PROGRAM new` (docs/miner.md).
@@ -74,6 +76,7 @@ Examples:
         config: PathBuf,
     },
     Doctor(doctor::Arguments),
+    Status(status::Arguments),
     New(new::Arguments),
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
@@ -108,6 +111,7 @@ impl Command {
         match self {
             Self::Run { config } => run::run(&config, host).await,
             Self::Doctor(arguments) => doctor::doctor(arguments, host).await,
+            Self::Status(arguments) => status::status(arguments).await,
             Self::New(arguments) => new::new(&arguments),
             Self::Key(command) => command.run(),
             Self::Models(command) => models::execute(command).await,

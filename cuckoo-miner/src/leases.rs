@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuckoo_core::{Error, LeaseId, LeaseProgress, LeaseStatus, Result, Timestamp};
+use cuckoo_core::{Error, LeaseId, LeaseProgress, LeaseStatus, ModelId, Result, TaskId, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +21,19 @@ pub(crate) enum Over {
     Silent,
 }
 
+/// What a lease is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) task: TaskId,
+    pub(crate) model: ModelId,
+    pub(crate) started_at: Timestamp,
+}
+
 /// One lease in work.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) id: LeaseId,
+    pub(crate) job: Job,
     /// The run's line to here.
     pub(crate) context: TaskContext,
     interval: Duration,
@@ -97,6 +106,7 @@ impl Leases {
     pub(crate) fn start(
         self: &Arc<Self>,
         id: LeaseId,
+        job: Job,
         context: TaskContext,
         expires_at: Timestamp,
         beat_at: Timestamp,
@@ -104,6 +114,7 @@ impl Leases {
     ) -> Option<LeaseGuard> {
         let lease = Arc::new(Lease {
             id,
+            job,
             context,
             interval,
             over: CancellationToken::new(),
@@ -147,6 +158,11 @@ impl Leases {
             lease.state().beat_at = now.after(lease.interval);
         }
         open.values().cloned().collect()
+    }
+
+    /// Every lease in work.
+    pub(crate) fn all(&self) -> Vec<Arc<Lease>> {
+        self.open().values().cloned().collect()
     }
 
     /// Ends every lease that ran out at `now` without a word from the coordinator.
@@ -237,6 +253,11 @@ mod tests {
         let id = LeaseId::from(B256::repeat_byte(number));
         leases.start(
             id,
+            Job {
+                task: TaskId::from(B256::repeat_byte(number)),
+                model: "echo".parse().unwrap(),
+                started_at: at(0),
+            },
             TaskContext::new(at(60_000)),
             at(10_000),
             at(1_000),

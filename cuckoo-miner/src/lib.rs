@@ -2,16 +2,20 @@
 //!
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
-//! how it is proven), `poll` asks for work while `slots` are free, `work` runs one assignment, `heartbeat` keeps its
-//! lease alive, `blobs` fetches what its input names, `stream` sends what it emits, `vouchers` keeps what is owed, `redeem` turns that into pay.
+//! how it is proven), `poll` asks for work while `slots` are free, in turns that `choice` gives by `weights`, `work` runs one
+//! assignment, `heartbeat` keeps its lease alive, `blobs` fetches what its input names, `stream` sends what it emits,
+//! `vouchers` keeps what is owed, `credit` bounds it, `earnings` measures it, `redeem` turns it into pay.
 //! [`ModelStore`] keeps the models themselves, and pulls them from the hub.
 
 mod backoff;
 mod blobs;
+mod choice;
 pub mod cli;
 mod client;
 pub mod conformance;
+mod credit;
 mod diffusion;
+mod earnings;
 mod embedding;
 mod emitted;
 mod executor;
@@ -38,9 +42,11 @@ mod stream;
 mod text;
 mod vouchers;
 mod warm;
+mod weights;
 mod work;
 
 pub use client::HttpCoordinator;
+pub use credit::CreditSettings;
 pub use diffusion::{Image, ImageRequest, Progress, Sampler, StableDiffusion};
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext};
@@ -51,7 +57,7 @@ pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
 pub use redeem::RedeemSettings;
 pub use settings::Settings;
-pub use status::{CoordinatorStatus, MinerStatus};
+pub use status::{CoordinatorStatus, MinerStatus, RunStatus};
 pub use store::{
     CachedModel, Fault, FolderKind, Hub, HubModel, ModelStore, Problem, PullEvent, PullOptions,
     Pulled, Removal, Verified, free_space, size_text,

@@ -3,26 +3,35 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuckoo_core::{Error, ErrorKind, Result, SignedVoucher, TaskProtocol};
+use cuckoo_core::{
+    Error, ErrorKind, NodeId, Result, SignedVoucher, TaskProtocol, Timestamp, parse_cai,
+};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::CoordinatorStatus;
 use crate::backoff::Backoff;
+use crate::credit::Standing;
 use crate::leases::{Lease, Leases};
 use crate::miner::Shared;
 use crate::session::{self, OpenSession};
+use crate::{CoordinatorStatus, RunStatus};
 
 /// The longest wait for a coordinator to take note that the miner leaves.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// Calls that carry little and wait for nothing: how long they take is how far the coordinator is.
+const SMALL_CALLS: [&str; 3] = ["info", "open_session", "heartbeat"];
 
 /// The miner's side of one coordinator.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) shared: Arc<Shared>,
     pub(crate) protocol: Arc<dyn TaskProtocol>,
+    /// Its place among the coordinators.
+    pub(crate) party: usize,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) standing: Arc<Standing>,
     /// Given up for good.
     pub(crate) dropped: CancellationToken,
     session: watch::Sender<Option<Arc<OpenSession>>>,
@@ -31,9 +40,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(shared: Arc<Shared>, protocol: Arc<dyn TaskProtocol>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, party: usize, protocol: Arc<dyn TaskProtocol>) -> Self {
+        let standing = Standing::new(&shared.settings.credit, shared.clock.now());
         Self {
+            standing: Arc::new(standing),
             shared,
+            party,
             protocol,
             leases: Arc::default(),
             dropped: CancellationToken::new(),
@@ -50,6 +62,7 @@ impl Link {
         loop {
             let opened = tokio::select! {
                 () = closed.cancelled() => return,
+                () = self.dropped.cancelled() => return,
                 opened = session::open(self) => opened,
             };
             let pause = match opened {
@@ -58,6 +71,10 @@ impl Link {
                     self.announce(&session);
                     tokio::select! {
                         () = closed.cancelled() => {
+                            self.close_session(&session).await;
+                            return;
+                        }
+                        () = self.dropped.cancelled() => {
                             self.close_session(&session).await;
                             return;
                         }
@@ -83,6 +100,7 @@ impl Link {
             };
             tokio::select! {
                 () = closed.cancelled() => return,
+                () = self.dropped.cancelled() => return,
                 () = self.shared.clock.sleep(pause) => {}
             }
         }
@@ -90,6 +108,14 @@ impl Link {
 
     fn announce(&self, session: &Arc<OpenSession>) {
         tracing::info!(coordinator = %session.coordinator, miner = %session.miner, "session opened");
+        let promised = self
+            .shared
+            .vouchers
+            .owed(session.coordinator, session.miner);
+        let mut standing = self.standing.state();
+        standing.stake = session.stake;
+        standing.account.open(session.price, promised);
+        drop(standing);
         let mut status = self.status_mut();
         status.node = Some(session.coordinator);
         status.miner = Some(session.miner);
@@ -98,7 +124,8 @@ impl Link {
         self.session.send_replace(Some(Arc::clone(session)));
     }
 
-    fn give_up(&self, error: Error) {
+    /// Drops the coordinator for good.
+    pub(crate) fn give_up(&self, error: Error) {
         tracing::error!(%error, "this coordinator is given up");
         let mut status = self.status_mut();
         status.dropped = true;
@@ -170,14 +197,21 @@ impl Link {
         limit: Duration,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        tokio::select! {
+        let clock = &self.shared.clock;
+        let asked = clock.now();
+        let result = tokio::select! {
             biased;
             result = call => result,
-            () = self.shared.clock.sleep(limit) => Err(Error::timeout(format!(
+            () = clock.sleep(limit) => Err(Error::timeout(format!(
                 "no answer to `{name}` within {} ms; the other side is overloaded or gone",
                 limit.as_millis()
             ))),
+        };
+        let silent = |error: &Error| error.kind() == ErrorKind::Timeout;
+        if SMALL_CALLS.contains(&name) && result.as_ref().err().is_none_or(silent) {
+            self.standing.heard_after(clock.now().since(asked));
         }
+        result
     }
 
     /// Makes a call in `session`, at most `limit` by the miner's clock, and draws the conclusions: a session that is not
@@ -270,7 +304,14 @@ impl Link {
         let Some(voucher) = voucher else { return };
         let deployment = self.shared.chain.deployment();
         match self.shared.vouchers.accept(voucher, session, &deployment) {
-            Ok(_) => {}
+            Ok(None) => {}
+            Ok(Some(growth)) => {
+                let promised = self
+                    .shared
+                    .vouchers
+                    .owed(session.coordinator, session.miner);
+                self.standing.pay(growth, promised, self.shared.clock.now());
+            }
             Err(error) => {
                 tracing::warn!(%error, "voucher refused");
                 self.note(Some(&error));
@@ -283,14 +324,56 @@ impl Link {
         self.status_mut().last_error = error.map(ToString::to_string);
     }
 
-    /// This coordinator now.
-    pub(crate) fn status(&self) -> CoordinatorStatus {
+    /// Its node and the miner's own; nothing before the first session.
+    pub(crate) fn nodes(&self) -> Option<(NodeId, NodeId)> {
+        let status = self.status_mut();
+        status.node.zip(status.miner)
+    }
+
+    /// This coordinator now, with its share of the slot time.
+    pub(crate) fn status(&self, share: f64, now: Timestamp) -> CoordinatorStatus {
         let mut status = self.status_mut().clone();
         status.connected = self.session.borrow().is_some();
         if let (Some(coordinator), Some(miner)) = (status.node, status.miner) {
             status.owed = self.shared.vouchers.owed(coordinator, miner);
         }
+        let mut standing = self.standing.state();
+        status.stake = standing.stake;
+        status.share = (share * 1_000.0).round() as u16;
+        status.latency_millis = standing
+            .latency
+            .map(|seconds| (seconds * 1_000.0).round() as u64);
+        status.completed = standing.completed;
+        status.failed = standing.failed;
+        status.earned = standing.meter.total();
+        let hourly = format!("{:.9}", standing.meter.per_hour(now));
+        status.hourly = parse_cai(&hourly).unwrap_or_default();
+        status.redeemed = standing.redeemed;
+        status.escrow = standing.escrow;
+        status.unpaid = standing.account.unpaid();
+        status.in_work = standing.account.in_work();
+        status.uncovered = standing.account.uncovered();
+        status.held_since = standing.account.over_since();
+        status.held = standing.account.trouble();
         status
+    }
+
+    /// What is in work for it now.
+    pub(crate) fn runs(&self) -> Vec<RunStatus> {
+        let Some((coordinator, _)) = self.nodes() else {
+            return Vec::new();
+        };
+        let run = |lease: &Arc<Lease>| RunStatus {
+            task: lease.job.task,
+            coordinator,
+            model: lease.job.model.clone(),
+            progress: lease.context.progress_made(),
+            started_at: lease.job.started_at,
+            deadline: lease.context.deadline(),
+        };
+        let mut runs: Vec<_> = self.leases.all().iter().map(run).collect();
+        runs.sort_by_key(|run| (run.started_at, run.task));
+        runs
     }
 
     /// Why this coordinator was given up.

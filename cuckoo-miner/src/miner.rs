@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cuckoo_core::{
     Clock, Entropy, Error, Key, OsEntropy, Result, SignedVoucher, StakingContract, SystemClock,
-    TaskProtocol,
+    TaskProtocol, Timestamp, Wei,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +15,9 @@ use crate::link::Link;
 use crate::offers::Offers;
 use crate::slots::Slots;
 use crate::vouchers::VoucherBook;
-use crate::{Executor, MinerStatus, Settings, heartbeat, poll, redeem};
+use crate::{
+    CoordinatorStatus, Executor, MinerStatus, Settings, credit, heartbeat, poll, redeem, weights,
+};
 
 /// What all loops of a miner share.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) vouchers: VoucherBook,
     pub(crate) counts: Counts,
+    pub(crate) started_at: Timestamp,
     /// Whether there is one coordinator only, so that a poll may hold slots as long as it likes.
     pub(crate) alone: bool,
     /// Every assignment in work.
@@ -81,14 +84,29 @@ impl Miner {
     /// The miner now.
     pub fn status(&self) -> MinerStatus {
         let Inner { shared, links, .. } = &*self.0;
+        let at = shared.clock.now();
+        let shares = shared.slots.shares();
+        let coordinators = links.iter().zip(shares);
+        let coordinators: Vec<_> = coordinators
+            .map(|(link, share)| link.status(share, at))
+            .collect();
+        let sum = |part: fn(&CoordinatorStatus) -> Wei| {
+            let amounts = coordinators.iter().map(part);
+            amounts.fold(Wei::ZERO, Wei::saturating_add)
+        };
         MinerStatus {
             operator: shared.operator.address(),
+            at,
+            started_at: shared.started_at,
             slots: shared.settings.slots,
             running: u32::try_from(shared.runs.len()).unwrap_or(u32::MAX),
             completed: shared.counts.completed.load(Ordering::Relaxed),
             failed: shared.counts.failed.load(Ordering::Relaxed),
             cancelled: shared.counts.cancelled.load(Ordering::Relaxed),
-            coordinators: links.iter().map(|link| link.status()).collect(),
+            earned: sum(|coordinator| coordinator.earned),
+            hourly: sum(|coordinator| coordinator.hourly),
+            runs: links.iter().flat_map(|link| link.runs()).collect(),
+            coordinators,
         }
     }
 
@@ -238,10 +256,12 @@ impl MinerBuilder {
         if self.coordinators.is_empty() {
             return Err(missing("at least one coordinator"));
         }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock));
         let shared = Arc::new(Shared {
+            started_at: clock.now(),
             operator: self.operator.ok_or_else(|| missing("an operator key"))?,
             chain: self.chain.ok_or_else(|| missing("a chain"))?,
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            clock,
             entropy: match self.entropy {
                 Some(entropy) => entropy,
                 None => Arc::new(OsEntropy::new()?),
@@ -260,7 +280,8 @@ impl MinerBuilder {
         let links: Vec<_> = self
             .coordinators
             .into_iter()
-            .map(|protocol| Arc::new(Link::new(Arc::clone(&shared), protocol)))
+            .enumerate()
+            .map(|(party, protocol)| Arc::new(Link::new(Arc::clone(&shared), party, protocol)))
             .collect();
         let loops = TaskTracker::new();
         for link in &links {
@@ -270,6 +291,10 @@ impl MinerBuilder {
             loops.spawn(heartbeat::run(Arc::clone(link)));
         }
         loops.close();
+        tokio::spawn(credit::run(Arc::clone(&shared), links.clone()));
+        if !shared.alone {
+            tokio::spawn(weights::run(Arc::clone(&shared), links.clone()));
+        }
         if let Some(settings) = shared.settings.redeem.clone() {
             // Not one of the loops: a miner that no coordinator is left for has ended, whatever it is still owed.
             tokio::spawn(redeem::run(Arc::clone(&shared), settings));

@@ -126,31 +126,46 @@ impl Desk {
 
     /// Sends `action` if what it moves, `worth` in wei, is enough for the settings; gives what it gave.
     async fn send(&self, action: Action, worth: Wei) -> Result<Option<Wei>> {
-        let Shared {
-            chain, operator, ..
-        } = &*self.shared;
         if worth < self.settings.from {
             return Ok(None);
         }
-        let fee = chain.quote(operator.address(), &action).await?.fee;
-        if worth < fee.saturating_mul(Wei::from(self.settings.times_fee)) {
-            tracing::debug!(
-                "{action}: {} CAI are not worth a fee of {} CAI",
-                format_cai(worth),
-                format_cai(fee)
-            );
-            return Ok(None);
-        }
-        let balance = chain.balance(operator.address()).await?;
-        if balance < fee {
-            return Err(Error::rejected(format!(
-                "the operator {} has {} CAI and the fee may be {} CAI; send it more, or redeem from another account \
-                 with `cuckoo-miner redeem`",
-                operator.address(),
-                format_cai(balance),
-                format_cai(fee)
-            )));
-        }
-        Ok(Some(chain.submit(operator, action).await?.value))
+        send_if_worth(&self.shared, action, worth, self.settings.times_fee).await
     }
+}
+
+/// Sends `action` from the operator's account if what it moves, `worth` in wei, is `times_fee` of its fee; gives what it
+/// gave.
+///
+/// # Errors
+/// `Rejected` when the account cannot pay the fee, else as [`StakingContract::quote`](cuckoo_core::StakingContract::quote)
+/// and [`submit`](cuckoo_core::StakingContract::submit).
+pub(crate) async fn send_if_worth(
+    shared: &Shared,
+    action: Action,
+    worth: Wei,
+    times_fee: u32,
+) -> Result<Option<Wei>> {
+    let Shared {
+        chain, operator, ..
+    } = shared;
+    let fee = chain.quote(operator.address(), &action).await?.fee;
+    if worth < fee.saturating_mul(Wei::from(times_fee)) {
+        tracing::debug!(
+            "{action}: {} CAI are not worth a fee of {} CAI",
+            format_cai(worth),
+            format_cai(fee)
+        );
+        return Ok(None);
+    }
+    let balance = chain.balance(operator.address()).await?;
+    if balance < fee {
+        return Err(Error::rejected(format!(
+            "{action}: the operator {} has {} CAI and the fee may be {} CAI; send it more, or use another account with \
+             `cuckoo-miner redeem` or `cuckoo-miner unpaid`",
+            operator.address(),
+            format_cai(balance),
+            format_cai(fee)
+        )));
+    }
+    Ok(Some(chain.submit(operator, action).await?.value))
 }

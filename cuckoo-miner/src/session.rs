@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cuckoo_core::{
-    Address, CoordinatorInfo, Deployment, Error, ErrorKind, NodeId, NodeKind, PROTOCOL_VERSION,
-    Retry, Session, SessionGrant, SessionOpened, SessionToken, Signed, Snapshot, Timestamp,
+    Address, CoordinatorInfo, Deployment, Error, ErrorKind, ModelOffer, Node, NodeId, NodeKind,
+    PROTOCOL_VERSION, Retry, Session, SessionGrant, SessionOpened, SessionToken, Signed, Snapshot,
+    Timestamp, Wei,
 };
 
 use crate::link::Link;
@@ -24,6 +25,10 @@ pub(crate) struct OpenSession {
     pub(crate) coordinator: NodeId,
     /// The key the coordinator signs with.
     pub(crate) operator: Address,
+    /// The coordinator's weight on chain, in wei.
+    pub(crate) stake: Wei,
+    /// What its dearest task costs of those that this miner could do, in wei, as it says.
+    pub(crate) price: Wei,
     /// The coordinator's clock minus ours, in milliseconds.
     ahead_millis: i64,
     /// Whether a call succeeded in it.
@@ -55,6 +60,8 @@ impl OpenSession {
             miner,
             coordinator,
             operator,
+            stake: Wei::ZERO,
+            price: Wei::ZERO,
             ahead_millis: 250,
             proven: AtomicBool::new(false),
         }
@@ -156,7 +163,10 @@ pub(crate) async fn open(link: &Link) -> Result<OpenSession, SessionError> {
             .with_retry(source.retry())
             .with_source(source)
         })?;
-    let node = check_registered(&snapshot, &info, miner)?;
+    let (coordinator, node) = check_registered(&snapshot, &info, miner)?;
+    let offered = shared.offers.models();
+    let ours_too = |offer: &&ModelOffer| offered.contains(&offer.model);
+    let prices = info.models.iter().filter(ours_too).map(|offer| offer.price);
 
     let request = Session {
         coordinator: info.operator,
@@ -175,35 +185,36 @@ pub(crate) async fn open(link: &Link) -> Result<OpenSession, SessionError> {
         miner: node,
         coordinator: info.node,
         operator: info.operator,
+        stake: coordinator.weight,
+        price: prices.max().unwrap_or_default(),
         ahead_millis: signed_millis(info.time).saturating_sub(signed_millis(now)),
         proven: AtomicBool::new(false),
     })
 }
 
-/// Checks both registrations; gives the miner's node.
-fn check_registered(
-    snapshot: &Snapshot,
+/// Checks both registrations; gives the coordinator, and the miner's node.
+fn check_registered<'a>(
+    snapshot: &'a Snapshot,
     info: &CoordinatorInfo,
     miner: Address,
-) -> Result<NodeId, SessionError> {
+) -> Result<(&'a Node, NodeId), SessionError> {
     let active = |operator, kind| {
         snapshot
             .nodes
             .iter()
             .find(|node| node.operator == operator && node.kind == kind && node.active)
     };
-    if active(info.operator, NodeKind::Coordinator).is_none_or(|node| node.id != info.node) {
-        return Err(SessionError::CoordinatorNotActive {
+    let coordinator = active(info.operator, NodeKind::Coordinator)
+        .filter(|node| node.id == info.node)
+        .ok_or(SessionError::CoordinatorNotActive {
             operator: info.operator,
             block: snapshot.block,
-        });
-    }
-    active(miner, NodeKind::Miner)
-        .map(|node| node.id)
-        .ok_or(SessionError::MinerNotActive {
-            operator: miner,
-            block: snapshot.block,
-        })
+        })?;
+    let miner = active(miner, NodeKind::Miner).ok_or(SessionError::MinerNotActive {
+        operator: miner,
+        block: snapshot.block,
+    })?;
+    Ok((coordinator, miner.id))
 }
 
 /// Checks that the coordinator signed a grant for exactly this request and token.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cuckoo_core::{Error, PollRequest, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::RedeemSettings;
+use crate::{CreditSettings, RedeemSettings};
 
 /// How a miner works. Every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct Settings {
     pub slots: u32,
     /// How long one poll waits for work, in milliseconds; coordinators bound it too.
     pub poll_wait_millis: u64,
-    /// How long a poll may hold a slot while other coordinators wait for one, in milliseconds.
+    /// How long a poll may hold a slot while others may wait for one, none of them known to have work, in milliseconds.
     pub turn_millis: u64,
     /// How long any other call to a coordinator may take, in milliseconds.
     pub call_timeout_millis: u64,
@@ -30,6 +30,8 @@ pub struct Settings {
     /// When vouchers are redeemed without being asked to; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redeem: Option<RedeemSettings>,
+    /// What coordinators may owe.
+    pub credit: CreditSettings,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             cancel_grace_millis: 2_000,
             max_output_bytes: 32 * 1024 * 1024,
             redeem: None,
+            credit: CreditSettings::default(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Settings {
                 )));
             }
         }
+        self.credit.validate()?;
         self.redeem
             .as_ref()
             .map_or(Ok(()), RedeemSettings::validate)

@@ -24,7 +24,7 @@ impl VoucherBook {
     /// Checks a voucher that came in `session` and keeps it when it is worth more than the one at hand. A smaller one
     /// is ignored: replies overtake each other, and a coordinator that forgot what it owed still owes it.
     ///
-    /// Gives whether it was kept.
+    /// Gives by how much it grew, in wei; nothing when it is not kept.
     ///
     /// # Errors
     /// [`ErrorKind::Unverified`](cuckoo_core::ErrorKind::Unverified) when it names other nodes or its coordinator did not
@@ -34,7 +34,7 @@ impl VoucherBook {
         voucher: SignedVoucher,
         session: &OpenSession,
         deployment: &Deployment,
-    ) -> Result<bool> {
+    ) -> Result<Option<Wei>> {
         let value = &voucher.value;
         if value.coordinator != session.coordinator || value.miner != session.miner {
             return Err(Error::unverified(format!(
@@ -51,16 +51,23 @@ impl VoucherBook {
         Ok(self.keep(voucher))
     }
 
-    fn keep(&self, voucher: SignedVoucher) -> bool {
+    fn keep(&self, voucher: SignedVoucher) -> Option<Wei> {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (voucher.value.coordinator, voucher.value.miner);
-        match book.get(&key) {
-            Some(kept) if kept.value.cumulative >= voucher.value.cumulative => false,
-            _ => {
-                book.insert(key, voucher);
-                true
-            }
-        }
+        let kept = book.get(&key).map(|kept| kept.value.cumulative);
+        let growth = voucher
+            .value
+            .cumulative
+            .checked_sub(kept.unwrap_or_default())
+            .filter(|growth| !growth.is_zero())?;
+        book.insert(key, voucher);
+        Some(growth)
+    }
+
+    /// The latest voucher of one coordinator for one node.
+    pub(crate) fn latest(&self, coordinator: NodeId, miner: NodeId) -> Option<SignedVoucher> {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.get(&(coordinator, miner)).cloned()
     }
 
     /// What one coordinator owes one node in all, in wei.
@@ -106,10 +113,10 @@ mod tests {
         let book = VoucherBook::default();
         let accept = |voucher| book.accept(voucher, &session, &DEPLOYMENT);
 
-        assert!(accept(sign(&coordinator, 1, 2, 5)).unwrap());
-        assert!(!accept(sign(&coordinator, 1, 2, 3)).unwrap(), "backwards");
-        assert!(!accept(sign(&coordinator, 1, 2, 5)).unwrap(), "the same");
-        assert!(accept(sign(&coordinator, 1, 2, 6)).unwrap());
+        for (amount, growth) in [(5, Some(5)), (3, None), (5, None), (6, Some(1))] {
+            let grown = accept(sign(&coordinator, 1, 2, amount)).unwrap();
+            assert_eq!(grown, growth.map(cai), "after {amount}");
+        }
         assert_eq!(book.owed(NodeId(1), NodeId(2)), cai(6));
 
         let stranger = Key::random(&entropy);

@@ -13,7 +13,8 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument as _;
 
 use crate::blobs::LeaseBlobs;
-use crate::leases::{LeaseGuard, Over};
+use crate::credit::Claim;
+use crate::leases::{Job, LeaseGuard, Over};
 use crate::link::Link;
 use crate::session::OpenSession;
 use crate::slots::Slot;
@@ -28,6 +29,7 @@ struct Work {
     session: Arc<OpenSession>,
     task: Assignment,
     lease: LeaseGuard,
+    claim: Claim,
     started: Timestamp,
 }
 
@@ -39,20 +41,37 @@ enum Ended {
     Closing,
 }
 
-/// Runs one assignment and hands in what came of it; holds `slot` until the run has really ended.
-pub(crate) async fn run(link: Arc<Link>, session: Arc<OpenSession>, task: Assignment, slot: Slot) {
-    if let Some(work) = Work::start(link, session, task) {
+/// Runs one assignment and hands in what came of it; holds `slot`, for which the coordinator was charged `charged` seconds,
+/// until the run has really ended.
+pub(crate) async fn run(
+    link: Arc<Link>,
+    session: Arc<OpenSession>,
+    task: Assignment,
+    claim: Claim,
+    slot: Slot,
+    charged: f64,
+) {
+    let started = link.shared.clock.now();
+    if let Some(work) = Work::start(Arc::clone(&link), session, task, claim) {
         match work.check() {
             Ok(executor) => work.execute(executor).await,
             Err(error) => work.fail(&error).await,
         }
     }
-    drop(slot);
+    let now = link.shared.clock.now();
+    let seconds = now.since(started).as_secs_f64();
+    slot.spent(charged, seconds);
+    link.standing.state().meter.work(seconds, now);
 }
 
 impl Work {
     /// Puts the lease in work, unless it is already.
-    fn start(link: Arc<Link>, session: Arc<OpenSession>, task: Assignment) -> Option<Self> {
+    fn start(
+        link: Arc<Link>,
+        session: Arc<OpenSession>,
+        task: Assignment,
+        claim: Claim,
+    ) -> Option<Self> {
         let started = link.shared.clock.now();
         let interval = heartbeat::interval(task.heartbeat_millis);
         let blobs = Arc::new(LeaseBlobs {
@@ -61,6 +80,11 @@ impl Work {
         });
         let lease = link.leases.start(
             task.lease,
+            Job {
+                task: task.task,
+                model: task.model.clone(),
+                started_at: started,
+            },
             crate::TaskContext::new(session.local(task.deadline)).with_source(blobs),
             session.local(task.lease_expires_at),
             started.after(interval),
@@ -75,6 +99,7 @@ impl Work {
             session,
             task,
             lease,
+            claim,
             started,
         })
     }
@@ -136,13 +161,14 @@ impl Work {
     }
 
     /// Signs for an output and hands it in.
-    async fn hand_in(self, execution: Execution) {
-        let shared = &self.link.shared;
+    async fn hand_in(mut self, execution: Execution) {
         let completion = match self.completion(execution) {
             Ok(completion) => completion,
             Err(error) => return self.fail(&error).await,
         };
+        let shared = Arc::clone(&self.link.shared);
         self.lease.hand_in();
+        self.claim.hand_in();
         let answer = self
             .link
             .deliver(&self.lease, "complete", |session| {
@@ -153,15 +179,18 @@ impl Work {
         match answer {
             Ok((session, reply)) => {
                 shared.counts.completed.fetch_add(1, Ordering::Relaxed);
+                self.link.standing.state().completed += 1;
                 tracing::info!(
                     millis = shared.clock.now().since(self.started).as_millis(),
                     bytes = completion.output.bytes.len(),
                     "task completed"
                 );
+                self.claim.accepted();
                 self.link.take_voucher(&session, reply.voucher);
             }
             Err(error) => {
                 shared.counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.link.standing.state().failed += 1;
                 tracing::warn!(%error, "the output was not taken");
             }
         }
@@ -221,6 +250,7 @@ impl Work {
     async fn fail(&self, error: &Error) {
         let shared = &self.link.shared;
         shared.counts.failed.fetch_add(1, Ordering::Relaxed);
+        self.link.standing.state().failed += 1;
         tracing::warn!(%error, "task not done");
         self.lease.hand_in();
         let failure = Failure {

@@ -130,6 +130,7 @@ fn help_teaches_with_examples() {
     for command in [
         vec!["run"],
         vec!["doctor"],
+        vec!["status"],
         vec!["new"],
         vec!["register"],
         vec!["redeem"],
@@ -310,6 +311,46 @@ fn a_doctor_names_each_fault_with_its_remedy() {
         let sick = doctor(&[(from, to)]);
         assert!(sick.contains(line), "`{line}` in {sick}");
     }
+}
+
+#[test]
+fn a_status_that_cannot_be_had_is_said_with_what_to_do() {
+    let folder = operator(&[]);
+    let status = ["status", "--config", "miner.toml"];
+    let absent = complains(folder.path(), &status);
+    assert!(absent.contains("no section [status]"), "{absent}");
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let section = format!("[status]\nlisten = \"{address}\"\n\n[settings]\n");
+    let change = [("[settings]\n", section.as_str())];
+    let folder = operator(&change);
+    let taken = complains(folder.path(), &["run", "--config", "miner.toml"]);
+    assert!(taken.contains("change status.listen"), "{taken}");
+    drop(listener);
+    let nobody = complains(folder.path(), &status);
+    assert!(
+        nobody.contains(&address) && nobody.contains("is it running"),
+        "{nobody}"
+    );
+
+    // Before the chain is there, the miner says that it starts.
+    let chain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let rpc = format!("http://{}", chain.local_addr().unwrap());
+    drop(chain);
+    let folder = operator(&[change[0], ("http://127.0.0.1:8545", &rpc)]);
+    let miner = Running::start(command(folder.path(), &["run", "--config", "miner.toml"]));
+    miner.line("status at ");
+    let starting = complains(folder.path(), &status);
+    assert!(starting.contains("the miner is starting"), "{starting}");
+
+    // A line each time, where there is no terminal.
+    let every = ["--watch", "--every", "1"];
+    let mut watching = Running::start(command(folder.path(), &[&status[..], &every].concat()));
+    for _ in 0..2 {
+        watching.line("the miner is starting");
+    }
+    assert!(watching.0.try_wait().unwrap().is_none(), "it goes on");
 }
 
 #[test]

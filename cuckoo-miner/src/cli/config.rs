@@ -7,6 +7,7 @@ use cuckoo_core::{Error, ModelId, Result, Wei};
 use serde::Deserialize;
 
 use crate::cli::PROGRAM;
+use crate::cli::status::StatusConfig;
 use crate::{EmbeddingLimits, HubModel, ModelStore, Settings, TextLimits};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) executor: Option<serde_json::Value>,
     #[serde(default)]
     pub(crate) settings: Settings,
+    /// Where the miner tells what it does; nowhere when absent.
+    pub(crate) status: Option<StatusConfig>,
     /// Where the file is.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -185,6 +188,9 @@ impl Config {
     /// The settings as they hold for a file at `path`.
     fn at(mut self, path: &Path) -> Result<Self> {
         self.settings.validate()?;
+        if let Some(status) = &self.status {
+            status.check()?;
+        }
         if let Some(mib) = self.warm_mib
             && !(1..=1 << 30).contains(&mib)
         {

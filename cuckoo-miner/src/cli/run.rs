@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::config::{Config, Kind, ModelConfig};
 use crate::cli::models::Progress;
+use crate::cli::status::StatusPage;
 use crate::cli::{Host, vouchers};
 use crate::{
     EmbeddingExecutor, Executor, HttpCoordinator, Hub, ImageExecutor, Miner, ModelStore, PullEvent,
@@ -51,6 +52,7 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
         builder = builder.coordinator(Arc::new(HttpCoordinator::new(url)?));
     }
     let signalled = watch_signals()?;
+    let page = StatusPage::open(config.status.as_ref()).await?;
     for model in &config.models {
         match fetch(model, &signalled).await {
             Err(_) if signalled.is_cancelled() => return Ok(()),
@@ -69,6 +71,7 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
         chain = connect(&config.chain) => chain?,
     };
     let miner = builder.chain(chain).start().await?;
+    page.show(&miner);
     tracing::info!(
         operator = %miner.status().operator,
         slots = config.settings.slots,

@@ -67,6 +67,8 @@ fn every_line_that_is_commented_out_can_be_used() {
     let config = load(&all, &[]).unwrap();
     assert!(format!("{:?}", config.operator).contains("miner.password"));
     assert!(config.models[0].max_pixels.is_some() && config.models[0].max_steps.is_some());
+    let listen = config.status.unwrap().listen;
+    assert_eq!(listen, StatusConfig::default().listen);
     let hub = &config.models[3];
     assert!(hub.folder.is_none() && hub.hub.as_ref().unwrap().is_pinned());
     let text = &config.models[1];
@@ -181,6 +183,19 @@ fn what_is_wrong_is_named() {
         ),
         (changed("slots = 1", "slots = \"many\""), vec![], "slots"),
         (changed("slots = 1", "slots = 0"), vec![], "slots"),
+        (
+            changed(
+                "[settings]\n",
+                "[status]\nlisten = \"0.0.0.0:9461\"\n[settings]\n",
+            ),
+            vec![],
+            "status.listen",
+        ),
+        (
+            changed("limit = \"100\"", "limit = \"0\""),
+            vec![],
+            "credit.limit",
+        ),
         (EXAMPLE.to_owned(), vec![slots_from_outside], "speed"),
     ] {
         let error = load(&text, &variables).unwrap_err();
