@@ -61,6 +61,11 @@ impl Offers {
         self.0.values().map(|(offer, _)| offer.clone()).collect()
     }
 
+    /// Whether `model` is offered.
+    pub(crate) fn has(&self, model: &ModelId) -> bool {
+        self.0.contains_key(model)
+    }
+
     /// The models that tasks can run on at once.
     pub(crate) fn warm(&self) -> Vec<ModelId> {
         let mut warm = Vec::new();

@@ -164,8 +164,7 @@ pub(crate) async fn open(link: &Link) -> Result<OpenSession, SessionError> {
             .with_source(source)
         })?;
     let (coordinator, node) = check_registered(&snapshot, &info, miner)?;
-    let offered = shared.offers.models();
-    let ours_too = |offer: &&ModelOffer| offered.contains(&offer.model);
+    let ours_too = |offer: &&ModelOffer| shared.offers.has(&offer.model);
     let prices = info.models.iter().filter(ours_too).map(|offer| offer.price);
 
     let request = Session {
