@@ -48,6 +48,8 @@ fn run(arguments: Arguments) -> Result<()> {
             let request = ImageRequest {
                 prompt: prompt.clone(),
                 negative_prompt: None,
+                image: None,
+                strength: None,
                 width: None,
                 height: None,
                 steps: arguments.steps,

@@ -14,6 +14,8 @@ fn picture(c: &mut Criterion) {
     let request = ImageRequest {
         prompt: "a large red circle on a blue background".to_owned(),
         negative_prompt: None,
+        image: None,
+        strength: None,
         width: None,
         height: None,
         steps: 10,

@@ -1,11 +1,13 @@
-"""Writes a small Stable Diffusion pipeline with random weights.
+"""Writes small pipelines with random weights, and LoRAs for them.
 
-It differs from the shapes model in everything a configuration can say: four
-resolutions with and without attention, two layers a block, other head counts
-at each, linear projections, another frequency convention, exact GELU. Its
-folder has the classic layout of published checkpoints.
+    python random_pipeline.py random FOLDER   # in the manner of Stable Diffusion 2
+    python random_pipeline.py xl FOLDER       # in the manner of Stable Diffusion XL
+    python random_pipeline.py loras FOLDER    # FOLDER/loras, for FOLDER/random and FOLDER/xl
 
-    python random_pipeline.py FOLDER
+The first differs from the shapes model in everything a configuration can say:
+four resolutions with and without attention, two layers a block, other head
+counts at each, linear projections, another frequency convention, exact GELU.
+Folders have the classic layout of published checkpoints.
 """
 
 import json
@@ -15,8 +17,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 START, END, PAD = "<|startoftext|>", "<|endoftext|>", "!"
 WORDS = ["red", "circle", "blue", "background", "large", "naïve"]
@@ -45,6 +47,40 @@ INDEX = {
     "scheduler": ["diffusers", "PNDMScheduler"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+XL_SCHEDULER = {
+    "_class_name": "EulerDiscreteScheduler",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+
+XL_INDEX = {
+    "_class_name": "StableDiffusionXLPipeline",
+    "_diffusers_version": "0.42.1",
+    "feature_extractor": [None, None],
+    "force_zeros_for_empty_prompt": True,
+    "image_encoder": [None, None],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
@@ -86,7 +122,29 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def main(folder):
+def save_parts(folder, parts, generator):
+    shutil.rmtree(folder, ignore_errors=True)
+    for part, model, stem in parts:
+        randomise(model, generator)
+        model.half().save_pretrained(folder / part)
+        path = folder / part / f"{stem}.safetensors"
+        prefix = "text_model." if part == "text_encoder" else ""
+        tensors = {prefix + name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_tokenizer(folder, vocab, merges, pad):
+    write_json(folder / "vocab.json", vocab)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    marks = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "CLIPTokenizer", "model_max_length": POSITIONS} | marks,
+    )
+    write_json(folder / "special_tokens_map.json", marks)
+
+
+def random(folder):
     generator = torch.Generator().manual_seed(20)
     vocab, merges = vocabulary()
     text_encoder = CLIPTextModel(
@@ -128,38 +186,125 @@ def main(folder):
         sample_size=64,
         scaling_factor=0.7,
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    for part, model, stem in [
+    parts = [
         ("text_encoder", text_encoder, "model"),
         ("unet", unet, "diffusion_pytorch_model"),
         ("vae", vae, "diffusion_pytorch_model"),
-    ]:
-        randomise(model, generator)
-        model.half().save_pretrained(folder / part)
-        path = folder / part / f"{stem}.safetensors"
-        prefix = "text_model." if part == "text_encoder" else ""
-        tensors = {prefix + name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, path, metadata={"format": "pt"})
+    ]
+    save_parts(folder, parts, generator)
     write_json(folder / "model_index.json", INDEX)
     write_json(folder / "scheduler/scheduler_config.json", SCHEDULER)
-    write_json(folder / "tokenizer/vocab.json", vocab)
-    (folder / "tokenizer/merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    write_json(
-        folder / "tokenizer/tokenizer_config.json",
-        {
-            "tokenizer_class": "CLIPTokenizer",
-            "model_max_length": POSITIONS,
-            "bos_token": START,
-            "eos_token": END,
-            "unk_token": END,
-            "pad_token": PAD,
-        },
+    save_tokenizer(folder / "tokenizer", vocab, merges, PAD)
+
+
+def xl(folder):
+    generator = torch.Generator().manual_seed(21)
+    vocab, merges = vocabulary()
+    sizes = {
+        "vocab_size": len(vocab),
+        "max_position_embeddings": POSITIONS,
+        "bos_token_id": vocab[START],
+        "pad_token_id": vocab[END],
+        "num_hidden_layers": 2,
+    }
+    first = CLIPTextModel(
+        CLIPTextConfig(
+            **sizes, hidden_size=12, intermediate_size=20, num_attention_heads=3, eos_token_id=vocab[END], projection_dim=12
+        )
     )
-    write_json(
-        folder / "tokenizer/special_tokens_map.json",
-        {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": PAD},
+    # As published: an end of text that is none, and so the token of the highest number.
+    second = CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            **sizes,
+            hidden_size=16,
+            intermediate_size=24,
+            num_attention_heads=2,
+            eos_token_id=2,
+            projection_dim=10,
+            hidden_act="gelu",
+        )
     )
+    unet = UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(4, 8, 12),
+        layers_per_block=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=28,
+        attention_head_dim=[1, 2, 3],
+        transformer_layers_per_block=[1, 1, 2],
+        use_linear_projection=True,
+        norm_num_groups=2,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=6,
+        projection_class_embeddings_input_dim=46,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+        sample_size=32,
+        scaling_factor=0.13025,
+        force_upcast=True,
+    )
+    parts = [
+        ("text_encoder", first, "model"),
+        ("text_encoder_2", second, "model"),
+        ("unet", unet, "diffusion_pytorch_model"),
+        ("vae", vae, "diffusion_pytorch_model"),
+    ]
+    save_parts(folder, parts, generator)
+    write_json(folder / "model_index.json", XL_INDEX)
+    write_json(folder / "scheduler/scheduler_config.json", XL_SCHEDULER)
+    save_tokenizer(folder / "tokenizer", vocab, merges, END)
+    save_tokenizer(folder / "tokenizer_2", vocab, merges, PAD)
+
+
+def first_names(layer):
+    """A layer of the second pipeline's UNet in the naming of Stability's first code, which kohya's scripts keep."""
+    for here, there in [
+        ("down_blocks.1.attentions.0", "input_blocks.4.1"),
+        ("down_blocks.1.attentions.1", "input_blocks.5.1"),
+        ("down_blocks.2.attentions.0", "input_blocks.7.1"),
+        ("down_blocks.2.attentions.1", "input_blocks.8.1"),
+        ("mid_block.attentions.0", "middle_block.1"),
+        *((f"up_blocks.{i}.attentions.{j}", f"output_blocks.{i * 3 + j}.1") for i in range(2) for j in range(3)),
+    ]:
+        layer = layer.replace(here + ".", there + ".")
+    return layer
+
+
+def loras(folder):
+    """One as diffusers writes it, and one for each pipeline as kohya's scripts do."""
+    generator = torch.Generator().manual_seed(22)
+    for name, pipeline, rank, alpha in [("diffusers", "random", 2, None), ("kohya", "random", 3, 1.5), ("kohya_xl", "xl", 2, 1.0)]:
+        tensors = {}
+        for i, part in enumerate(["unet", "text_encoder", "text_encoder_2"]):
+            file = folder / pipeline / part / ("diffusion_pytorch_model" if part == "unet" else "model")
+            if not file.with_suffix(".safetensors").exists():
+                continue
+            weights = load_file(file.with_suffix(".safetensors"))
+            layers = sorted(
+                layer.removesuffix(".weight")
+                for layer in weights
+                if layer.endswith((".to_q.weight", ".to_v.weight", ".to_out.0.weight", "ff.net.2.weight", "q_proj.weight", "fc1.weight"))
+            )
+            for layer in layers[:: 2 if part == "unet" else 1]:
+                out, width = weights[layer + ".weight"].shape
+                down = torch.randn(rank, width, generator=generator) / width**0.5
+                up = torch.randn(out, rank, generator=generator) * 0.5
+                if alpha is None:
+                    tensors |= {f"{part}.{layer}.lora_A.weight": down, f"{part}.{layer}.lora_B.weight": up}
+                    continue
+                prefix = ["lora_unet_", "lora_te1_" if pipeline == "xl" else "lora_te_", "lora_te2_"][i]
+                key = first_names(layer) if (part, pipeline) == ("unet", "xl") else layer
+                key = prefix + key.replace(".", "_")
+                tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(alpha)}
+        (folder / "loras").mkdir(exist_ok=True)
+        tensors = {key: tensor.half().contiguous() for key, tensor in tensors.items()}
+        save_file(tensors, folder / "loras" / f"{name}.safetensors")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"random": random, "xl": xl, "loras": loras}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares the Rust pipeline with diffusers on the shapes model and on a random one, the language models with transformers
+# Compares the Rust pipelines with diffusers on the shapes model and on random ones, the language models with transformers
 # on random ones of each family, and the sentence encoders with sentence-transformers on random ones and on a real one;
 # prints the errors measured, and leaves the golden files that `make test` checks against. Installs torch and diffusers
 # (4 GB) once, outside the tree.
@@ -14,12 +14,22 @@ shapes=../examples/models/shapes
 
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error DIFFUSERS_VERBOSITY=error
 mkdir -p "$golden"
-# The random pipeline is made once: its weights are part of the tests.
-if [ ! -e "$golden/random/model_index.json" ]; then
-  "$venv/bin/python" -B parity/random_pipeline.py "$golden/random"
+# Random pipelines and LoRAs are made once: their weights are part of the tests.
+for name in random xl; do
+  if [ ! -e "$golden/$name/model_index.json" ]; then
+    "$venv/bin/python" -B parity/random_pipeline.py "$name" "$golden/$name"
+  fi
+done
+if [ ! -e "$golden/loras" ]; then
+  "$venv/bin/python" -B parity/random_pipeline.py loras "$golden"
 fi
 "$venv/bin/python" -B parity/reference.py schedules "$golden/schedules.json"
-"$venv/bin/python" -B parity/reference.py pipeline "$golden/random" "$golden/random.safetensors"
+for name in random samplers loras; do
+  "$venv/bin/python" -B parity/reference.py pipeline "$golden/random" "$golden/$name.safetensors"
+done
+for name in xl loras_xl; do
+  "$venv/bin/python" -B parity/reference.py pipeline "$golden/xl" "$golden/$name.safetensors"
+done
 "$venv/bin/python" -B parity/reference.py pipeline "$shapes" "$golden/shapes.safetensors"
 
 # As above: models that are there keep their weights.

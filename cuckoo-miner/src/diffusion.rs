@@ -1,60 +1,62 @@
-//! Text to image by latent diffusion: any Stable Diffusion pipeline in the folder layout of diffusers.
+//! Text and image to image by latent diffusion: Stable Diffusion pipelines in the folder layout of diffusers.
 //!
 //! ```text
-//! prompt -> tokenizer -> clip ----------.
-//! seed   -> noise -----> schedule <-> unet -> vae -> image
+//! prompt -> tokenizers -> clip -> conditioning --.
+//! seed   -> noise ---------+---> schedule <-> unet -> vae -> image
+//! image  -> vae -----------'
 //! ```
 //!
 //! A folder holds `model_index.json` and one sub-folder a part, each with its own configuration and safetensors
 //! weights (F32, F16 or BF16; computed in F32). All sizes come from those files. What a configuration asks for and
-//! this pipeline does not do is an error that names the setting. Two things are left out on purpose: the encoder of the
-//! autoencoder, which text-to-image does not use, and the optional safety checker, which judges pictures and does
-//! not make them.
+//! this pipeline does not do is an error that names the setting. One thing is left out on purpose: the optional safety
+//! checker, which judges pictures and does not make them.
 
 mod clip;
+mod conditioning;
 mod ddim;
+mod dpm;
 mod euler;
 mod image;
+mod index;
 mod layers;
+mod lora;
 mod request;
 mod resnet;
 mod schedule;
+mod stages;
 mod tokenizer;
 mod unet;
 mod vae;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use cuckoo_core::Result;
-use serde_json::json;
 
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::{error, folder, marks, settings, weights};
-use crate::noise::Philox;
-use clip::ClipText;
+use conditioning::TextEncoders;
 use error::Error;
-use folder::{Folder, SETTINGS_LIMIT};
+use folder::Folder;
 pub use image::Image;
+use index::Family;
+pub use lora::Lora;
+use lora::Loras;
 use request::Size;
 pub use request::{ImageRequest, Progress, Sampler};
 use schedule::Schedule;
-use settings::Settings;
-use tokenizer::PromptTokenizer;
 use unet::UNet;
-use vae::VaeDecoder;
+use vae::Vae;
 
 /// A loaded pipeline. Runs share it; each call computes on the calling thread and the threads of the current rayon
 /// pool, so call it from a thread that may block.
 #[derive(Debug)]
 pub struct StableDiffusion {
     kernels: Arc<dyn Kernels>,
-    tokenizer: PromptTokenizer,
-    clip: ClipText,
+    family: Family,
+    encoders: TextEncoders,
     unet: UNet,
-    vae: VaeDecoder,
+    vae: Vae,
     schedule: Schedule,
     hash: [u8; 32],
     memory: u64,
@@ -66,7 +68,8 @@ impl StableDiffusion {
     /// # Errors
     /// [`NotFound`](cuckoo_core::ErrorKind::NotFound) when the folder or a file in it is missing,
     /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when a file is damaged, does not fit the others, or asks for
-    /// something this pipeline does not do; the message names the file and the setting or tensor.
+    /// something this pipeline does not do, [`Unavailable`](cuckoo_core::ErrorKind::Unavailable) when the weights are more
+    /// than the machine's free memory; the message names the file and the setting or tensor.
     pub fn load(folder: &Path) -> Result<Self> {
         Self::load_with(folder, Arc::new(CpuKernels::new()))
     }
@@ -76,16 +79,30 @@ impl StableDiffusion {
     /// # Errors
     /// As [`StableDiffusion::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        Ok(Self::read(&mut Folder::open(folder)?, kernels)?)
+        Self::load_with_loras(folder, &[], kernels)
     }
 
-    fn read(folder: &mut Folder, kernels: Arc<dyn Kernels>) -> error::Result<Self> {
-        check_index(folder)?;
-        let clip = ClipText::load(folder, &*kernels)?;
-        let tokenizer = PromptTokenizer::load(folder, clip.positions(), clip.vocabulary())?;
-        let unet = UNet::load(folder, &*kernels)?;
-        let vae = VaeDecoder::load(folder, &*kernels)?;
-        let schedule = Schedule::load(folder)?;
+    /// As [`StableDiffusion::load_with`], with changes merged into the weights, which are another model then.
+    ///
+    /// # Errors
+    /// As [`StableDiffusion::load`]; [`Invalid`](cuckoo_core::ErrorKind::Invalid) too for a LoRA that is missing, has
+    /// tensors that match no layer, or is of a kind that is not merged; the message names them.
+    pub fn load_with_loras(
+        folder: &Path,
+        loras: &[Lora],
+        kernels: Arc<dyn Kernels>,
+    ) -> Result<Self> {
+        Ok(Self::read(&mut Folder::open(folder)?, loras, kernels)?)
+    }
+
+    fn read(folder: &mut Folder, loras: &[Lora], kernels: Arc<dyn Kernels>) -> error::Result<Self> {
+        let family = Family::load(folder)?;
+        let loras = Loras::open(folder, loras, kernels.device())?;
+        let encoders = TextEncoders::load(folder, family, &loras, &*kernels)?;
+        let unet = UNet::load(folder, &loras, &*kernels)?;
+        loras.finish()?;
+        let vae = Vae::load(folder, &*kernels)?;
+        let schedule = Schedule::load(folder, family == Family::StableDiffusion)?;
         let mismatch = |key: &str, problem: String| {
             Err(Error::Setting {
                 file: "unet/config.json".to_owned(),
@@ -94,28 +111,41 @@ impl StableDiffusion {
             })
         };
         if unet.channels() != vae.channels() {
+            let (unet, vae) = (unet.channels(), vae.channels());
             return mismatch(
                 "in_channels",
-                format!(
-                    "is {}, but vae/config.json has {}",
-                    unet.channels(),
-                    vae.channels()
-                ),
+                format!("is {unet}, but vae/config.json has {vae}"),
             );
         }
-        if unet.context() != clip.width() {
-            let problem = format!(
-                "is {}, but the text encoder's hidden_size is {}",
-                unet.context(),
-                clip.width()
-            );
+        if unet.context() != encoders.width() {
+            let (context, width) = (unet.context(), encoders.width());
+            let problem = format!("is {context}, but the text encoders' hidden_size is {width}");
             return mismatch("cross_attention_dim", problem);
+        }
+        match (unet.added(), encoders.pooled_width()) {
+            (None, None) => {}
+            (Some(added), Some(pooled)) if added.prompt_width() == Some(pooled) => {}
+            (Some(_), None) => {
+                let problem = "is text_time, which StableDiffusionXLPipeline alone has";
+                return mismatch("addition_embed_type", problem.to_owned());
+            }
+            (None, Some(_)) => {
+                let problem = "is absent, and StableDiffusionXLPipeline needs text_time";
+                return mismatch("addition_embed_type", problem.to_owned());
+            }
+            (Some(added), Some(pooled)) => {
+                let problem = format!(
+                    "is {}, which is not six times addition_time_embed_dim and text_encoder_2's projection_dim of {pooled}",
+                    added.width
+                );
+                return mismatch("projection_class_embeddings_input_dim", problem);
+            }
         }
         let hash = folder.hash();
         Ok(Self {
             kernels,
-            tokenizer,
-            clip,
+            family,
+            encoders,
             unet,
             vae,
             schedule,
@@ -150,158 +180,28 @@ impl StableDiffusion {
         self.vae.scale()
     }
 
-    /// Checks a request against this model without running it.
-    ///
-    /// # Errors
-    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid); the message names the field and what it may be.
-    pub fn check(&self, request: &ImageRequest) -> Result<()> {
-        self.size(request)?;
-        self.schedule.run(request.sampler, request.steps)?;
-        Ok(())
+    /// Steps of a picture when a request names none: 4 for models that were distilled to few (Turbo; known by Euler's method
+    /// with `trailing` steps), 30 for Stable Diffusion XL, 20 for others. Decided by the folder, so that equal inputs mean
+    /// the same to all who have the same model.
+    pub fn default_steps(&self) -> usize {
+        match self.family {
+            _ if self.schedule.is_distilled() => 4,
+            Family::Xl { .. } => 30,
+            Family::StableDiffusion => 20,
+        }
     }
 
-    /// Makes a picture. `progress` is called before the first step and after each; when it breaks, the run ends.
-    ///
-    /// The same request on the same model and kernels gives the same bytes, on any number of threads.
-    ///
-    /// # Errors
-    /// As [`StableDiffusion::check`]; [`Cancelled`](cuckoo_core::ErrorKind::Cancelled) when `progress` breaks;
-    /// [`Execution`](cuckoo_core::ErrorKind::Execution) when the numbers diverge or a layer fails.
-    pub fn generate(
-        &self,
-        request: &ImageRequest,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Image> {
-        let latents = self.denoise(request, self.noise(request)?, progress)?;
-        self.decode(request, &latents)
-    }
-
-    /// The first stage: the noise that `request` starts from, `channels x height x width` latents.
-    ///
-    /// # Errors
-    /// As [`StableDiffusion::check`].
-    pub fn noise(&self, request: &ImageRequest) -> Result<Vec<f32>> {
-        let shape = self.latents(self.size(request)?);
-        Ok(Philox::new(request.seed).normal(shape.iter().product()))
-    }
-
-    /// The text encoder's last hidden state for `prompt`, `tokens x width`.
-    ///
-    /// # Errors
-    /// [`Execution`](cuckoo_core::ErrorKind::Execution) when a layer fails.
-    pub fn embed(&self, prompt: &str) -> Result<Vec<f32>> {
-        Ok(self
-            .embeddings(&[prompt])
-            .and_then(|embedding| flat(&embedding))?)
-    }
-
-    /// One call of the denoiser without guidance: what it predicts from latents at `time` (in training steps).
-    ///
-    /// # Errors
-    /// As [`StableDiffusion::check`], and when `latents` does not fit the request's size.
-    pub fn predict(&self, request: &ImageRequest, latents: &[f32], time: f32) -> Result<Vec<f32>> {
-        let shape = self.latents(self.size(request)?);
-        let prompts = self.embeddings(&[&request.prompt])?;
-        Ok(self.run_unet(shape, latents, time, &prompts)?)
-    }
-
-    /// The middle stage: from noise to the finished picture's latents.
-    ///
-    /// # Errors
-    /// As [`StableDiffusion::generate`], and when `noise` does not fit the request's size.
-    pub fn denoise(
-        &self,
-        request: &ImageRequest,
-        noise: Vec<f32>,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Vec<f32>> {
-        let shape = self.latents(self.size(request)?);
-        Ok(self.sample(request, shape, noise, progress)?)
-    }
-
-    /// The last stage: latents to pixels.
-    ///
-    /// # Errors
-    /// As [`StableDiffusion::generate`], and when `latents` does not fit the request's size.
-    pub fn decode(&self, request: &ImageRequest, latents: &[f32]) -> Result<Image> {
-        let size = self.size(request)?;
-        let latents = self.tensor(self.latents(size), latents)?;
-        let planes = flat(&self.vae.decode(&*self.kernels, &latents)?)?;
-        Ok(Image::from_planes(&planes, size.width, size.height)?)
-    }
-
-    fn sample(
-        &self,
-        request: &ImageRequest,
-        shape: [usize; 4],
-        mut latents: Vec<f32>,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> error::Result<Vec<f32>> {
-        self.tensor(shape, &latents)?;
-        let run = self.schedule.run(request.sampler, request.steps)?;
-        let negative = request.negative_prompt.as_deref().unwrap_or_default();
-        let prompts: &[&str] = if request.is_guided() {
-            &[negative, &request.prompt]
-        } else {
-            &[&request.prompt]
-        };
-        let embeddings = self.embeddings(prompts)?;
-        let steps = run.times().len();
-        let mut report = |step| match progress(Progress { step, steps }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
-        };
-        report(0)?;
-        run.begin(&mut latents);
-        for (i, time) in run.times().iter().enumerate() {
-            let input = run.input(i, &latents);
-            let prediction = self.run_unet(shape, &input, *time, &embeddings)?;
-            let prediction = match prediction.split_at_checked(latents.len()) {
-                Some((without, with)) if request.is_guided() => {
-                    guide(without, with, request.guidance as f32)
-                }
-                _ => prediction,
-            };
-            run.step(i, &prediction, &mut latents);
-            if !latents.iter().all(|x| x.is_finite()) {
-                return Err(Error::Diverged {
-                    stage: "the latents",
-                });
+    /// Guidance of a picture when a request names none: 1, which is none, for models that were distilled to few steps; 5 for
+    /// Stable Diffusion XL, 7.5 for other models of at least 512 pixels, 2 for smaller ones.
+    pub fn default_guidance(&self) -> f64 {
+        match self.family {
+            _ if self.schedule.is_distilled() => 1.0,
+            Family::Xl { .. } => 5.0,
+            Family::StableDiffusion if self.default().width.max(self.default().height) >= 512 => {
+                7.5
             }
-            report(i + 1)?;
+            Family::StableDiffusion => 2.0,
         }
-        Ok(latents)
-    }
-
-    /// The UNet's predictions for each of the prompts, one after another.
-    fn run_unet(
-        &self,
-        shape: [usize; 4],
-        latents: &[f32],
-        time: f32,
-        prompts: &Tensor,
-    ) -> error::Result<Vec<f32>> {
-        let latents = self.tensor(shape, latents)?;
-        let latents = latents.repeat((prompts.dim(0)?, 1, 1, 1))?;
-        flat(&self.unet.forward(&*self.kernels, &latents, time, prompts)?)
-    }
-
-    fn embeddings(&self, prompts: &[&str]) -> error::Result<Tensor> {
-        let tokens = prompts
-            .iter()
-            .map(|prompt| self.tokenizer.encode(prompt))
-            .collect::<error::Result<Vec<_>>>()?;
-        self.clip.forward(&*self.kernels, &tokens)
-    }
-
-    fn tensor(&self, shape: [usize; 4], values: &[f32]) -> error::Result<Tensor> {
-        if values.len() != shape.iter().product::<usize>() {
-            return Err(Error::request(
-                "latents",
-                format!("has {} numbers, not {shape:?}", values.len()),
-            ));
-        }
-        Ok(Tensor::from_slice(values, &shape, self.kernels.device())?)
     }
 
     fn size(&self, request: &ImageRequest) -> error::Result<Size> {
@@ -309,8 +209,12 @@ impl StableDiffusion {
     }
 
     fn default(&self) -> Size {
-        // 64 x 64 latents where the folder does not say, as in diffusers.
-        let (height, width) = self.unet.sample_size().unwrap_or((64, 64));
+        // Where the folder does not say, as in diffusers.
+        let latents = match self.family {
+            Family::StableDiffusion => 64,
+            Family::Xl { .. } => 128,
+        };
+        let (height, width) = self.unet.sample_size().unwrap_or((latents, latents));
         Size {
             width: width * self.vae.scale(),
             height: height * self.vae.scale(),
@@ -325,46 +229,6 @@ impl StableDiffusion {
             size.width / self.vae.scale(),
         ]
     }
-}
-
-/// Classifier-free guidance (Ho and Salimans, 2022): the prediction without the prompt, moved towards and past the one
-/// with it.
-fn guide(without: &[f32], with: &[f32], guidance: f32) -> Vec<f32> {
-    without
-        .iter()
-        .zip(with)
-        .map(|(without, with)| without + guidance * (with - without))
-        .collect()
-}
-
-fn flat(tensor: &Tensor) -> error::Result<Vec<f32>> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
-}
-
-/// Reads `model_index.json`: which class each part is, as far as it decides what is computed.
-fn check_index(folder: &mut Folder) -> error::Result<()> {
-    const FILE: &str = "model_index.json";
-    let mut s = Settings::parse(FILE, &folder.bytes(FILE, SETTINGS_LIMIT)?)?;
-    s.only("_class_name", &[json!("StableDiffusionPipeline")])?;
-    for (part, library, class) in [
-        ("text_encoder", "transformers", "CLIPTextModel"),
-        ("unet", "diffusers", "UNet2DConditionModel"),
-        ("vae", "diffusers", "AutoencoderKL"),
-    ] {
-        s.only(part, &[json!([library, class])])?;
-    }
-    let tokenizers =
-        ["CLIPTokenizer", "CLIPTokenizerFast"].map(|class| json!(["transformers", class]));
-    s.only("tokenizer", &tokenizers)?;
-    // An adapter for pictures as prompts changes what is made; the checker and its pre-processor do not.
-    s.only("image_encoder", &[json!([null, null])])?;
-    s.ignore(&[
-        "scheduler",
-        "safety_checker",
-        "feature_extractor",
-        "requires_safety_checker",
-    ]);
-    s.finish()
 }
 
 #[cfg(test)]

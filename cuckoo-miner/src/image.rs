@@ -1,21 +1,25 @@
-//! Text to image as an executor: JSON input, a PNG as output.
+//! Text and image to image as an executor: JSON input, a PNG as output.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, B256, Capability, Error, ModelId, Output, Result, Usage, Wei};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cuckoo_core::{
+    Assignment, B256, BlobId, Capability, Error, ModelId, Output, Result, Usage, Wei,
+};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::diffusion::{ImageRequest, Progress, Sampler, StableDiffusion};
+use crate::diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
+use crate::kernels::CpuKernels;
+use crate::model::memory;
 use crate::{Execution, Executor, TaskContext};
 
-/// What an input leaves open. The same for every miner, since an audit repeats a task on another one; a change of
-/// these is a change of what a signed input means.
-const DEFAULT_STEPS: usize = 20;
-const DEFAULT_GUIDANCE: f64 = 2.0;
+/// What may stand before a picture in base64.
+const DATA_URL: &str = "data:image/png;base64,";
 
 /// The task's input, as requesters write it and the coordinator completes it.
 #[derive(Debug, Deserialize)]
@@ -29,35 +33,69 @@ struct ImageInput {
     guidance: Option<f64>,
     seed: u64,
     sampler: Option<Sampler>,
+    image: Option<String>,
+    strength: Option<f64>,
 }
 
 impl ImageInput {
-    fn parse(text: &str) -> Result<ImageRequest> {
-        let input: Self = serde_json::from_str(text).map_err(|source| {
+    fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|source| {
             Error::invalid(
                 "the input is not {\"prompt\": text, \"seed\": number} with, where wanted, negative_prompt, width, \
-                 height, steps, guidance, sampler",
+                 height, steps, guidance, sampler, image, strength",
             )
             .with_source(source)
-        })?;
-        Ok(ImageRequest {
-            prompt: input.prompt,
-            negative_prompt: input.negative_prompt,
-            width: input.width,
-            height: input.height,
-            steps: input.steps.unwrap_or(DEFAULT_STEPS),
-            guidance: input.guidance.unwrap_or(DEFAULT_GUIDANCE),
-            seed: input.seed,
-            sampler: input.sampler,
         })
     }
+
+    /// The request it makes of `pipeline`, which has the defaults: the same for every miner of that model, since an audit
+    /// repeats a task on another one. Fetches the picture that it names.
+    async fn request(
+        self,
+        pipeline: &StableDiffusion,
+        context: &TaskContext,
+    ) -> Result<ImageRequest> {
+        let image = match self.image {
+            Some(image) => Some(picture(&image, context).await?),
+            None => None,
+        };
+        Ok(ImageRequest {
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt,
+            image,
+            strength: self.strength,
+            width: self.width,
+            height: self.height,
+            steps: self.steps.unwrap_or_else(|| pipeline.default_steps()),
+            guidance: self.guidance.unwrap_or_else(|| pipeline.default_guidance()),
+            seed: self.seed,
+            sampler: self.sampler,
+        })
+    }
+}
+
+/// The picture that an input's `image` stands for: a blob's name, or a PNG in base64.
+async fn picture(image: &str, context: &TaskContext) -> Result<Image> {
+    if let Ok(blob) = image.parse::<BlobId>() {
+        return Image::from_png(&context.blob(blob).await?.bytes);
+    }
+    let text = image.strip_prefix(DATA_URL).unwrap_or(image);
+    let png = STANDARD.decode(text).map_err(|source| {
+        Error::invalid(format!(
+            "`image` is neither the name of a blob (`blob:0x` and 64 digits) nor a PNG in base64, with or without \
+             `{DATA_URL}` before it"
+        ))
+        .with_source(source)
+    })?;
+    Image::from_png(&png)
 }
 
 /// Makes pictures with a Stable Diffusion pipeline on this machine.
 ///
 /// The input is a JSON object: `prompt` and `seed`, and where wanted `negative_prompt`, `width` and `height` (pixels),
-/// `steps` (20), `guidance` (2) and `sampler` (`ddim` or `euler`). The output is a PNG. Equal inputs give equal bytes on
-/// all miners whose kernels have the same name. Clones share the weights.
+/// `steps`, `guidance`, `sampler` (`ddim`, `euler`, `euler_ancestral`, `dpmpp_2m`, `dpmpp_2m_karras`), and to begin from a
+/// picture `image` (a PNG: the name of a blob, or base64) and `strength`. What it leaves open the model decides. The output
+/// is a PNG. Equal inputs give equal bytes on all miners whose kernels have the same name. Clones share the weights.
 #[derive(Debug, Clone)]
 pub struct ImageExecutor {
     pipeline: Arc<StableDiffusion>,
@@ -78,7 +116,21 @@ impl ImageExecutor {
     /// `NotFound` when the folder or a file in it is missing, `Invalid` when one is damaged or asks for something the
     /// pipeline does not do.
     pub fn load(folder: impl AsRef<Path>, model: ModelId) -> Result<Self> {
-        let pipeline = StableDiffusion::load(folder.as_ref())?;
+        Self::load_with_loras(folder, &[], model)
+    }
+
+    /// As [`load`](Self::load), with changes merged into the weights. All miners that offer such a model have the same LoRAs
+    /// in the same order at the same scales.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); `Invalid` too for a LoRA that is missing or does not fit.
+    pub fn load_with_loras(
+        folder: impl AsRef<Path>,
+        loras: &[Lora],
+        model: ModelId,
+    ) -> Result<Self> {
+        let kernels = Arc::new(CpuKernels::new());
+        let pipeline = StableDiffusion::load_with_loras(folder.as_ref(), loras, kernels)?;
         Ok(Self::new(Arc::new(pipeline), model))
     }
 
@@ -128,18 +180,24 @@ impl ImageExecutor {
         &self.pipeline
     }
 
-    /// Checks a request against the model and this miner's limits; gives its pixels.
+    /// Checks a request against the model, this miner's limits and its memory; gives its pixels.
     fn check(&self, request: &ImageRequest) -> Result<usize> {
         self.pipeline.check(request)?;
-        let (width, height) = self.pipeline.default_size();
-        let pixels = request.width.unwrap_or(width) * request.height.unwrap_or(height);
+        let (width, height) = self.pipeline.picture_size(request)?;
+        let pixels = width * height;
         if pixels > self.max_pixels || request.steps > self.max_steps {
             return Err(Error::rejected(format!(
                 "{pixels} pixels in {} steps are beyond this miner's limits of {} and {}",
                 request.steps, self.max_pixels, self.max_steps
             )));
         }
-        Ok(pixels)
+        let needed = self.pipeline.memory(request)?;
+        match memory::available() {
+            Some(available) if available < needed => Err(Error::rejected(format!(
+                "a picture of {width} x {height} takes about {needed} bytes of memory, and {available} are free"
+            ))),
+            _ => Ok(pixels),
+        }
     }
 }
 
@@ -154,7 +212,8 @@ impl Executor for ImageExecutor {
     }
 
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {
-        let request = ImageInput::parse(&task.input)?;
+        let input = ImageInput::parse(&task.input)?;
+        let request = input.request(&self.pipeline, &context).await?;
         let pixels = self.check(&request)?;
         let permit = tokio::select! {
             permit = Arc::clone(&self.runs).acquire_owned() => permit,
@@ -210,14 +269,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_are_completed_with_the_markets_defaults() {
-        let request = ImageInput::parse(r#"{"prompt": "a red circle", "seed": 7}"#).unwrap();
-        assert_eq!((request.steps, request.guidance), (20, 2.0));
-        assert_eq!((request.width, request.sampler), (None, None));
-        let request =
-            ImageInput::parse(r#"{"prompt": "x", "seed": 7, "steps": 5, "sampler": "ddim"}"#)
-                .unwrap();
-        assert_eq!((request.steps, request.sampler), (5, Some(Sampler::Ddim)));
+    fn inputs_leave_open_what_they_do_not_say() {
+        let input = ImageInput::parse(r#"{"prompt": "a red circle", "seed": 7}"#).unwrap();
+        assert_eq!((input.steps, input.guidance), (None, None));
+        assert_eq!((input.width, input.sampler), (None, None));
+        for (name, sampler) in [
+            ("ddim", Sampler::Ddim),
+            ("euler", Sampler::Euler),
+            ("euler_ancestral", Sampler::EulerAncestral),
+            ("dpmpp_2m", Sampler::DpmPlusPlus2M),
+            ("dpmpp_2m_karras", Sampler::DpmPlusPlus2MKarras),
+        ] {
+            let input = format!(r#"{{"prompt": "x", "seed": 7, "steps": 5, "sampler": "{name}"}}"#);
+            let input = ImageInput::parse(&input).unwrap();
+            assert_eq!((input.steps, input.sampler), (Some(5), Some(sampler)));
+        }
     }
 
     #[test]

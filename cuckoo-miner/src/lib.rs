@@ -47,7 +47,7 @@ mod work;
 
 pub use client::HttpCoordinator;
 pub use credit::CreditSettings;
-pub use diffusion::{Image, ImageRequest, Progress, Sampler, StableDiffusion};
+pub use diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext};
 pub use image::ImageExecutor;

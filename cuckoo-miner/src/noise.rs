@@ -26,9 +26,14 @@ pub struct Philox {
 impl Philox {
     /// The stream of `seed`: key = seed (low word first), counter from 0.
     pub fn new(seed: u64) -> Self {
+        Self::stream(seed, 0)
+    }
+
+    /// The stream `number` of `seed`, of which the first is 0: counter from `number * 2^64`, so that no two meet.
+    pub fn stream(seed: u64, number: u64) -> Self {
         Self {
             key: halves(seed),
-            counter: 0,
+            counter: u128::from(number) << 64,
         }
     }
 
@@ -167,5 +172,9 @@ mod tests {
         let mut stream = Philox::new(1);
         assert_ne!(stream.normal(4), stream.normal(4));
         assert_eq!(Philox::new(1).normal(8)[..5], Philox::new(1).normal(5)[..]);
+        assert_eq!(Philox::new(1).normal(4), Philox::stream(1, 0).normal(4));
+        assert_ne!(Philox::new(1).normal(4), Philox::stream(1, 1).normal(4));
+        let last = Philox::stream(1, u64::MAX).normal(4);
+        assert_ne!(last, Philox::stream(1, 1).normal(4));
     }
 }

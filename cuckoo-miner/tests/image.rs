@@ -10,11 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cuckoo_core::{
-    Assignment, B256, Clock as _, ErrorKind, LeaseId, ModelId, NodeId, Output, Result, SystemClock,
-    TaskId, Timestamp, Wei, cai, payload_hash,
+    Assignment, B256, BlobId, Clock as _, ErrorKind, LeaseId, ModelId, NodeId, Output, Result,
+    SystemClock, TaskId, Timestamp, Wei, cai, payload_hash,
 };
-use cuckoo_miner::{Executor as _, ImageExecutor, StableDiffusion, TaskContext};
+use cuckoo_miner::{Executor as _, Image, ImageExecutor, StableDiffusion, TaskContext};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/random"))
@@ -69,6 +71,51 @@ async fn equal_inputs_give_equal_pictures_on_any_copy_of_the_model() {
     assert!(a.bytes.starts_with(b"\x89PNG"));
     let other = r#"{"prompt": "a red circle", "steps": 3, "seed": 8}"#;
     assert_ne!(run(&first, other).await.unwrap().bytes, a.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_begin_from_blobs_and_from_base64() {
+    let executor = executor();
+    let start = Image {
+        width: 32,
+        height: 24,
+        rgb: (0..32 * 24 * 3).map(|i| (i % 256) as u8).collect(),
+    };
+    let png = start.to_png().unwrap();
+    let blob = BlobId::of(&png).to_string();
+    let base64 = STANDARD.encode(&png);
+    let url = format!("data:image/png;base64,{base64}");
+    let input = |image: &str| {
+        format!(
+            r#"{{"prompt": "a red circle", "steps": 4, "seed": 7, "image": "{image}", "strength": 0.5}}"#
+        )
+    };
+    let run = async |image: &str, blobs: Vec<Output>| {
+        let context = context().with_blobs(blobs);
+        let execution = executor.execute(task(&input(image)), context).await?;
+        Ok::<_, cuckoo_core::Error>(execution.output)
+    };
+    let at_hand = || vec![Output::new("image/png", png.clone())];
+    let first = run(&blob, at_hand()).await.unwrap();
+    assert_eq!(first, run(&base64, Vec::new()).await.unwrap());
+    assert_eq!(first, run(&url, Vec::new()).await.unwrap());
+    let picture = Image::from_png(&first.bytes).unwrap();
+    assert_eq!((picture.width, picture.height), (32, 24));
+
+    let absent = run(&blob, Vec::new()).await.unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+    for bad in [
+        "",
+        "a red circle",
+        "https://example.com/a.png",
+        &base64[..40],
+    ] {
+        let error = run(bad, Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}: {error}");
+    }
+    let alone = r#"{"prompt": "x", "seed": 1, "strength": 0.5}"#;
+    let error = executor.execute(task(alone), context()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::cli::PROGRAM;
 use crate::cli::status::StatusConfig;
-use crate::{EmbeddingLimits, HubModel, ModelStore, Settings, TextLimits};
+use crate::{EmbeddingLimits, HubModel, Lora, ModelStore, Settings, TextLimits};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -51,6 +51,8 @@ pub(crate) struct ModelConfig {
     /// Of pictures.
     pub(crate) max_pixels: Option<usize>,
     pub(crate) max_steps: Option<usize>,
+    #[serde(default)]
+    pub(crate) loras: Vec<Lora>,
     /// Of texts.
     pub(crate) texts: Option<usize>,
     pub(crate) memory_mib: Option<u64>,
@@ -140,6 +142,7 @@ impl ModelConfig {
         let set = [
             (Kind::Image, "max_pixels", self.max_pixels.is_some()),
             (Kind::Image, "max_steps", self.max_steps.is_some()),
+            (Kind::Image, "loras", !self.loras.is_empty()),
             (Kind::Text, "texts", self.texts.is_some()),
             (Kind::Text, "memory_mib", self.memory_mib.is_some()),
             (Kind::Text, "chunk", self.chunk.is_some()),
@@ -207,6 +210,9 @@ impl Config {
         for model in &mut self.models {
             model.check()?;
             model.folder = model.folder.take().map(|path| folder.join(path));
+            for lora in &mut model.loras {
+                lora.file = folder.join(&lora.file);
+            }
         }
         Ok(self)
     }

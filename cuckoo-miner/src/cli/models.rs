@@ -71,12 +71,12 @@ pub(crate) struct CheckArgs {
     /// Where the picture goes.
     #[arg(long, value_name = "FILE", default_value = "picture.png")]
     out: PathBuf,
-    /// Steps of the picture.
-    #[arg(long, default_value_t = 20)]
-    steps: usize,
-    /// How strongly the prompt pulls.
-    #[arg(long, default_value_t = 2.0)]
-    guidance: f64,
+    /// Steps of the picture; the model's own unless given.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// How strongly the prompt pulls; the model's own unless given.
+    #[arg(long)]
+    guidance: Option<f64>,
     /// The most tokens of the text.
     #[arg(long, default_value_t = 64)]
     max_tokens: u32,

@@ -188,7 +188,7 @@ fn announce(executor: &dyn Executor) {
 }
 
 fn load_image(folder: &Path, model: &ModelConfig, slots: u32) -> Result<ImageExecutor> {
-    let executor = ImageExecutor::load(folder, model.name.clone())?
+    let executor = ImageExecutor::load_with_loras(folder, &model.loras, model.name.clone())?
         .with_min_price(model.min_price)
         .with_runs(slots);
     let (pixels, steps) = executor.limits();

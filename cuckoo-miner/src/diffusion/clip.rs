@@ -7,14 +7,17 @@ use serde_json::json;
 use super::error::{Error, Result};
 use super::folder::{Folder, SETTINGS_LIMIT};
 use super::layers::Linear;
+use super::lora::Loras;
 use super::settings::Settings;
 use super::weights::{Part, Weights};
 use crate::kernels::{Activation, Kernels};
 use crate::model::layers::LayerNorm;
+use crate::model::memory;
 
-const CONFIG: &str = "text_encoder/config.json";
+/// The end of text in old configurations, which is none: the end is the token of the highest number then.
+const NO_END: usize = 2;
 
-/// What `text_encoder/config.json` says.
+/// What `config.json` of a text encoder says.
 #[derive(Debug)]
 struct ClipConfig {
     vocabulary: usize,
@@ -25,11 +28,14 @@ struct ClipConfig {
     heads: usize,
     activation: Activation,
     eps: f64,
+    projection: usize,
+    end: usize,
 }
 
 impl ClipConfig {
-    fn load(folder: &mut Folder) -> Result<Self> {
-        let mut s = Settings::parse(CONFIG, &folder.bytes(CONFIG, SETTINGS_LIMIT)?)?;
+    fn load(folder: &mut Folder, part: &str) -> Result<Self> {
+        let file = format!("{part}/config.json");
+        let mut s = Settings::parse(&file, &folder.bytes(&file, SETTINGS_LIMIT)?)?;
         let width = s.count("hidden_size", 512, 1..=16_384)?;
         let config = Self {
             vocabulary: s.count("vocab_size", 49_408, 1..=4_000_000)?,
@@ -47,6 +53,8 @@ impl ClipConfig {
                 ],
             )?,
             eps: s.number("layer_norm_eps", 1e-5, 0.0..=1.0)?,
+            projection: s.count("projection_dim", 512, 1..=16_384)?,
+            end: s.count("eos_token_id", 49_407, 0..=4_000_000)?,
         };
         if !width.is_multiple_of(config.heads) {
             return Err(s.error(
@@ -64,18 +72,15 @@ impl ClipConfig {
         )?;
         // With a mask, padding would not be seen; Stable Diffusion lets it be seen.
         s.only("use_attention_mask", &[json!(false)])?;
-        // The first group concerns training, pooling and projection, which a picture does not use; the second is what
-        // transformers writes into every configuration.
+        // The first group concerns training; the second is what transformers writes into every configuration.
         s.ignore(&[
             "attention_dropout",
             "dropout",
             "initializer_factor",
             "initializer_range",
-            "projection_dim",
         ]);
         s.ignore(&[
             "bos_token_id",
-            "eos_token_id",
             "pad_token_id",
             "torch_dtype",
             "dtype",
@@ -101,18 +106,40 @@ pub(crate) struct ClipText {
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
+    projection: Option<Linear>,
+}
+
+/// Prompts as a text encoder gives them.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// `[prompts, tokens, width]`.
+    pub(crate) tokens: Tensor,
+    /// `[prompts, projection]`, from encoders that have one: each prompt as a whole.
+    pub(crate) pooled: Option<Tensor>,
 }
 
 impl ClipText {
-    /// Reads `text_encoder/`, with or without the prefix `text_model.` before each tensor's name.
-    pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
-        let config = ClipConfig::load(folder)?;
-        let weights = Weights::open(folder, "text_encoder", "model", kernels.device())?;
+    /// Reads the text encoder in the sub-folder `name`, with or without the prefix `text_model.` before each tensor's name.
+    /// `projects` where prompts are wanted as a whole too.
+    pub(crate) fn load(
+        folder: &mut Folder,
+        name: &str,
+        projects: bool,
+        loras: &Loras,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
+        let config = ClipConfig::load(folder, name)?;
+        let mut weights = Weights::open(folder, name, "model", kernels.device())?;
+        weights.fit(memory::available())?;
+        loras.merge(name, &mut weights)?;
         let root = weights.part("");
+        let projection =
+            || Linear::without_bias(&root.at("text_projection"), config.width, config.projection);
+        let projection = projects.then(projection).transpose()?;
         let part = if root.has("text_model.final_layer_norm.weight") {
             root.at("text_model")
         } else {
-            root
+            root.clone()
         };
         let embeddings = part.at("embeddings");
         let layer = |i| Layer::load(&part.at(format_args!("encoder.layers.{i}")), &config);
@@ -125,6 +152,7 @@ impl ClipText {
                 .tensor("weight", &[config.positions, config.width])?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::load(&part.at("final_layer_norm"), config.width, config.eps)?,
+            projection,
             config,
         };
         // Old checkpoints store the positions 0, 1, 2, ... as a tensor; some carry the projection for similarity.
@@ -151,8 +179,19 @@ impl ClipText {
         self.config.width
     }
 
-    /// The last hidden state, `[prompts, tokens, width]`, of prompts of equally many tokens.
-    pub(crate) fn forward(&self, kernels: &dyn Kernels, prompts: &[Vec<u32>]) -> Result<Tensor> {
+    /// Numbers that stand for a whole prompt, for an encoder that gives any.
+    pub(crate) fn projection(&self) -> Option<usize> {
+        self.projection.as_ref().map(|_| self.config.projection)
+    }
+
+    /// Prompts of equally many tokens: the normalised output of the last layer, or what comes into that layer where the
+    /// `penultimate` state is wanted.
+    pub(crate) fn forward(
+        &self,
+        kernels: &dyn Kernels,
+        prompts: &[Vec<u32>],
+        penultimate: bool,
+    ) -> Result<Encoded> {
         let length = prompts.first().map_or(0, Vec::len);
         if length == 0
             || length > self.config.positions
@@ -167,10 +206,41 @@ impl ClipText {
             self.config.width,
         ))?;
         let mut x = embedded.broadcast_add(&self.positions.narrow(0, 0, length)?)?;
-        for layer in &self.layers {
+        let (last, layers) = match self.layers.split_last() {
+            Some((last, layers)) => (Some(last), layers),
+            None => (None, &self.layers[..]),
+        };
+        for layer in layers {
             x = layer.forward(kernels, &x)?;
         }
-        self.norm.forward(kernels, &x)
+        let before_last = x.clone();
+        let mut pooled = None;
+        if !penultimate || self.projection.is_some() {
+            if let Some(last) = last {
+                x = last.forward(kernels, &x)?;
+            }
+            x = self.norm.forward(kernels, &x)?;
+            if let Some(projection) = &self.projection {
+                let ends = prompts.iter().enumerate();
+                let ends = ends.map(|(i, prompt)| (i * length + self.end(prompt)) as u32);
+                let ends = Tensor::from_iter(ends, kernels.device())?;
+                let rows = x.reshape((prompts.len() * length, self.config.width))?;
+                pooled = Some(projection.forward(kernels, &rows.index_select(&ends, 0)?)?);
+            }
+        }
+        Ok(Encoded {
+            tokens: if penultimate { before_last } else { x },
+            pooled,
+        })
+    }
+
+    /// Where a prompt ends: the place whose output stands for the whole.
+    fn end(&self, prompt: &[u32]) -> usize {
+        let end = match self.config.end {
+            NO_END => prompt.iter().copied().max().unwrap_or_default(),
+            end => end as u32,
+        };
+        prompt.iter().position(|token| *token == end).unwrap_or(0)
     }
 }
 

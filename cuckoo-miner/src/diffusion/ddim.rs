@@ -48,7 +48,21 @@ impl Run for Ddim {
         latents.to_vec()
     }
 
-    fn step(&self, i: usize, prediction: &[f32], latents: &mut [f32]) {
+    fn mix(&self, i: usize, picture: &mut [f32], noise: &[f32]) {
+        let (signal, _) = self.signal[i];
+        let (signal, sigma) = (signal.sqrt(), (1.0 - signal).sqrt());
+        for (x, noise) in picture.iter_mut().zip(noise) {
+            *x = signal * *x + sigma * noise;
+        }
+    }
+
+    fn step(
+        &mut self,
+        i: usize,
+        prediction: &[f32],
+        latents: &mut [f32],
+        _: &dyn Fn() -> Vec<f32>,
+    ) {
         let (before, after) = self.signal[i];
         let (signal, noise) = (before.sqrt(), (1.0 - before).sqrt());
         let (next_signal, next_noise) = (after.sqrt(), (1.0 - after).sqrt());

@@ -1,11 +1,11 @@
 //! Euler's method on the probability flow (Karras et al., "Elucidating the design space of diffusion-based generative
-//! models", 2022, algorithm 2 without churn), over the noise levels of a discrete schedule.
+//! models", 2022, algorithm 2 without churn), over the noise levels of a discrete schedule; and its ancestral form, which
+//! goes below each level and returns to it with fresh noise (Song et al., "Score-based generative modeling through
+//! stochastic differential equations", 2021, appendix F, as k-diffusion steps it).
 
 use super::error::Result;
-use super::schedule::{Prediction, Run, Schedule, Spacing};
-
-/// What stands for "no signal left", so that its noise level is finite: the smallest `f16`, as in diffusers.
-const LEAST_SIGNAL: f32 = 1.0 / 16_777_216.0;
+use super::schedule::{Prediction, Run, Schedule, Spacing, sigmas};
+use crate::portable::{exp, ln};
 
 /// An Euler run.
 #[derive(Debug)]
@@ -16,42 +16,70 @@ pub(super) struct Euler {
     /// Standard deviation of the latents at the first step.
     start: f32,
     prediction: Prediction,
+    ancestral: bool,
 }
 
 impl Euler {
     pub(super) fn new(schedule: &Schedule, steps: usize) -> Result<Self> {
-        let spacing = schedule.spacing.unwrap_or(Spacing::Linspace);
-        let times = schedule.times(steps, spacing)?;
-        let mut signal = schedule.signal.clone();
-        if let (true, Some(last)) = (schedule.zero_terminal, signal.last_mut()) {
-            *last = LEAST_SIGNAL;
-        }
-        let levels: Vec<f32> = signal
-            .iter()
-            .map(|signal| ((1.0 - signal) / signal).sqrt())
-            .collect();
-        let mut sigmas: Vec<f32> = if schedule.log_linear {
+        let (spacing, times) = Self::times(schedule, steps)?;
+        let levels = schedule.sigmas();
+        let mut sigmas: Vec<f64> = if schedule.log_linear {
             let (high, low) = (
-                f64::from(levels[levels.len() - 1]).ln(),
-                f64::from(levels[0]).ln(),
+                ln(f64::from(levels[levels.len() - 1])),
+                ln(f64::from(levels[0])),
             );
             (0..=steps)
-                .map(|i| (high + (low - high) * i as f64 / steps as f64).exp() as f32)
+                .map(|i| exp(high + (low - high) * i as f64 / steps as f64))
                 .collect()
         } else {
             times
                 .iter()
-                .map(|time| interpolate(&levels, *time as f32) as f32)
+                .map(|time| sigmas::at(&levels, *time))
                 .collect()
         };
+        let mut times = times;
+        if schedule.karras {
+            sigmas = sigmas::karras(sigmas[0], sigmas[sigmas.len() - 1], steps);
+            times = sigmas::times(&levels, &sigmas);
+        }
         // diffusers puts the last level behind the log-linear ones, of which there is one too many, all the same.
         sigmas.push(if schedule.final_sigma_min {
-            levels[0]
+            f64::from(levels[0])
         } else {
             0.0
         });
+        Ok(Self::over(schedule, spacing, &times, &sigmas, false))
+    }
+
+    pub(super) fn ancestral(schedule: &Schedule, steps: usize) -> Result<Self> {
+        let (spacing, times) = Self::times(schedule, steps)?;
+        let levels = schedule.sigmas();
+        let sigmas: Vec<f64> = times
+            .iter()
+            .map(|time| sigmas::at(&levels, *time))
+            .chain([0.0])
+            .collect();
+        Ok(Self::over(schedule, spacing, &times, &sigmas, true))
+    }
+
+    fn times(schedule: &Schedule, steps: usize) -> Result<(Spacing, Vec<f64>)> {
+        let spacing = schedule.spacing.unwrap_or(Spacing::Linspace);
+        let times = schedule.times(steps, spacing)?;
+        // Between two training steps to the precision that the denoiser is told.
+        let told = times.iter().map(|time| f64::from(*time as f32)).collect();
+        Ok((spacing, told))
+    }
+
+    fn over(
+        schedule: &Schedule,
+        spacing: Spacing,
+        times: &[f64],
+        sigmas: &[f64],
+        ancestral: bool,
+    ) -> Self {
+        let sigmas: Vec<f32> = sigmas.iter().map(|sigma| *sigma as f32).collect();
         let largest = sigmas.iter().copied().fold(0.0, f32::max);
-        Ok(Self {
+        Self {
             times: times.iter().map(|time| *time as f32).collect(),
             start: if spacing == Spacing::Leading {
                 (largest * largest + 1.0).sqrt()
@@ -60,17 +88,8 @@ impl Euler {
             },
             sigmas,
             prediction: schedule.prediction,
-        })
-    }
-}
-
-/// The level at a training step that may lie between two.
-fn interpolate(levels: &[f32], time: f32) -> f64 {
-    let below = time.floor() as usize;
-    let low = f64::from(levels[below]);
-    match levels.get(below + 1) {
-        Some(high) => low + (f64::from(*high) - low) * f64::from(time.fract()),
-        None => low,
+            ancestral,
+        }
     }
 }
 
@@ -83,14 +102,32 @@ impl Run for Euler {
         latents.iter_mut().for_each(|x| *x *= self.start);
     }
 
+    fn mix(&self, i: usize, picture: &mut [f32], noise: &[f32]) {
+        for (x, noise) in picture.iter_mut().zip(noise) {
+            *x += self.sigmas[i] * noise;
+        }
+    }
+
     fn input(&self, i: usize, latents: &[f32]) -> Vec<f32> {
         let sigma = self.sigmas[i];
         let scale = (sigma * sigma + 1.0).sqrt();
         latents.iter().map(|x| x / scale).collect()
     }
 
-    fn step(&self, i: usize, prediction: &[f32], latents: &mut [f32]) {
+    fn step(
+        &mut self,
+        i: usize,
+        prediction: &[f32],
+        latents: &mut [f32],
+        noise: &dyn Fn() -> Vec<f32>,
+    ) {
         let (sigma, next) = (self.sigmas[i], self.sigmas[i + 1]);
+        let (down, up) = if self.ancestral {
+            let up = (next * next * (sigma * sigma - next * next) / (sigma * sigma)).sqrt();
+            ((next * next - up * up).sqrt(), up)
+        } else {
+            (next, 0.0)
+        };
         let variance = sigma * sigma + 1.0;
         let velocity = -sigma / variance.sqrt();
         for (x, y) in latents.iter_mut().zip(prediction) {
@@ -99,7 +136,12 @@ impl Run for Euler {
                 Prediction::Velocity => y * velocity + *x / variance,
                 Prediction::Sample => *y,
             };
-            *x += (*x - picture) / sigma * (next - sigma);
+            *x += (*x - picture) / sigma * (down - sigma);
+        }
+        if up > 0.0 {
+            for (x, noise) in latents.iter_mut().zip(noise()) {
+                *x += noise * up;
+            }
         }
     }
 }

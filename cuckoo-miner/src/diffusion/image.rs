@@ -1,4 +1,7 @@
-//! A finished picture.
+//! A picture: what comes out, and what another one may begin with.
+
+mod file;
+mod resize;
 
 use super::error::{Error, Result};
 
@@ -31,38 +34,28 @@ impl Image {
         Ok(Self { width, height, rgb })
     }
 
-    /// The picture as a PNG file. Equal pixels give equal bytes.
-    ///
-    /// # Errors
-    /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when `rgb` does not have `width * height * 3` bytes or a side is 0.
-    pub fn to_png(&self) -> Result<Vec<u8>, cuckoo_core::Error> {
-        Ok(self.encode()?)
+    /// The inverse of [`from_planes`](Self::from_planes): planes of red, green and blue between -1 and 1.
+    pub(crate) fn to_planes(&self) -> Vec<f32> {
+        let plane = |colour: usize| self.rgb.iter().skip(colour).step_by(3);
+        (0..3)
+            .flat_map(plane)
+            .map(|level| f32::from(*level) / 255.0 * 2.0 - 1.0)
+            .collect()
     }
 
-    fn encode(&self) -> Result<Vec<u8>> {
-        let side = |side: usize| u32::try_from(side).ok().filter(|side| *side > 0);
-        let expected = self
+    /// Fails unless there is a byte for each colour of each pixel, of which there is at least one.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bytes = self
             .width
             .checked_mul(self.height)
             .and_then(|area| area.checked_mul(3));
-        let (Some(width), Some(height), true) = (
-            side(self.width),
-            side(self.height),
-            expected == Some(self.rgb.len()),
-        ) else {
-            return Err(Error::request(
+        match bytes {
+            Some(bytes) if bytes > 0 && bytes == self.rgb.len() => Ok(()),
+            _ => Err(Error::request(
                 "rgb",
                 "does not have width * height * 3 bytes",
-            ));
-        };
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.rgb)?;
-        writer.finish()?;
-        Ok(bytes)
+            )),
+        }
     }
 }
 
@@ -96,6 +89,7 @@ mod tests {
             (info.width, info.height, &pixels[..info.buffer_size()]),
             (5, 3, &image.rgb[..])
         );
+        assert_eq!(Image::from_png(&bytes).unwrap(), image);
         assert_eq!(bytes, image.to_png().unwrap());
     }
 

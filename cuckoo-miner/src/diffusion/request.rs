@@ -3,15 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::image::Image;
 
-/// Longest prompt, in bytes. The text encoder sees the first 75 words or so; the rest is cut.
+/// Longest prompt, in bytes. The text encoders see the first 75 words or so; the rest is cut.
 const PROMPT_LIMIT: usize = 16 * 1024;
 /// Most pixels of a picture: 2048 x 2048.
-const PIXELS_LIMIT: usize = 1 << 22;
+pub(super) const PIXELS_LIMIT: usize = 1 << 22;
 /// Longest side in pixels.
-const SIDE_LIMIT: usize = 8_192;
+pub(super) const SIDE_LIMIT: usize = 8_192;
 /// Most steps: more than any schedule gains from.
 const STEPS_LIMIT: usize = 1_000;
+/// How far a run goes from its picture when the request does not say.
+const STRENGTH: f64 = 0.8;
 /// Highest guidance.
 const GUIDANCE_LIMIT: f64 = 100.0;
 
@@ -24,7 +27,14 @@ pub struct ImageRequest {
     /// What it should not show; only used when `guidance` is above 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
-    /// Width in pixels; the model's own when absent. A multiple of [`size_multiple`].
+    /// The picture to begin from, in place of noise alone; resized where it has another size.
+    #[serde(skip)]
+    pub image: Option<Image>,
+    /// How far to go from `image`, above 0 to 1: so many of the steps are run, and at 1 hardly anything of it is left. 0.8
+    /// when absent; nothing without an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Width in pixels; when absent that of `image`, or else the model's own. A multiple of [`size_multiple`].
     ///
     /// [`size_multiple`]: super::StableDiffusion::size_multiple
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +63,14 @@ pub enum Sampler {
     Ddim,
     /// Euler's method on the probability flow (Karras et al., 2022).
     Euler,
+    /// Euler's method with fresh noise at each step, known as "Euler a".
+    EulerAncestral,
+    /// DPM-Solver++ of second order in many steps (Lu et al., 2022), as the model's folder sets it up.
+    #[serde(rename = "dpmpp_2m")]
+    DpmPlusPlus2M,
+    /// The same over the noise levels of Karras et al., whatever the folder says of those.
+    #[serde(rename = "dpmpp_2m_karras")]
+    DpmPlusPlus2MKarras,
 }
 
 /// How far a run has come.
@@ -97,6 +115,26 @@ impl ImageRequest {
                 format!("is {}; 0 to {GUIDANCE_LIMIT} is run", self.guidance),
             ));
         }
+        if let Some(strength) = self.strength {
+            if self.image.is_none() {
+                return Err(Error::request("strength", "is given without an image"));
+            }
+            if !(strength > 0.0 && strength <= 1.0) {
+                let problem = format!("is {strength}; above 0 and at most 1 is run");
+                return Err(Error::request("strength", problem));
+            }
+        }
+        let default = match &self.image {
+            Some(image) => {
+                image.check()?;
+                let down = |side: usize| (side / multiple * multiple).max(multiple);
+                Size {
+                    width: down(image.width),
+                    height: down(image.height),
+                }
+            }
+            None => default,
+        };
         let size = Size {
             width: self.width.unwrap_or(default.width),
             height: self.height.unwrap_or(default.height),
@@ -116,6 +154,12 @@ impl ImageRequest {
             ));
         }
         Ok(size)
+    }
+
+    /// How far to go from the picture, for a request that has one.
+    pub(crate) fn strength(&self) -> Option<f64> {
+        let strength = self.strength.unwrap_or(STRENGTH);
+        self.image.as_ref().map(|_| strength)
     }
 
     /// Whether the prompt pulls at all: then each step runs the denoiser with it and without it.
@@ -154,6 +198,43 @@ mod tests {
                 height: 64
             }
         );
+    }
+
+    #[test]
+    fn a_picture_brings_its_size() {
+        let begun = |width, height| ImageRequest {
+            image: Some(Image {
+                width,
+                height,
+                rgb: vec![0; width * height * 3],
+            }),
+            ..request()
+        };
+        let size = |request: ImageRequest| {
+            let size = request.check(DEFAULT, 8).unwrap();
+            (size.width, size.height)
+        };
+        assert_eq!(size(begun(31, 3)), (24, 8));
+        let wide = ImageRequest {
+            width: Some(48),
+            ..begun(31, 16)
+        };
+        assert_eq!(size(wide.clone()), (48, 16));
+        assert_eq!(wide.strength(), Some(STRENGTH));
+        assert_eq!(request().strength(), None);
+        for strength in [0.0, 1.01, -1.0, f64::NAN] {
+            let bad = ImageRequest {
+                strength: Some(strength),
+                ..begun(8, 8)
+            };
+            let error = bad.check(DEFAULT, 8).unwrap_err().to_string();
+            assert!(error.contains("`strength`"), "{error}");
+        }
+        let alone = ImageRequest {
+            strength: Some(0.5),
+            ..request()
+        };
+        assert!(alone.check(DEFAULT, 8).is_err());
     }
 
     #[test]

@@ -1,23 +1,34 @@
 //! How much noise there is at each training step, and which of those steps a run visits.
 //!
-//! Read from `scheduler/scheduler_config.json`. A DDIM or Euler configuration runs as what it is. Any other class
-//! (PNDM is what Stable Diffusion 1.5 ships) runs as DDIM on the same noise levels, as diffusers' users do with
-//! `DDIMScheduler.from_config(pipe.scheduler.config)`; settings that only the other class has play no part. Two
-//! settings are held at the values that diffusers' pipeline forces on them: `steps_offset` at 1, `clip_sample` at
-//! false.
+//! Read from `scheduler/scheduler_config.json`. Its `_class_name` is how a run steps unless the request says otherwise;
+//! then the settings hold for the other sampler as with diffusers' `from_config`, and those that only another class has
+//! play no part. One class is replaced: PNDM, which Stable Diffusion 1.5 ships with, runs as DDIM on the same noise
+//! levels. Two settings are held, for Stable Diffusion 1 and 2, at the values that diffusers' pipeline forces on them:
+//! `steps_offset` at 1, `clip_sample` at false.
+
+mod betas;
+pub(super) mod sigmas;
 
 use serde_json::json;
 
 use super::ddim::Ddim;
+use super::dpm::{Dpm, Solver};
 use super::error::{Error, Result};
 use super::euler::Euler;
 use super::folder::{Folder, SETTINGS_LIMIT};
 use super::request::Sampler;
 use super::settings::Settings;
+use betas::{betas, products, zero_terminal_snr};
 
 const FILE: &str = "scheduler/scheduler_config.json";
-/// diffusers' pipeline replaces every other value.
-const STEPS_OFFSET: usize = 1;
+/// The classes that run here, and as what.
+const CLASSES: &[(&str, Sampler)] = &[
+    ("DDIMScheduler", Sampler::Ddim),
+    ("PNDMScheduler", Sampler::Ddim),
+    ("EulerDiscreteScheduler", Sampler::Euler),
+    ("EulerAncestralDiscreteScheduler", Sampler::EulerAncestral),
+    ("DPMSolverMultistepScheduler", Sampler::DpmPlusPlus2M),
+];
 
 /// What the denoiser predicts from noisy latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +59,12 @@ pub(crate) struct Schedule {
     pub(super) prediction: Prediction,
     /// As configured; each sampler has its own default.
     pub(super) spacing: Option<Spacing>,
+    /// Added to every step of `Spacing::Leading`.
+    pub(super) offset: usize,
+    /// Whether the noise grows as a cosine falls.
+    pub(super) cosine: bool,
+    pub(super) karras: bool,
+    pub(super) solver: Solver,
     pub(super) zero_terminal: bool,
     pub(super) set_alpha_to_one: bool,
     pub(super) final_sigma_min: bool,
@@ -62,25 +79,45 @@ pub(crate) trait Run {
     /// Scales fresh normal noise to the first step's level.
     fn begin(&self, latents: &mut [f32]);
 
+    /// Adds to a picture's latents as much of `noise` as there is at step `i`.
+    fn mix(&self, i: usize, picture: &mut [f32], noise: &[f32]);
+
     /// The denoiser's input for step `i`.
     fn input(&self, i: usize, latents: &[f32]) -> Vec<f32>;
 
-    /// Moves the latents from step `i` to the next, given the denoiser's prediction.
-    fn step(&self, i: usize, prediction: &[f32], latents: &mut [f32]);
+    /// Moves the latents from step `i` to the next, given the denoiser's prediction. Steps come in order, from any first
+    /// one. `noise` gives this step's fresh noise, for those that add some.
+    fn step(
+        &mut self,
+        i: usize,
+        prediction: &[f32],
+        latents: &mut [f32],
+        noise: &dyn Fn() -> Vec<f32>,
+    );
 }
 
 impl Schedule {
-    pub(crate) fn load(folder: &mut Folder) -> Result<Self> {
-        Self::read(Settings::parse(FILE, &folder.bytes(FILE, SETTINGS_LIMIT)?)?)
+    /// Reads `scheduler/`; `forced` for the pipelines that force some settings.
+    pub(crate) fn load(folder: &mut Folder, forced: bool) -> Result<Self> {
+        let bytes = folder.bytes(FILE, SETTINGS_LIMIT)?;
+        Self::read(Settings::parse(FILE, &without_infinity(bytes))?, forced)
     }
 
-    pub(super) fn read(mut s: Settings) -> Result<Self> {
+    pub(super) fn read(mut s: Settings, forced: bool) -> Result<Self> {
         let class = s
             .take("_class_name")
             .and_then(|class| class.as_str().map(str::to_owned))
             .unwrap_or_default();
+        let Some((_, sampler)) = CLASSES.iter().find(|(name, _)| *name == class) else {
+            let names: Vec<_> = CLASSES.iter().map(|(name, _)| *name).collect();
+            let names = names.join(", ");
+            return Err(s.error(
+                "_class_name",
+                format!("is {class:?}; this miner runs {names}"),
+            ));
+        };
         let steps = s.count("num_train_timesteps", 1_000, 2..=100_000)?;
-        let betas = betas(&mut s, steps)?;
+        let (betas, cosine) = betas(&mut s, steps)?;
         let zero_terminal = s.flag("rescale_betas_zero_snr", false)?;
         let betas = if zero_terminal {
             zero_terminal_snr(&betas)
@@ -98,14 +135,17 @@ impl Schedule {
             ("linspace", Some(Spacing::Linspace)),
         ];
         let schedule = Self {
-            sampler: if class == "EulerDiscreteScheduler" {
-                Sampler::Euler
-            } else {
-                Sampler::Ddim
-            },
+            sampler: *sampler,
             signal: products(betas.iter().map(|beta| 1.0 - beta)),
             prediction: s.choice("prediction_type", Prediction::Epsilon, &predictions)?,
             spacing: s.choice("timestep_spacing", None, &spacings)?,
+            offset: match s.count("steps_offset", 0, 0..=steps)? {
+                _ if forced => 1,
+                offset => offset,
+            },
+            cosine,
+            karras: s.flag("use_karras_sigmas", false)?,
+            solver: Solver::read(&mut s)?,
             zero_terminal,
             set_alpha_to_one: s.flag("set_alpha_to_one", true)?,
             final_sigma_min: s.choice(
@@ -123,16 +163,19 @@ impl Schedule {
             let problem = "cannot be epsilon with rescale_betas_zero_snr: at pure noise it says nothing about the picture";
             return Err(s.error("prediction_type", problem));
         }
-        for key in [
-            "thresholding",
-            "use_karras_sigmas",
-            "use_exponential_sigmas",
-            "use_beta_sigmas",
-        ] {
+        for key in ["thresholding", "use_exponential_sigmas", "use_beta_sigmas"] {
             s.only(key, &[json!(false)])?;
         }
         s.only("timestep_type", &[json!("discrete")])?;
-        s.ignore(&["clip_sample", "steps_offset"]);
+        // DDIM clips unless told not to, which would cut latents.
+        if s.flag("clip_sample", class == "DDIMScheduler")? && !forced {
+            return Err(s.error("clip_sample", "must be false, since latents are not cut"));
+        }
+        if schedule.karras {
+            for key in ["sigma_min", "sigma_max"] {
+                s.only(key, &[])?;
+            }
+        }
         // Sizes of what is switched off above.
         s.ignore(&[
             "clip_sample_range",
@@ -141,7 +184,7 @@ impl Schedule {
             "sigma_min",
             "sigma_max",
         ]);
-        if ["DDIMScheduler", "EulerDiscreteScheduler"].contains(&class.as_str()) {
+        if class != "PNDMScheduler" {
             // Written by diffusers for PNDM and kept when such a configuration is turned into one of these.
             s.ignore(&["skip_prk_steps"]);
             s.finish()?;
@@ -149,11 +192,21 @@ impl Schedule {
         Ok(schedule)
     }
 
+    /// Whether the folder is set up as those of models that were distilled to few steps.
+    pub(crate) fn is_distilled(&self) -> bool {
+        matches!(self.sampler, Sampler::Euler | Sampler::EulerAncestral)
+            && self.spacing == Some(Spacing::Trailing)
+            && !self.zero_terminal
+    }
+
     /// A run of `steps` steps by `sampler`, or by the configured one.
     pub(crate) fn run(&self, sampler: Option<Sampler>, steps: usize) -> Result<Box<dyn Run>> {
         Ok(match sampler.unwrap_or(self.sampler) {
             Sampler::Ddim => Box::new(Ddim::new(self, steps)?),
             Sampler::Euler => Box::new(Euler::new(self, steps)?),
+            Sampler::EulerAncestral => Box::new(Euler::ancestral(self, steps)?),
+            Sampler::DpmPlusPlus2M => Box::new(Dpm::new(self, steps, self.karras)?),
+            Sampler::DpmPlusPlus2MKarras => Box::new(Dpm::new(self, steps, true)?),
         })
     }
 
@@ -175,7 +228,7 @@ impl Schedule {
                 .collect(),
             Spacing::Leading => (0..steps)
                 .rev()
-                .map(|i| (i * (trained / steps) + STEPS_OFFSET) as f64)
+                .map(|i| (i * (trained / steps) + self.offset) as f64)
                 .collect(),
             Spacing::Trailing => {
                 let stride = trained as f64 / steps as f64;
@@ -194,107 +247,12 @@ impl Schedule {
     }
 }
 
-/// The variance added at each training step.
-fn betas(s: &mut Settings, steps: usize) -> Result<Vec<f32>> {
-    #[derive(Clone, Copy)]
-    enum Shape {
-        Linear,
-        ScaledLinear,
-        Cosine,
+/// JSON as diffusers writes it has `-Infinity` where a limit is absent, which is no JSON; `null` says the same.
+fn without_infinity(bytes: Vec<u8>) -> Vec<u8> {
+    match String::from_utf8(bytes) {
+        Ok(text) => text.replace(": -Infinity", ": null").into_bytes(),
+        Err(error) => error.into_bytes(),
     }
-    let shapes = [
-        ("linear", Shape::Linear),
-        ("scaled_linear", Shape::ScaledLinear),
-        ("squaredcos_cap_v2", Shape::Cosine),
-    ];
-    let shape = s.choice("beta_schedule", Shape::Linear, &shapes)?;
-    let (start, end) = (
-        s.number("beta_start", 0.0001, 1e-9..=0.999)?,
-        s.number("beta_end", 0.02, 1e-9..=0.999)?,
-    );
-    if let Some(trained) = s.take("trained_betas") {
-        let betas: Option<Vec<f32>> = trained.as_array().and_then(|betas| {
-            betas
-                .iter()
-                .map(|beta| beta.as_f64().map(|beta| beta as f32))
-                .collect()
-        });
-        return match betas {
-            Some(betas)
-                if betas.len() == steps && betas.iter().all(|beta| (0.0..1.0).contains(beta)) =>
-            {
-                Ok(betas)
-            }
-            _ => Err(s.error(
-                "trained_betas",
-                format!("must be {steps} numbers from 0 to 1"),
-            )),
-        };
-    }
-    Ok(match shape {
-        Shape::Linear => linspace(start as f32, end as f32, steps),
-        Shape::ScaledLinear => linspace(start.sqrt() as f32, end.sqrt() as f32, steps)
-            .into_iter()
-            .map(|root| root * root)
-            .collect(),
-        // Nichol and Dhariwal, "Improved denoising diffusion probabilistic models", 2021, equation 17.
-        Shape::Cosine => {
-            let signal = |i: usize| {
-                let angle = (i as f64 / steps as f64 + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2;
-                angle.cos().powi(2)
-            };
-            (0..steps)
-                .map(|i| (1.0 - signal(i + 1) / signal(i)).min(0.999) as f32)
-                .collect()
-        }
-    })
-}
-
-/// `n` evenly spaced numbers, each computed from the nearer end as torch does.
-fn linspace(start: f32, end: f32, n: usize) -> Vec<f32> {
-    let step = (end - start) / (n - 1) as f32;
-    let at = |i: usize| {
-        if i < n / 2 {
-            start + step * i as f32
-        } else {
-            end - step * (n - 1 - i) as f32
-        }
-    };
-    (0..n).map(at).collect()
-}
-
-/// Products of the first 1, 2, 3, ... factors, accumulated in `f64` as torch does on a CPU.
-fn products(factors: impl Iterator<Item = f32>) -> Vec<f32> {
-    let mut product = 1.0_f64;
-    factors
-        .map(|factor| {
-            product *= f64::from(factor);
-            product as f32
-        })
-        .collect()
-}
-
-/// Betas rescaled so that nothing of the picture is left at the last training step (Lin et al., algorithm 1).
-fn zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
-    let roots: Vec<f32> = products(betas.iter().map(|beta| 1.0 - beta))
-        .into_iter()
-        .map(f32::sqrt)
-        .collect();
-    let (Some(first), Some(last)) = (roots.first().copied(), roots.last().copied()) else {
-        return Vec::new();
-    };
-    let scale = first / (first - last);
-    let signal: Vec<f32> = roots
-        .iter()
-        .map(|root| (root - last) * scale)
-        .map(|root| root * root)
-        .collect();
-    let before = std::iter::once(1.0).chain(signal.iter().copied());
-    signal
-        .iter()
-        .zip(before)
-        .map(|(now, before)| 1.0 - now / before)
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
+mod loras;
+
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use cuckoo_core::ErrorKind;
@@ -17,15 +20,22 @@ struct Copy(tempfile::TempDir);
 
 impl Copy {
     fn new() -> Self {
+        Self::of("random")
+    }
+
+    fn of(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for part in ["", "scheduler", "text_encoder", "tokenizer", "unet", "vae"] {
-            std::fs::create_dir_all(dir.path().join(part)).unwrap();
-            for file in std::fs::read_dir(golden().join(part))
+        let from = golden().join("..").join(name);
+        let parts = std::fs::read_dir(&from).unwrap().map(|part| part.unwrap());
+        let parts = parts.filter(|part| part.path().is_dir());
+        for part in parts.map(|part| part.file_name()).chain(["".into()]) {
+            std::fs::create_dir_all(dir.path().join(&part)).unwrap();
+            for file in std::fs::read_dir(from.join(&part))
                 .unwrap()
-                .map(Result::unwrap)
+                .map(|file| file.unwrap())
             {
                 if file.path().is_file() {
-                    std::fs::copy(file.path(), dir.path().join(part).join(file.file_name()))
+                    std::fs::copy(file.path(), dir.path().join(&part).join(file.file_name()))
                         .unwrap();
                 }
             }
@@ -88,6 +98,8 @@ fn request() -> ImageRequest {
     ImageRequest {
         prompt: "a large red circle".to_owned(),
         negative_prompt: None,
+        image: None,
+        strength: None,
         width: None,
         height: None,
         steps: 3,
@@ -316,8 +328,20 @@ fn configurations_that_do_not_fit_the_weights_or_each_other_are_refused() {
         (
             "model_index.json",
             "_class_name",
-            json!("StableDiffusionXLPipeline"),
+            json!("StableDiffusion3Pipeline"),
             "_class_name",
+        ),
+        (
+            "model_index.json",
+            "_class_name",
+            json!("StableDiffusionXLPipeline"),
+            "lacks text_encoder_2/config.json",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "_class_name",
+            json!("UniPCMultistepScheduler"),
+            "this miner runs DDIMScheduler",
         ),
         (
             "model_index.json",
@@ -422,5 +446,156 @@ fn configurations_that_do_not_fit_the_weights_or_each_other_are_refused() {
         copy.set(file, key, value.clone());
         let error = copy.refusal();
         assert!(error.contains(problem), "{file} {key} = {value}: {error}");
+    }
+}
+
+fn picture(width: usize, height: usize) -> Image {
+    Image {
+        width,
+        height,
+        rgb: (0..width * height * 3)
+            .map(|i| (i * 7 % 256) as u8)
+            .collect(),
+    }
+}
+
+#[test]
+fn pictures_begin_from_pictures() {
+    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let begun = ImageRequest {
+        image: Some(picture(33, 26)),
+        steps: 10,
+        strength: Some(0.3),
+        ..request()
+    };
+    let mut seen = Vec::new();
+    let image = pipeline.generate(&begun, &mut |progress| {
+        seen.push((progress.step, progress.steps));
+        ControlFlow::Continue(())
+    });
+    let image = image.unwrap();
+    assert_eq!((image.width, image.height), (32, 24));
+    assert_eq!(seen, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    assert_eq!(image, pipeline.generate(&begun, &mut go).unwrap());
+    let further = ImageRequest {
+        strength: Some(0.9),
+        ..begun.clone()
+    };
+    assert_ne!(image, pipeline.generate(&further, &mut go).unwrap());
+    let refused = |request: ImageRequest, problem: &str| {
+        let error = pipeline.check(&request).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(problem), "{error}");
+    };
+    let short = ImageRequest {
+        steps: 3,
+        ..begun.clone()
+    };
+    refused(short, "`strength` is 0.3, of which 3 steps leave none");
+    let mut broken = begun.clone();
+    broken.image.as_mut().unwrap().rgb.pop();
+    refused(broken, "`rgb`");
+
+    let copy = Copy::new();
+    copy.convert(
+        "vae/diffusion_pytorch_model.safetensors",
+        Dtype::F16,
+        |name| (!name.starts_with("encoder.")).then(|| name.to_owned()),
+    );
+    let error = copy.load().unwrap().check(&begun).unwrap_err().to_string();
+    assert!(
+        error.contains("decoder of its autoencoder alone"),
+        "{error}"
+    );
+}
+
+#[test]
+fn larger_pictures_need_more_memory() {
+    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let memory = |side| {
+        let request = ImageRequest {
+            width: Some(side),
+            height: Some(side),
+            ..request()
+        };
+        pipeline.memory(&request).unwrap()
+    };
+    assert!(memory(64) > 64 * 64 * 3 * 4);
+    let ratio = memory(1_024) as f64 / memory(256) as f64;
+    assert!((15.0..17.0).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn what_a_request_leaves_open_the_folder_decides() {
+    let small = StableDiffusion::load(&golden()).unwrap();
+    assert_eq!((small.default_steps(), small.default_guidance()), (20, 2.0));
+    let xl = golden().join("../xl");
+    let xl = StableDiffusion::load(&xl).unwrap();
+    assert_eq!((xl.default_steps(), xl.default_guidance()), (30, 5.0));
+    let copy = Copy::new();
+    copy.set(
+        "scheduler/scheduler_config.json",
+        "_class_name",
+        serde_json::json!("EulerDiscreteScheduler"),
+    )
+    .set(
+        "scheduler/scheduler_config.json",
+        "timestep_spacing",
+        serde_json::json!("trailing"),
+    )
+    .set(
+        "scheduler/scheduler_config.json",
+        "rescale_betas_zero_snr",
+        serde_json::json!(false),
+    );
+    let turbo = copy.load().unwrap();
+    assert_eq!((turbo.default_steps(), turbo.default_guidance()), (4, 1.0));
+}
+
+#[test]
+fn xl_parts_that_do_not_fit_each_other_are_refused() {
+    use serde_json::json;
+    for (file, key, value, problem) in [
+        (
+            "unet/config.json",
+            "addition_embed_type",
+            json!(null),
+            "projection_class_embeddings_input_dim",
+        ),
+        (
+            "unet/config.json",
+            "projection_class_embeddings_input_dim",
+            json!(45),
+            "has shape",
+        ),
+        (
+            "text_encoder_2/config.json",
+            "projection_dim",
+            json!(11),
+            "has shape",
+        ),
+        (
+            "tokenizer_2/tokenizer_config.json",
+            "model_max_length",
+            json!(15),
+            "model_max_length",
+        ),
+        (
+            "model_index.json",
+            "force_zeros_for_empty_prompt",
+            json!("no"),
+            "force_zeros",
+        ),
+        (
+            "model_index.json",
+            "_class_name",
+            json!("StableDiffusionPipeline"),
+            "force_zeros_for_empty_prompt",
+        ),
+    ] {
+        let copy = Copy::of("xl");
+        copy.set(file, key, value);
+        let error = copy.refusal();
+        assert!(error.contains(problem), "{file} {key}: {error}");
     }
 }

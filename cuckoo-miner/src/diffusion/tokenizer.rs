@@ -33,20 +33,25 @@ pub(crate) struct PromptTokenizer {
 }
 
 impl PromptTokenizer {
-    /// Reads `tokenizer/`. `positions` is the number of tokens the text encoder has room for, `vocabulary` the number
-    /// it knows.
-    pub(crate) fn load(folder: &mut Folder, positions: usize, vocabulary: usize) -> Result<Self> {
-        let special = Special::load(folder)?;
-        let file = "tokenizer/tokenizer.json";
+    /// Reads the tokenizer in the sub-folder `part`. `positions` is the number of tokens the text encoder has room for,
+    /// `vocabulary` the number it knows.
+    pub(crate) fn load(
+        folder: &mut Folder,
+        part: &str,
+        positions: usize,
+        vocabulary: usize,
+    ) -> Result<Self> {
+        let special = Special::load(folder, part)?;
+        let file = &format!("{part}/tokenizer.json");
         let (file, mut tokenizer) = if folder.has(file) {
             let bytes = folder.bytes(file, TABLE_LIMIT)?;
-            (
-                file,
-                Tokenizer::from_bytes(bytes).map_err(|error| unusable(file, error))?,
-            )
+            let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| unusable(file, error))?;
+            (file.clone(), tokenizer)
         } else {
-            ("tokenizer/vocab.json", classic(folder, &special.unknown)?)
+            let tokenizer = classic(folder, part, &special.unknown)?;
+            (format!("{part}/vocab.json"), tokenizer)
         };
+        let file = file.as_str();
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
@@ -82,7 +87,7 @@ impl PromptTokenizer {
             let problem = format!(
                 "model_max_length {length} does not fit the text encoder's {positions} positions"
             );
-            return Err(unusable("tokenizer/tokenizer_config.json", problem));
+            return Err(unusable(&format!("{part}/tokenizer_config.json"), problem));
         }
         Ok(Self {
             tokenizer,
@@ -91,6 +96,11 @@ impl PromptTokenizer {
             pad,
             length,
         })
+    }
+
+    /// Tokens of every prompt.
+    pub(crate) fn length(&self) -> usize {
+        self.length
     }
 
     /// The tokens of `prompt`: start, at most `length - 2` tokens (the rest is cut, as everywhere), end, padding.
@@ -110,8 +120,9 @@ impl PromptTokenizer {
 }
 
 /// Byte-pair encoding from `vocab.json` and `merges.txt`, with CLIP's normalisation.
-fn classic(folder: &mut Folder, unknown: &str) -> Result<Tokenizer> {
-    let (vocab_file, merges_file) = ("tokenizer/vocab.json", "tokenizer/merges.txt");
+fn classic(folder: &mut Folder, part: &str, unknown: &str) -> Result<Tokenizer> {
+    let (vocab_file, merges_file) = (format!("{part}/vocab.json"), format!("{part}/merges.txt"));
+    let (vocab_file, merges_file) = (vocab_file.as_str(), merges_file.as_str());
     let bytes = folder.bytes(vocab_file, TABLE_LIMIT)?;
     let vocab: HashMap<String, u32> =
         serde_json::from_slice(&bytes).map_err(|source| Error::Json {
@@ -172,8 +183,8 @@ struct Special {
 
 impl Special {
     /// From `tokenizer_config.json` and `special_tokens_map.json`, CLIP's own marks where they say nothing.
-    fn load(folder: &mut Folder) -> Result<Self> {
-        let marks = Marks::load(folder, "tokenizer/")?;
+    fn load(folder: &mut Folder, part: &str) -> Result<Self> {
+        let marks = Marks::load(folder, &format!("{part}/"))?;
         let mark = |key, default: &str| marks.token(key).unwrap_or(default).to_owned();
         Ok(Self {
             start: mark("bos_token", START),

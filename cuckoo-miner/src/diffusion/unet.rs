@@ -9,15 +9,18 @@ mod transformer;
 
 use candle_core::Tensor;
 
-use super::error::Result;
+use super::conditioning::Conditioning;
+use super::error::{Error, Result};
 use super::folder::Folder;
 use super::layers::{Conv2d, GroupNorm};
+use super::lora::Loras;
 use super::resnet::ResnetStyle;
 use super::weights::Weights;
 use crate::kernels::Kernels;
+use crate::model::memory;
 use blocks::{DownBlock, MidBlock, UpBlock};
-use config::UNetConfig;
-use time::TimeEmbedding;
+use config::{Added, UNetConfig};
+use time::{AddedEmbedding, TimeEmbedding};
 
 /// The UNet with its weights.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub(crate) struct UNet {
     config: UNetConfig,
     conv_in: Conv2d,
     time: TimeEmbedding,
+    added: Option<AddedEmbedding>,
     down: Vec<DownBlock>,
     mid: MidBlock,
     up: Vec<UpBlock>,
@@ -34,9 +38,12 @@ pub(crate) struct UNet {
 
 impl UNet {
     /// Reads `unet/`.
-    pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
+    pub(crate) fn load(folder: &mut Folder, loras: &Loras, kernels: &dyn Kernels) -> Result<Self> {
         let config = UNetConfig::load(folder)?;
-        let weights = Weights::open(folder, "unet", "diffusion_pytorch_model", kernels.device())?;
+        let mut weights =
+            Weights::open(folder, "unet", "diffusion_pytorch_model", kernels.device())?;
+        weights.fit(memory::available())?;
+        loras.merge("unet", &mut weights)?;
         let part = weights.part("");
         let first = config.blocks[0].channels;
         let style = ResnetStyle {
@@ -86,6 +93,10 @@ impl UNet {
         let unet = Self {
             conv_in: Conv2d::load(&part.at("conv_in"), config.inputs, first, config.kernel_in)?,
             time: TimeEmbedding::load(&part.at("time_embedding"), &config)?,
+            added: config
+                .added
+                .map(|added| AddedEmbedding::load(&part.at("add_embedding"), added, &config))
+                .transpose()?,
             down,
             mid,
             up,
@@ -118,21 +129,55 @@ impl UNet {
         self.config.context
     }
 
+    /// What it is told beside time, if anything.
+    pub(crate) fn added(&self) -> Option<Added> {
+        self.config.added
+    }
+
+    /// Numbers held at once for latents of `area` and one prompt, about: what the way down leaves, and the finest
+    /// resolution's transformer, whose perceptron is eight times as wide as it, beside four tensors of its own.
+    pub(crate) fn numbers(&self, area: usize) -> usize {
+        let blocks = &self.config.blocks;
+        let left: usize = blocks
+            .iter()
+            .enumerate()
+            .map(|(i, block)| (block.layers + 1) * block.channels * area.div_ceil(1 << (2 * i)))
+            .sum();
+        let widest = blocks
+            .iter()
+            .enumerate()
+            .map(|(i, block)| block.channels * area.div_ceil(1 << (2 * i)))
+            .max();
+        left + widest.unwrap_or(0) * 12
+    }
+
     /// The latents' height and width it was trained on, if the configuration says.
     pub(crate) fn sample_size(&self) -> Option<(usize, usize)> {
         self.config.sample_size
     }
 
-    /// Predicts, from latents `[batch, channels, height, width]` at `time` (in training steps) and the prompts'
-    /// tokens `[batch, tokens, width]`, what the scheduler's `prediction_type` names.
+    /// Predicts, from latents `[batch, channels, height, width]` of a picture of `size` (height and width in pixels) at
+    /// `time` (in training steps) and as many prompts, what the scheduler's `prediction_type` names.
     pub(crate) fn forward(
         &self,
         kernels: &dyn Kernels,
         latents: &Tensor,
+        size: (usize, usize),
         time: f32,
-        prompts: &Tensor,
+        prompts: &Conditioning,
     ) -> Result<Tensor> {
-        let time = self.time.forward(kernels, time)?;
+        let mut time = self.time.forward(kernels, time)?;
+        if let Some(added) = &self.added {
+            let pooled = prompts.pooled.as_ref().ok_or_else(|| {
+                Error::Compute(candle_core::Error::Msg(
+                    "the text encoders gave no prompt as a whole".to_owned(),
+                ))
+            })?;
+            time = added.forward(kernels, pooled, size)?.broadcast_add(&time)?;
+        }
+        // Every residual block would begin with it.
+        let time = kernels.activate(&time, self.config.activation)?;
+        let prompts = &prompts.tokens;
         let mut x = self.conv_in.forward(kernels, latents)?;
         let mut skips = vec![x.clone()];
         for block in &self.down {

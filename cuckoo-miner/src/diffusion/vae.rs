@@ -1,23 +1,29 @@
-//! From latents to pixels: the decoder of a variational autoencoder (Kingma and Welling, 2014; Esser et al., 2021).
-//! Layer names and configuration follow diffusers' `AutoencoderKL`. The encoder is not loaded: text-to-image starts
-//! from noise.
+//! Between pixels and latents: a variational autoencoder (Kingma and Welling, 2014; Esser et al., 2021). Layer names and
+//! configuration follow diffusers' `AutoencoderKL`.
+
+mod decoder;
+mod encoder;
+mod middle;
 
 use candle_core::Tensor;
 use serde_json::json;
 
 use super::error::Result;
 use super::folder::{Folder, SETTINGS_LIMIT};
-use super::layers::{Conv2d, GroupNorm, Linear, to_image, to_tokens};
-use super::resnet::{ResnetBlock, ResnetStyle, Upsample};
+use super::resnet::ResnetStyle;
 use super::settings::Settings;
-use super::weights::{Part, Weights};
+use super::weights::Weights;
 use crate::kernels::{Activation, Kernels};
+use crate::model::memory;
+use decoder::Decoder;
+use encoder::Encoder;
+pub(crate) use encoder::Moments;
 
 const CONFIG: &str = "vae/config.json";
-/// Fixed in diffusers' `Decoder`.
+/// Fixed in diffusers' `Encoder` and `Decoder`.
 const EPS: f64 = 1e-6;
 
-/// What `vae/config.json` says about decoding.
+/// What `vae/config.json` says.
 #[derive(Debug)]
 struct VaeConfig {
     latents: usize,
@@ -27,11 +33,29 @@ struct VaeConfig {
     groups: usize,
     activation: Activation,
     scaling_factor: f64,
+    quant_conv: bool,
     post_quant_conv: bool,
     attention: bool,
 }
 
 impl VaeConfig {
+    fn style(&self) -> ResnetStyle {
+        ResnetStyle {
+            groups: self.groups,
+            eps: EPS,
+            activation: self.activation,
+            time: None,
+        }
+    }
+
+    fn finest(&self) -> usize {
+        self.channels[0]
+    }
+
+    fn coarsest(&self) -> usize {
+        self.channels[self.channels.len() - 1]
+    }
+
     fn load(folder: &mut Folder) -> Result<Self> {
         Self::read(Settings::parse(
             CONFIG,
@@ -62,107 +86,46 @@ impl VaeConfig {
                 &[("silu", Activation::Silu), ("swish", Activation::Silu)],
             )?,
             scaling_factor: s.number("scaling_factor", 0.18215, 1e-6..=1e6)?,
+            quant_conv: s.flag("use_quant_conv", true)?,
             post_quant_conv: s.flag("use_post_quant_conv", true)?,
             attention: s.flag("mid_block_add_attention", true)?,
         };
+        s.only("in_channels", &[json!(3)])?;
         s.only("out_channels", &[json!(3)])?;
         // Stable Diffusion's pipeline does not shift latents; models that need it belong to other pipelines.
         for key in ["shift_factor", "latents_mean", "latents_std"] {
             s.only(key, &[])?;
         }
-        // The encoder's side; tiling hints; and a precision this pipeline always has.
-        s.ignore(&[
-            "in_channels",
-            "use_quant_conv",
-            "sample_size",
-            "force_upcast",
-        ]);
+        // A hint for tiling, and a precision this pipeline always has.
+        s.ignore(&["sample_size", "force_upcast"]);
         s.finish()?;
         Ok(config)
     }
 }
 
-/// The decoder with its weights.
+/// The autoencoder with its weights.
 #[derive(Debug)]
-pub(crate) struct VaeDecoder {
+pub(crate) struct Vae {
     config: VaeConfig,
-    post_quant_conv: Option<Conv2d>,
-    conv_in: Conv2d,
-    mid: (ResnetBlock, Option<PixelAttention>, ResnetBlock),
-    up: Vec<UpBlock>,
-    norm_out: GroupNorm,
-    conv_out: Conv2d,
+    decoder: Decoder,
+    /// Absent where the weights have none, as in folders made for text to image alone.
+    encoder: Option<Encoder>,
 }
 
-impl VaeDecoder {
+impl Vae {
     /// Reads `vae/`.
     pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
         let config = VaeConfig::load(folder)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model", kernels.device())?;
-        let part = weights.part("decoder");
-        let (finest, coarsest) = (
-            config.channels[0],
-            config.channels[config.channels.len() - 1],
-        );
-        let style = ResnetStyle {
-            groups: config.groups,
-            eps: EPS,
-            activation: config.activation,
-            time: None,
-        };
-        let post_quant_conv = || {
-            Conv2d::load(
-                &weights.part("post_quant_conv"),
-                config.latents,
-                config.latents,
-                1,
-            )
-        };
-        let middle = part.at("mid_block");
-        let resnet = |i| {
-            ResnetBlock::load(
-                &middle.at(format_args!("resnets.{i}")),
-                coarsest,
-                coarsest,
-                style,
-            )
-        };
-        let attention =
-            || PixelAttention::load(&middle.at("attentions.0"), coarsest, config.groups);
-        let mut up = Vec::new();
-        let mut inputs = coarsest;
-        for (i, outputs) in config.channels.iter().rev().enumerate() {
-            let last = i + 1 == config.channels.len();
-            let part = part.at(format_args!("up_blocks.{i}"));
-            up.push(UpBlock::load(
-                &part,
-                (inputs, *outputs),
-                config.layers + 1,
-                last,
-                style,
-            )?);
-            inputs = *outputs;
-        }
+        weights.fit(memory::available())?;
+        let encoder = || Encoder::load(&weights, &config);
+        let has_encoder = weights.part("encoder").has("conv_in.weight");
         let vae = Self {
-            post_quant_conv: config.post_quant_conv.then(post_quant_conv).transpose()?,
-            conv_in: Conv2d::load(&part.at("conv_in"), config.latents, coarsest, 3)?,
-            mid: (
-                resnet(0)?,
-                config.attention.then(attention).transpose()?,
-                resnet(1)?,
-            ),
-            up,
-            norm_out: GroupNorm::load(
-                &part.at("conv_norm_out"),
-                finest,
-                config.groups,
-                EPS,
-                Activation::Silu,
-            )?,
-            conv_out: Conv2d::load(&part.at("conv_out"), finest, 3, 3)?,
+            decoder: Decoder::load(&weights, &config)?,
+            encoder: has_encoder.then(encoder).transpose()?,
             config,
         };
-        weights.finish(&["encoder.", "quant_conv."])?;
+        weights.finish(&["quant_conv."])?;
         Ok(vae)
     }
 
@@ -176,116 +139,36 @@ impl VaeDecoder {
         1 << (self.config.channels.len() - 1)
     }
 
+    /// What the denoiser's latents are multiplied by.
+    pub(crate) fn scaling_factor(&self) -> f32 {
+        self.config.scaling_factor as f32
+    }
+
+    /// Whether pictures can be encoded.
+    pub(crate) fn encodes(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    /// Numbers held at once, about, for each pixel that is decoded or encoded: input and output of a residual block at the
+    /// finest resolution, and two tensors between them.
+    pub(crate) fn numbers_per_pixel(&self) -> usize {
+        let channels = &self.config.channels;
+        let widest = channels.iter().take(2).copied().max().unwrap_or(1);
+        widest * 4
+    }
+
     /// Latents `[batch, channels, height, width]` as pixels `[batch, 3, height * scale, width * scale]`, about -1 to 1.
     pub(crate) fn decode(&self, kernels: &dyn Kernels, latents: &Tensor) -> Result<Tensor> {
-        let mut x = latents.affine(1.0 / self.config.scaling_factor, 0.0)?;
-        if let Some(conv) = &self.post_quant_conv {
-            x = conv.forward(kernels, &x)?;
-        }
-        x = self
-            .mid
-            .0
-            .forward(kernels, &self.conv_in.forward(kernels, &x)?, None)?;
-        if let Some(attention) = &self.mid.1 {
-            x = attention.forward(kernels, &x)?;
-        }
-        x = self.mid.2.forward(kernels, &x, None)?;
-        for block in &self.up {
-            x = block.forward(kernels, x)?;
-        }
-        self.conv_out
-            .forward(kernels, &self.norm_out.forward(kernels, &x)?)
-    }
-}
-
-/// One resolution of the decoder.
-#[derive(Debug)]
-struct UpBlock {
-    resnets: Vec<ResnetBlock>,
-    upsample: Option<Upsample>,
-}
-
-impl UpBlock {
-    fn load(
-        part: &Part<'_>,
-        (inputs, outputs): (usize, usize),
-        layers: usize,
-        last: bool,
-        style: ResnetStyle,
-    ) -> Result<Self> {
-        let resnet = |i| {
-            let inputs = if i == 0 { inputs } else { outputs };
-            ResnetBlock::load(
-                &part.at(format_args!("resnets.{i}")),
-                inputs,
-                outputs,
-                style,
-            )
-        };
-        Ok(Self {
-            resnets: (0..layers).map(resnet).collect::<Result<_>>()?,
-            upsample: (!last).then(|| Upsample::load(part, outputs)).transpose()?,
-        })
+        let latents = latents.affine(1.0 / self.config.scaling_factor, 0.0)?;
+        self.decoder.forward(kernels, &latents)
     }
 
-    fn forward(&self, kernels: &dyn Kernels, mut x: Tensor) -> Result<Tensor> {
-        for resnet in &self.resnets {
-            x = resnet.forward(kernels, &x, None)?;
-        }
-        match &self.upsample {
-            Some(upsample) => {
-                let (_, _, height, width) = x.dims4()?;
-                upsample.forward(kernels, &x, (height * 2, width * 2))
-            }
-            None => Ok(x),
-        }
-    }
-}
-
-/// Attention of one head among all pixels, added to them.
-#[derive(Debug)]
-struct PixelAttention {
-    norm: GroupNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-}
-
-impl PixelAttention {
-    fn load(part: &Part<'_>, channels: usize, groups: usize) -> Result<Self> {
-        // Checkpoints from before diffusers 0.12 have the second name.
-        let linear = |name: &str, old: &str| {
-            let name = if part.has(&format!("{name}.weight")) {
-                name
-            } else {
-                old
-            };
-            Linear::load(&part.at(name), channels, channels)
-        };
-        Ok(Self {
-            norm: GroupNorm::load(
-                &part.at("group_norm"),
-                channels,
-                groups,
-                EPS,
-                Activation::Identity,
-            )?,
-            query: linear("to_q", "query")?,
-            key: linear("to_k", "key")?,
-            value: linear("to_v", "value")?,
-            out: linear("to_out.0", "proj_attn")?,
-        })
-    }
-
-    fn forward(&self, kernels: &dyn Kernels, image: &Tensor) -> Result<Tensor> {
-        let (_, _, height, width) = image.dims4()?;
-        let x = to_tokens(&self.norm.forward(kernels, image)?)?;
-        let (query, key) = (
-            self.query.forward(kernels, &x)?,
-            self.key.forward(kernels, &x)?,
-        );
-        let x = kernels.attention(&query, &key, &self.value.forward(kernels, &x)?, 1, false)?;
-        Ok((image + to_image(&self.out.forward(kernels, &x)?, height, width)?)?)
+    /// Pixels `[1, 3, height, width]`, -1 to 1, as the distribution of their latents, before scaling; `None` without an
+    /// encoder.
+    pub(crate) fn encode(&self, kernels: &dyn Kernels, pixels: &Tensor) -> Result<Option<Moments>> {
+        self.encoder
+            .as_ref()
+            .map(|encoder| encoder.forward(kernels, pixels))
+            .transpose()
     }
 }

@@ -58,6 +58,9 @@ pub(crate) enum Error {
         available: u64,
     },
 
+    #[error("the LoRA {file} cannot be merged: {problem}")]
+    Lora { file: String, problem: String },
+
     #[error("request: `{field}` {problem}")]
     Request {
         field: &'static str,
@@ -126,6 +129,7 @@ impl Error {
             | Self::Tensor { .. }
             | Self::Tokenizer { .. }
             | Self::Template { .. }
+            | Self::Lora { .. }
             | Self::Request { .. } => ErrorKind::Invalid,
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Full { .. } => ErrorKind::Rejected,

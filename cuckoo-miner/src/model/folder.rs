@@ -81,7 +81,28 @@ impl Folder {
 
     /// A large file, hashed in full and rewound; its size in bytes.
     pub(crate) fn file(&mut self, name: &str) -> Result<(File, u64)> {
-        let (mut file, _) = self.open_file(name)?;
+        let (file, _) = self.open_file(name)?;
+        self.hashed(file, name)
+    }
+
+    /// As [`file`](Self::file), for a file at any `path`, which is hashed as if it were `name`.
+    pub(crate) fn outside(&mut self, path: &Path, name: &str) -> Result<(File, u64)> {
+        let file = File::open(path)
+            .and_then(|file| match file.metadata()?.is_file() {
+                true => Ok(file),
+                false => Err(io::ErrorKind::NotFound.into()),
+            })
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => Error::Lora {
+                    file: path.display().to_string(),
+                    problem: "there is no such file".to_owned(),
+                },
+                _ => read_error(&path.display().to_string(), source),
+            })?;
+        self.hashed(file, name)
+    }
+
+    fn hashed(&mut self, mut file: File, name: &str) -> Result<(File, u64)> {
         let mut digest = Sha256::new();
         let size = io::copy(&mut file, &mut digest).map_err(|source| read_error(name, source))?;
         file.seek(SeekFrom::Start(0))

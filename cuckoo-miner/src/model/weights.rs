@@ -4,6 +4,8 @@
 //! widened to `f32`. So loading needs little more memory than the model in `f32`, and no header can make it allocate
 //! more than the file on disk holds.
 
+mod low_rank;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -17,6 +19,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::error::{Error, Result};
 use super::folder::{Folder, TABLE_LIMIT};
+pub(crate) use low_rank::LowRank;
 
 /// The tensors of one component.
 #[derive(Debug)]
@@ -24,6 +27,10 @@ pub(crate) struct Weights {
     device: Device,
     shards: Vec<Shard>,
     tensors: HashMap<String, Entry>,
+    /// What their writer noted in the file.
+    notes: HashMap<String, String>,
+    /// What is added to a tensor when it is read.
+    added: HashMap<String, Vec<LowRank>>,
 }
 
 #[derive(Debug)]
@@ -51,11 +58,7 @@ impl Weights {
         stem: &str,
         device: &Device,
     ) -> Result<Self> {
-        let mut weights = Self {
-            device: device.clone(),
-            shards: Vec::new(),
-            tensors: HashMap::new(),
-        };
+        let mut weights = Self::empty(device);
         let within = |name: &str| match part {
             "" => name.to_owned(),
             part => format!("{part}/{name}"),
@@ -64,10 +67,11 @@ impl Weights {
             ["safetensors", "fp16.safetensors"].map(|end| within(&format!("{stem}.{end}")));
         let index = within(&format!("{stem}.safetensors.index.json"));
         match single.iter().find(|name| folder.has(name)) {
-            Some(name) => weights.add_shard(folder, name)?,
+            Some(name) => weights.add_shard(folder.file(name)?, name)?,
             None if folder.has(&index) => {
                 for shard in shard_names(folder, &index)? {
-                    weights.add_shard(folder, &within(&shard))?;
+                    let name = within(&shard);
+                    weights.add_shard(folder.file(&name)?, &name)?;
                 }
             }
             None => {
@@ -78,6 +82,61 @@ impl Weights {
         }
         folder.elements = folder.elements.saturating_add(weights.elements());
         Ok(weights)
+    }
+
+    /// One file on its own, known by `name` in errors.
+    pub(crate) fn single((file, size): (File, u64), name: &str, device: &Device) -> Result<Self> {
+        let mut weights = Self::empty(device);
+        weights.add_shard((file, size), name)?;
+        Ok(weights)
+    }
+
+    fn empty(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            shards: Vec::new(),
+            tensors: HashMap::new(),
+            notes: HashMap::new(),
+            added: HashMap::new(),
+        }
+    }
+
+    /// Fails when all tensors together take more than the `available` bytes of memory, where that is known.
+    pub(crate) fn fit(&self, available: Option<u64>) -> Result<()> {
+        let needed = self.elements().saturating_mul(4);
+        match available {
+            Some(available) if available < needed => Err(Error::Memory {
+                file: self.file().to_owned(),
+                needed,
+                available,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Names of all tensors.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor; empty for one that is not there.
+    pub(crate) fn shape(&self, name: &str) -> &[usize] {
+        self.tensors
+            .get(name)
+            .map_or(&[], |entry| &entry.info.shape)
+    }
+
+    /// What the writer noted under `key` in the file.
+    pub(crate) fn note(&self, key: &str) -> Option<&str> {
+        self.notes.get(key).map(String::as_str)
+    }
+
+    /// Has `low_rank` added to the tensor `name` when it is read.
+    pub(crate) fn add(&mut self, name: &str, low_rank: LowRank) {
+        self.added
+            .entry(name.to_owned())
+            .or_default()
+            .push(low_rank);
     }
 
     /// The tensors whose names begin with `prefix.` (all, when empty).
@@ -141,8 +200,7 @@ impl Weights {
         }
     }
 
-    fn add_shard(&mut self, folder: &mut Folder, name: &str) -> Result<()> {
-        let (mut file, size) = folder.file(name)?;
+    fn add_shard(&mut self, (mut file, size): (File, u64), name: &str) -> Result<()> {
         let bad = |problem: String| Error::Weights {
             file: name.to_owned(),
             problem,
@@ -161,6 +219,8 @@ impl Weights {
             .map_err(|error| bad(format!("short header: {error}")))?;
         let metadata: Metadata =
             serde_json::from_slice(&header).map_err(|error| bad(error.to_string()))?;
+        self.notes
+            .extend(metadata.metadata().clone().unwrap_or_default());
         let data = 8 + length;
         let shard = self.shards.len();
         for (tensor, info) in metadata.tensors() {
@@ -213,6 +273,21 @@ impl Weights {
                 format!("has shape {:?} where {shape:?} is needed", entry.info.shape),
             ));
         }
+        let mut values = self.values(name)?;
+        for low_rank in self.added.get(name).into_iter().flatten() {
+            low_rank.add_to(name, shape, &mut values)?;
+        }
+        if !values.iter().all(|value| value.is_finite()) {
+            return Err(self.error(entry.shard, name, "holds numbers that are not finite"));
+        }
+        Ok(Tensor::from_vec(values, shape, &self.device)?)
+    }
+
+    /// The numbers of a tensor of any shape, as the file has them.
+    pub(crate) fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(self.error(0, name, "is missing"));
+        };
         let shard = &self.shards[entry.shard];
         let (start, end) = entry.info.data_offsets;
         let mut bytes = vec![0; end - start];
@@ -244,11 +319,8 @@ impl Weights {
                 ));
             }
         };
-        if !values.iter().all(|value| value.is_finite()) {
-            return Err(self.error(entry.shard, name, "holds numbers that are not finite"));
-        }
         entry.taken.set(true);
-        Ok(Tensor::from_vec(values, shape, &self.device)?)
+        Ok(values)
     }
 
     fn error(&self, shard: usize, tensor: &str, problem: impl Into<String>) -> Error {

@@ -26,10 +26,14 @@ pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
         let request = ImageRequest {
             prompt: prompt.clone(),
             negative_prompt: None,
+            image: None,
+            strength: None,
             width: None,
             height: None,
-            steps: arguments.steps,
-            guidance: arguments.guidance,
+            steps: arguments.steps.unwrap_or_else(|| model.default_steps()),
+            guidance: arguments
+                .guidance
+                .unwrap_or_else(|| model.default_guidance()),
             seed: arguments.seed,
             sampler: None,
         };

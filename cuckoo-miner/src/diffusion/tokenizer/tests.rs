@@ -22,6 +22,7 @@ fn golden() -> tempfile::TempDir {
 fn load(dir: &tempfile::TempDir, positions: usize, vocabulary: usize) -> Result<PromptTokenizer> {
     PromptTokenizer::load(
         &mut Folder::open(dir.path()).unwrap(),
+        "tokenizer",
         positions,
         vocabulary,
     )

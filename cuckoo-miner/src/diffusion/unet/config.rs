@@ -30,6 +30,22 @@ pub(super) struct Attention {
     pub(super) layers: usize,
 }
 
+/// What the denoiser is told beside time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Added {
+    /// Numbers in all.
+    pub(crate) width: usize,
+    /// Numbers for each of six sizes among them.
+    pub(super) size_width: usize,
+}
+
+impl Added {
+    /// Numbers left for the prompt as a whole.
+    pub(crate) fn prompt_width(self) -> Option<usize> {
+        self.width.checked_sub(self.size_width * 6)
+    }
+}
+
 /// The whole configuration.
 #[derive(Debug)]
 pub(super) struct UNetConfig {
@@ -48,6 +64,7 @@ pub(super) struct UNetConfig {
     pub(super) cosine_first: bool,
     pub(super) frequency_shift: f64,
     time_width: Option<usize>,
+    pub(super) added: Option<Added>,
     pub(super) kernel_in: usize,
     pub(super) kernel_out: usize,
 }
@@ -117,6 +134,17 @@ impl UNetConfig {
                 ));
             }
         }
+        let added = match s.choice("addition_embed_type", false, &[("text_time", true)])? {
+            true => Some(Added {
+                width: s.required("projection_class_embeddings_input_dim", 1..=CHANNELS)?,
+                size_width: s.required("addition_time_embed_dim", 2..=CHANNELS)? / 2 * 2,
+            }),
+            false => {
+                s.only("projection_class_embeddings_input_dim", &[])?;
+                s.only("addition_time_embed_dim", &[])?;
+                None
+            }
+        };
         let attention = |i: usize, layers: usize| Attention {
             heads: heads[i],
             layers,
@@ -143,6 +171,7 @@ impl UNetConfig {
             cosine_first: s.flag("flip_sin_to_cos", true)?,
             frequency_shift: s.number("freq_shift", 0.0, 0.0..=1.0)?,
             time_width: s.optional_count("time_embedding_dim", 2..=CHANNELS * 4)?,
+            added,
             kernel_in: s.count("conv_in_kernel", 3, 1..=15)?,
             kernel_out: s.count("conv_out_kernel", 3, 1..=15)?,
         };
@@ -195,13 +224,10 @@ impl UNetConfig {
             "encoder_hid_dim",
             "encoder_hid_dim_type",
             "class_embed_type",
-            "addition_embed_type",
-            "addition_time_embed_dim",
             "num_class_embeds",
             "time_embedding_act_fn",
             "timestep_post_act",
             "time_cond_proj_dim",
-            "projection_class_embeddings_input_dim",
             "cross_attention_norm",
         ];
         for key in absent {
@@ -339,11 +365,43 @@ mod tests {
         );
     }
 
+    /// The file that Stable Diffusion XL was published with, as far as it differs.
+    #[test]
+    fn xl_is_told_sizes_and_the_whole_prompt() {
+        let xl = json!({
+            "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64, "addition_time_embed_dim": 256,
+            "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "only_cross_attention": false, "projection_class_embeddings_input_dim": 2816, "sample_size": 128,
+            "transformer_layers_per_block": [1, 2, 10], "upcast_attention": null,
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "use_linear_projection": true,
+        });
+        let config = read(xl.clone()).unwrap();
+        let added = config.added.unwrap();
+        assert_eq!((added.width, added.prompt_width()), (2_816, Some(1_280)));
+        assert_eq!((config.mid.heads, config.mid.layers), (20, 10));
+        let layers = |blocks: Vec<Block>| -> Vec<_> {
+            blocks
+                .iter()
+                .map(|block| block.attention.map(|attention| attention.layers))
+                .collect()
+        };
+        assert_eq!(layers(config.up_blocks()), [Some(10), Some(2), None]);
+        let mut without = xl;
+        without["projection_class_embeddings_input_dim"] = Value::Null;
+        let error = read(without).unwrap_err().to_string();
+        assert!(
+            error.contains("`projection_class_embeddings_input_dim` is missing"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn what_it_cannot_run_is_refused_by_name() {
         for (key, value) in [
             ("class_embed_type", json!("timestep")),
-            ("addition_embed_type", json!("text_time")),
+            ("addition_embed_type", json!("text_image")),
+            ("addition_time_embed_dim", json!(256)),
             (
                 "down_block_types",
                 json!(["AttnDownBlock2D", "DownBlock2D"]),

@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
-use super::config::UNetConfig;
+use super::config::{Added, UNetConfig};
 use crate::diffusion::error::Result;
 use crate::diffusion::layers::Linear;
 use crate::diffusion::weights::Part;
 use crate::kernels::{Activation, Kernels};
+use crate::portable::{exp, ln, sin_cos};
 
 /// The slowest wave has a period of about this many training steps (times 2 pi).
 const SLOWEST: f64 = 10_000.0;
@@ -34,23 +35,76 @@ impl TimeEmbedding {
         })
     }
 
-    /// The embedding of `time`, `[1, width]`, with the activation that every residual block would apply to it.
+    /// The embedding of `time`, `[1, width]`.
     pub(super) fn forward(&self, kernels: &dyn Kernels, time: f32) -> Result<Tensor> {
         let waves = waves(time, self.width, self.cosine_first, self.frequency_shift);
         let x = Tensor::from_vec(waves, (1, self.width), kernels.device())?;
         let x = kernels.activate(&self.up.forward(kernels, &x)?, self.activation)?;
-        Ok(kernels.activate(&self.down.forward(kernels, &x)?, self.activation)?)
+        self.down.forward(kernels, &x)
+    }
+}
+
+/// What Stable Diffusion XL is told beside time: the prompt as a whole, and sizes in the manner of times (Podell et al.,
+/// 2023, section 2.2).
+#[derive(Debug)]
+pub(super) struct AddedEmbedding {
+    width: usize,
+    cosine_first: bool,
+    frequency_shift: f64,
+    up: Linear,
+    down: Linear,
+}
+
+impl AddedEmbedding {
+    pub(super) fn load(part: &Part<'_>, added: Added, config: &UNetConfig) -> Result<Self> {
+        let hidden = config.time_width();
+        Ok(Self {
+            width: added.size_width,
+            cosine_first: config.cosine_first,
+            frequency_shift: config.frequency_shift,
+            up: Linear::load(&part.at("linear_1"), added.width, hidden)?,
+            down: Linear::load(&part.at("linear_2"), hidden, hidden)?,
+        })
+    }
+
+    /// The embedding of `pooled` prompts, `[batch, width]`, for a picture of `size` (height and width in pixels) of which
+    /// nothing is cut off.
+    pub(super) fn forward(
+        &self,
+        kernels: &dyn Kernels,
+        pooled: &Tensor,
+        (height, width): (usize, usize),
+    ) -> Result<Tensor> {
+        // The size of the whole, where it is cut, the size that is wanted.
+        let sizes = [height, width, 0, 0, height, width];
+        let waves: Vec<f32> = sizes
+            .iter()
+            .flat_map(|size| {
+                waves(
+                    *size as f32,
+                    self.width,
+                    self.cosine_first,
+                    self.frequency_shift,
+                )
+            })
+            .collect();
+        let sizes = Tensor::from_vec(waves, (1, self.width * sizes.len()), kernels.device())?;
+        let sizes = sizes.repeat((pooled.dim(0)?, 1))?;
+        let x = Tensor::cat(&[pooled, &sizes], 1)?;
+        let x = kernels.activate(&self.up.forward(kernels, &x)?, Activation::Silu)?;
+        self.down.forward(kernels, &x)
     }
 }
 
 /// `width` / 2 sines and as many cosines of `time`.
 fn waves(time: f32, width: usize, cosine_first: bool, frequency_shift: f64) -> Vec<f32> {
     let half = width / 2;
-    let angle = |i: usize| {
-        f64::from(time) * (-SLOWEST.ln() * i as f64 / (half as f64 - frequency_shift)).exp()
+    let wave = |i: usize| {
+        let frequency = exp(-ln(SLOWEST) * i as f64 / (half as f64 - frequency_shift));
+        sin_cos(f64::from(time) * frequency)
     };
-    let sines = (0..half).map(|i| angle(i).sin() as f32);
-    let cosines = (0..half).map(|i| angle(i).cos() as f32);
+    let sines = (0..half).map(|i| wave(i).0 as f32);
+    let cosines = (0..half).map(|i| wave(i).1 as f32);
     if cosine_first {
         cosines.chain(sines).collect()
     } else {
