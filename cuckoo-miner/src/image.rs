@@ -191,7 +191,7 @@ impl ImageExecutor {
                 request.steps, self.max_pixels, self.max_steps
             )));
         }
-        let needed = self.pipeline.memory(request)?;
+        let needed = self.pipeline.run_memory(request)?;
         match memory::available() {
             Some(available) if available < needed => Err(Error::rejected(format!(
                 "a picture of {width} x {height} takes about {needed} bytes of memory, and {available} are free"

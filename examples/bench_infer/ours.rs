@@ -106,6 +106,8 @@ fn request(side: usize) -> ImageRequest {
     ImageRequest {
         prompt: PROMPT.to_owned(),
         negative_prompt: None,
+        image: None,
+        strength: None,
         width: Some(side * 8),
         height: Some(side * 8),
         steps: 1,

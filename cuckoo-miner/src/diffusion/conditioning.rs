@@ -28,7 +28,12 @@ pub(crate) struct TextEncoders {
 }
 
 impl TextEncoders {
-    pub(crate) fn load(folder: &mut Folder, family: Family, kernels: &dyn Kernels) -> Result<Self> {
+    pub(crate) fn load(
+        folder: &mut Folder,
+        family: Family,
+        loras: &Loras,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let penultimate = family != Family::StableDiffusion;
         let names = [
             ("text_encoder", "tokenizer", false),

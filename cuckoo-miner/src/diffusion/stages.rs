@@ -42,7 +42,7 @@ impl StableDiffusion {
     ///
     /// # Errors
     /// As [`StableDiffusion::check`].
-    pub fn memory(&self, request: &ImageRequest) -> Result<u64> {
+    pub fn run_memory(&self, request: &ImageRequest) -> Result<u64> {
         let size = self.size(request)?;
         let [_, _, height, width] = self.latents(size);
         let batch = if request.is_guided() { 2 } else { 1 };

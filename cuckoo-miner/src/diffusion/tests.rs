@@ -518,7 +518,7 @@ fn larger_pictures_need_more_memory() {
             height: Some(side),
             ..request()
         };
-        pipeline.memory(&request).unwrap()
+        pipeline.run_memory(&request).unwrap()
     };
     assert!(memory(64) > 64 * 64 * 3 * 4);
     let ratio = memory(1_024) as f64 / memory(256) as f64;

@@ -101,19 +101,6 @@ impl Weights {
         }
     }
 
-    /// Fails when all tensors together take more than the `available` bytes of memory, where that is known.
-    pub(crate) fn fit(&self, available: Option<u64>) -> Result<()> {
-        let needed = self.elements().saturating_mul(4);
-        match available {
-            Some(available) if available < needed => Err(Error::Memory {
-                file: self.file().to_owned(),
-                needed,
-                available,
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Names of all tensors.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
