@@ -290,6 +290,9 @@ def loras(folder):
                 for layer in weights
                 if layer.endswith((".to_q.weight", ".to_v.weight", ".to_out.0.weight", "ff.net.2.weight", "q_proj.weight", "fc1.weight"))
             )
+            if alpha is not None:
+                # diffusers 0.42 with transformers 5 leaves out what kohya's files hold of a text encoder's attention.
+                layers = [layer for layer in layers if not layer.endswith("q_proj")]
             for layer in layers[:: 2 if part == "unet" else 1]:
                 out, width = weights[layer + ".weight"].shape
                 down = torch.randn(rank, width, generator=generator) / width**0.5

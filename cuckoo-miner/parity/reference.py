@@ -92,7 +92,7 @@ REQUESTS = {
         (SMALL | {"steps": 5, "seed": 7, "strength": 0.6, "sampler": "ddim"}, {"image": (32, 24)}),
         (SMALL | {"steps": 8, "seed": 8, "strength": 0.5, "sampler": "euler"}, {"image": (41, 19)}),
         (SMALL | {"steps": 5, "seed": 9, "strength": 1.0, "sampler": "euler_ancestral"}, {"image": (32, 24)}),
-        (SMALL | {"steps": 9, "seed": 10, "strength": 0.7, "sampler": "dpmpp_2m"}, {"image": (20, 50)}),
+        (SMALL | {"steps": 9, "seed": 10, "strength": 0.7, "sampler": "dpmpp_2m"}, {"image": (50, 20)}),
     ],
     "xl": [
         ({"prompt": "a large red circle", "steps": 5, "guidance": 5.0, "seed": 1}, {}),

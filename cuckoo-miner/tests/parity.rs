@@ -27,6 +27,9 @@ use golden::{Golden, check_model, relative, root};
 const LATENTS: f64 = 1e-4;
 /// The same of the shapes model, whose ten steps of DDIM without a spare digit lose more.
 const SHAPES: f64 = 1e-3;
+/// The same of the pipeline in the manner of XL: in one of its pictures from pictures diffusers itself is 1.0e-4 from what it
+/// computes in `f64`.
+const XL: f64 = 2e-4;
 /// One call of the text encoders, the UNet or the encoder, likewise.
 const ONE_CALL: f64 = 1e-4;
 /// Mean difference of a picture's levels, of 255.
@@ -44,7 +47,7 @@ fn every_sampler_and_pictures_from_pictures_match_diffusers() {
 
 #[test]
 fn xl_and_turbo_match_diffusers() {
-    compare("xl", &root().join("xl"), 7, LATENTS);
+    compare("xl", &root().join("xl"), 7, XL);
 }
 
 #[test]

@@ -267,6 +267,7 @@ impl Weights {
         if !values.iter().all(|value| value.is_finite()) {
             return Err(self.error(entry.shard, name, "holds numbers that are not finite"));
         }
+        entry.taken.set(true);
         Ok(Tensor::from_vec(values, shape, &self.device)?)
     }
 
@@ -306,7 +307,6 @@ impl Weights {
                 ));
             }
         };
-        entry.taken.set(true);
         Ok(values)
     }
 
