@@ -125,7 +125,7 @@ impl EmbeddingModel {
         let weights = Weights::open(folder, part, "model", kernels.device())?;
         weights.fit(memory)?;
         Ok(Self {
-            encoder: Encoder::load(&weights, config, reader.longest())?,
+            encoder: Encoder::load(&weights, config, reader.longest(), &*kernels)?,
             reader,
             pooling,
             steps,

@@ -92,8 +92,14 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// same bits whatever other rows there are.
     fn text_name(&self) -> &str;
 
-    /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` is `[out, in]`, `bias` is `[out]`.
-    fn project(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+    /// Lays out `weight`, `[out, in]`, as [`project`](Self::project) reads it fastest. Costs about a copy; done once, at load.
+    fn pack(&self, weight: &Tensor) -> Result<Packed>;
+
+    /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` was `[out, in]`, `bias` is `[out]`.
+    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Some rows of a packed weight, `[rows, in]`: embeddings that are the output layer's weight, too.
+    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor>;
 
     /// Divides the last dimension by the root of its mean square and scales it (Zhang and Sennrich, 2019). `weight` is
     /// one a channel; `eps` is added to the mean.
@@ -127,6 +133,17 @@ pub trait Kernels: Send + Sync + fmt::Debug {
         heads: Heads,
         bias: Option<&Tensor>,
     ) -> Result<Tensor>;
+}
+
+/// The weight of a linear layer, laid out by [`Kernels::pack`] for the same kernels.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    /// In an order of the kernels' own.
+    pub data: Tensor,
+    /// Rows of the weight.
+    pub outputs: usize,
+    /// Its columns.
+    pub inputs: usize,
 }
 
 /// The next rows of one text, in [`Kernels::attend`].

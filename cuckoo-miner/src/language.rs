@@ -115,7 +115,7 @@ impl LanguageModel {
         ends.sort_unstable();
         ends.dedup();
         Ok(Self {
-            decoder: Decoder::load(&weights, config)?,
+            decoder: Decoder::load(&weights, config, &*kernels)?,
             vocabulary,
             template,
             defaults,

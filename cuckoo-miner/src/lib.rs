@@ -51,7 +51,7 @@ pub use diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusio
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext};
 pub use image::ImageExecutor;
-pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Span};
+pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Packed, Span};
 pub use language::LanguageModel;
 pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;

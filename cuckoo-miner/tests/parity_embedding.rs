@@ -109,7 +109,7 @@ fn bits_are_pinned() {
     let mut bytes = Vec::new();
     for name in FAMILIES {
         let model = EmbeddingModel::load(&root().join("embedding").join(name)).unwrap();
-        assert_eq!(model.kernels(), "cpu-f32-text-1");
+        assert_eq!(model.kernels(), "cpu-f32-text-2");
         let texts = [
             "The cuckoo sings at noon.",
             &"the bird and the egg ".repeat(40),

@@ -58,7 +58,7 @@ fn bits_are_pinned() {
     let mut bytes = Vec::new();
     for name in ["llama", "mistral", "qwen2", "qwen3", "phi3", "gemma"] {
         let model = LanguageModel::load(&root().join("language").join(name)).unwrap();
-        assert_eq!(model.kernels(), "cpu-f32-text-1");
+        assert_eq!(model.kernels(), "cpu-f32-text-2");
         let tokens: Vec<u32> = (0..90).map(|i| i * 31 % 280).collect();
         for score in model.scores(&tokens).unwrap().concat() {
             bytes.extend(score.to_le_bytes());

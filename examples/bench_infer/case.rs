@@ -26,10 +26,12 @@ pub(crate) enum Kind {
     Read { tokens: usize },
     /// The next token of each text.
     Write { texts: usize, tokens: usize },
+    /// Texts of so many tokens to vectors.
+    Embed { texts: usize, tokens: usize },
 }
 
-/// All rows; embeddings have none yet.
-pub(crate) const CASES: [Case; 9] = [
+/// All rows.
+pub(crate) const CASES: [Case; 11] = [
     Case {
         name: "SD 1.5 step with guidance, 32x32 latents",
         kind: Kind::Step { side: 32 },
@@ -72,19 +74,35 @@ pub(crate) const CASES: [Case; 9] = [
             tokens: 32,
         },
     },
+    Case {
+        name: "MiniLM-L6 embeds a text of 32 tokens",
+        kind: Kind::Embed {
+            texts: 1,
+            tokens: 32,
+        },
+    },
+    Case {
+        name: "MiniLM-L6 embeds 32 texts of 32 tokens",
+        kind: Kind::Embed {
+            texts: 32,
+            tokens: 32,
+        },
+    },
 ];
 
 pub(crate) const PROMPT: &str = "large red circle, blue background";
 pub(crate) const GUIDANCE: f64 = 7.5;
 /// Tokens written in each round.
 pub(crate) const WRITTEN: usize = 17;
-const VOCABULARY: u64 = 151_936;
+/// Words that the language model and the encoder both have.
+const VOCABULARY: u64 = 30_522;
 
 /// Which model a case runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Model {
     Pipeline,
     Language,
+    Encoder,
 }
 
 impl Model {
@@ -93,6 +111,7 @@ impl Model {
         match self {
             Self::Pipeline => "pipeline",
             Self::Language => "language",
+            Self::Encoder => "encoder",
         }
     }
 }
@@ -102,6 +121,7 @@ impl Case {
         match self.kind {
             Kind::Step { .. } | Kind::Decode { .. } | Kind::Prompt => Model::Pipeline,
             Kind::Read { .. } | Kind::Write { .. } => Model::Language,
+            Kind::Embed { .. } => Model::Encoder,
         }
     }
 
@@ -126,7 +146,7 @@ impl Case {
     pub(crate) fn texts(self) -> Vec<Vec<u32>> {
         let (texts, tokens) = match self.kind {
             Kind::Read { tokens } => (1, tokens),
-            Kind::Write { texts, tokens } => (texts, tokens),
+            Kind::Write { texts, tokens } | Kind::Embed { texts, tokens } => (texts, tokens),
             _ => (0, 0),
         };
         (0..texts as u64)
@@ -159,6 +179,7 @@ impl Case {
             Kind::Write { .. } => {
                 json!({ "kind": "write", "prompts": self.texts(), "count": WRITTEN })
             }
+            Kind::Embed { .. } => json!({ "kind": "embed", "texts": self.texts() }),
         };
         let bytes: Vec<u8> = self
             .noise()

@@ -10,8 +10,8 @@ use cuckoo_core::{
     payload_hash,
 };
 use cuckoo_miner::{
-    Execution, Executor as _, ImageRequest, LanguageModel, StableDiffusion, TaskContext,
-    TextExecutor, TextLimits,
+    EmbeddingModel, Execution, Executor as _, ImageRequest, LanguageModel, StableDiffusion,
+    TaskContext, TextExecutor, TextLimits,
 };
 use tokio::runtime::Runtime;
 
@@ -23,12 +23,14 @@ use crate::{Failure, Result};
 pub(crate) enum Ours {
     Pipeline(Box<StableDiffusion>),
     Language(Arc<LanguageModel>, Runtime),
+    Encoder(Box<EmbeddingModel>),
 }
 
 impl Ours {
     pub(crate) fn load(model: Model, folder: &Path) -> Result<Self> {
         Ok(match model {
             Model::Pipeline => Self::Pipeline(Box::new(StableDiffusion::load(folder)?)),
+            Model::Encoder => Self::Encoder(Box::new(EmbeddingModel::load(folder)?)),
             Model::Language => Self::Language(
                 Arc::new(LanguageModel::load(folder)?),
                 tokio::runtime::Builder::new_current_thread()
@@ -43,6 +45,7 @@ impl Ours {
             == match self {
                 Self::Pipeline(_) => Model::Pipeline,
                 Self::Language(..) => Model::Language,
+                Self::Encoder(_) => Model::Encoder,
             }
     }
 
@@ -51,6 +54,7 @@ impl Ours {
         match self {
             Self::Pipeline(pipeline) => pipeline.kernels(),
             Self::Language(model, _) => model.kernels(),
+            Self::Encoder(model) => model.kernels(),
         }
     }
 
@@ -79,6 +83,15 @@ impl Ours {
             }
             (Self::Language(model, runtime), Kind::Write { .. }) => {
                 runtime.block_on(write(model, &case.texts()))
+            }
+            (Self::Encoder(model), Kind::Embed { .. }) => {
+                let words = |tokens: &Vec<u32>| {
+                    let words: Vec<_> = tokens.iter().map(|token| format!("w{token}")).collect();
+                    words.join(" ")
+                };
+                let texts: Vec<_> = case.texts().iter().map(words).collect();
+                let (seconds, vectors) = timed(|| model.embed(&texts))?;
+                Ok((seconds, vectors.concat()))
             }
             _ => Err(Failure::from("the case is one of another model")),
         }

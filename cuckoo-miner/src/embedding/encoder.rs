@@ -26,7 +26,12 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Builds the network from all its weights, for texts of up to `longest` tokens.
-    pub(crate) fn load(weights: &Weights, config: Config, longest: usize) -> Result<Self> {
+    pub(crate) fn load(
+        weights: &Weights,
+        config: Config,
+        longest: usize,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let family = config.family;
         let width = config.width;
         let whole = weights.part("").has("embeddings.word_embeddings.weight");
@@ -53,7 +58,7 @@ impl Encoder {
             positions,
             norm: LayerNorm::load(&embeddings.at("LayerNorm"), width, config.eps)?,
             layers: (0..config.layers)
-                .map(|i| Layer::load(&layers.at(i), &config))
+                .map(|i| Layer::load(&layers.at(i), &config, kernels))
                 .collect::<Result<_>>()?,
             distances,
             config,
@@ -125,13 +130,15 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(part: &Part<'_>, config: &Config) -> Result<Self> {
+    fn load(part: &Part<'_>, config: &Config, kernels: &dyn Kernels) -> Result<Self> {
         let (width, hidden, names) = (config.width, config.hidden, &config.family.names);
         let depth = width / config.heads;
-        let project =
-            |name: &str, inputs, outputs| Projection::load(part, &[(name, outputs)], inputs, true);
+        let project = |name: &str, inputs, outputs| {
+            Projection::load(kernels, part, &[(name, outputs)], inputs, true)
+        };
+        let side_by_side = names.inputs.map(|name| (name, width));
         Ok(Self {
-            input: Projection::load(part, &names.inputs.map(|name| (name, width)), width, true)?,
+            input: Projection::load(kernels, part, &side_by_side, width, true)?,
             output: project(names.output, width, width)?,
             attention_norm: LayerNorm::load(&part.at(names.attention_norm), width, config.eps)?,
             up: project(names.up, width, hidden)?,

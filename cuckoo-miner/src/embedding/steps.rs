@@ -67,7 +67,7 @@ impl Step {
         let weights = Weights::open(folder, path, "model", kernels.device())?;
         weights.fit(memory)?;
         let part = weights.part("");
-        let layer = Projection::load(&part, &[("linear", outputs)], inputs, biased)?;
+        let layer = Projection::load(kernels, &part, &[("linear", outputs)], inputs, biased)?;
         weights.finish(&[])?;
         Ok(Self::Dense {
             layer,

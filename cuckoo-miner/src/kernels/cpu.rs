@@ -13,6 +13,7 @@ mod math;
 mod norm;
 mod paged;
 mod panel;
+mod project;
 mod rotary;
 mod whole;
 mod winograd;
@@ -20,7 +21,7 @@ mod winograd;
 use candle_core::{Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Activation, Heads, Kernels, Norm, Span};
+use super::{Activation, Heads, Kernels, Norm, Packed, Span};
 
 /// The CPU implementation of [`Kernels`], in `f32`, on the threads of the current rayon pool.
 #[derive(Debug)]
@@ -111,8 +112,16 @@ impl Kernels for CpuKernels {
         TEXT_NAME
     }
 
-    fn project(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        dot::project(x, weight, bias)
+    fn pack(&self, weight: &Tensor) -> Result<Packed> {
+        project::pack(weight)
+    }
+
+    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+        project::project(x, weight, bias)
+    }
+
+    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor> {
+        project::rows(weight, rows)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -146,8 +155,8 @@ impl Kernels for CpuKernels {
 
 /// The arithmetic of the layers for pictures, which no property of the processor changes: see `panel.rs`.
 const NAME: &str = "cpu-f32-2";
-/// The same of those for texts: sixteen lanes, see `lanes.rs`.
-const TEXT_NAME: &str = "cpu-f32-text-1";
+/// The same of those for texts, whose attention sums in sixteen lanes: see `lanes.rs`.
+const TEXT_NAME: &str = "cpu-f32-text-2";
 
 /// Each row's halves, of which `order` says which is the gate and which the value: `activation(gate) * value`.
 fn gated(

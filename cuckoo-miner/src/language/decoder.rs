@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::cache::{Cache, PageSize};
 use super::config::Config;
-use crate::kernels::{Activation, Heads, Kernels};
+use crate::kernels::{Activation, Heads, Kernels, Packed};
 use crate::model::error::{Error, Result};
 use crate::model::layers::Projection;
 use crate::model::weights::{Part, Weights};
@@ -23,37 +23,37 @@ pub(crate) struct Chunk<'a> {
 /// A language model's network.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    embeddings: Tensor,
+    /// The rows of the output layer's weight when absent.
+    embeddings: Option<Tensor>,
     layers: Vec<Layer>,
     norm: Norm,
-    /// The output layer; the embeddings when absent.
-    head: Option<Tensor>,
+    head: Packed,
     config: Config,
 }
 
 impl Decoder {
     /// Builds the network from all its weights.
-    pub(crate) fn load(weights: &Weights, config: Config) -> Result<Self> {
+    pub(crate) fn load(weights: &Weights, config: Config, kernels: &dyn Kernels) -> Result<Self> {
         let (vocabulary, width) = (config.vocabulary, config.width);
         let model = weights.part("model");
         let layers = (0..config.windows.len())
-            .map(|i| Layer::load(&model.at("layers").at(i), &config, i))
+            .map(|i| Layer::load(&model.at("layers").at(i), &config, i, kernels))
             .collect::<Result<_>>()?;
-        let output = weights.part("lm_head");
+        let table = |part: &Part<'_>| part.tensor("weight", &[vocabulary, width]);
+        let embeddings = table(&model.at("embed_tokens"))?;
+        let head = match config.tied {
+            true => kernels.pack(&embeddings)?,
+            false => kernels.pack(&table(&weights.part("lm_head"))?)?,
+        };
         let decoder = Self {
-            embeddings: model
-                .at("embed_tokens")
-                .tensor("weight", &[vocabulary, width])?,
+            embeddings: (!config.tied).then_some(embeddings),
             layers,
             norm: Norm::load(&model.at("norm"), width, &config)?,
-            head: match config.tied {
-                true => None,
-                false => Some(output.tensor("weight", &[vocabulary, width])?),
-            },
+            head,
             config,
         };
         // Tied weights may be stored twice; old files hold the angles as tensors.
-        let tied = decoder.head.is_none().then_some("lm_head.weight");
+        let tied = decoder.config.tied.then_some("lm_head.weight");
         let mut unused = vec![".rotary_emb.inv_freq", "model.rotary_emb."];
         unused.extend(tied);
         weights.finish(&unused)?;
@@ -93,9 +93,10 @@ impl Decoder {
             .collect();
         let device = kernels.device();
         let rows = tokens.len();
-        let mut x = self
-            .embeddings
-            .index_select(&Tensor::from_vec(tokens, rows, device)?, 0)?;
+        let mut x = match &self.embeddings {
+            Some(table) => table.index_select(&Tensor::from_vec(tokens, rows, device)?, 0)?,
+            None => kernels.rows(&self.head, &tokens)?,
+        };
         if self.config.scaled {
             // The factor is an `f32` in the original, too.
             let factor = (self.config.width as f64).sqrt() as f32;
@@ -118,8 +119,7 @@ impl Decoder {
             let count = wanted.len();
             let x = x.index_select(&Tensor::from_vec(wanted, count, device)?, 0)?;
             let x = self.norm.forward(kernels, &x)?;
-            let head = self.head.as_ref().unwrap_or(&self.embeddings);
-            kernels.project(&x, head, None)?.to_vec2()?
+            kernels.project(&x, &self.head, None)?.to_vec2()?
         };
         for chunk in batch {
             chunk.cache.advance(chunk.tokens.len());
@@ -146,7 +146,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(part: &Part<'_>, config: &Config, layer: usize) -> Result<Self> {
+    fn load(part: &Part<'_>, config: &Config, layer: usize, kernels: &dyn Kernels) -> Result<Self> {
         let (width, hidden, depth) = (config.width, config.hidden, config.depth);
         let (queries, keys) = (config.heads * depth, config.key_heads * depth);
         let attention = part.at("self_attn");
@@ -165,7 +165,7 @@ impl Layer {
         let biased = config.perceptron_bias;
         Ok(Self {
             attention_norm: Norm::load(&part.at("input_layernorm"), width, config)?,
-            input: Projection::load(&attention, inputs, width, config.input_bias)?,
+            input: Projection::load(kernels, &attention, inputs, width, config.input_bias)?,
             head_norms: match config.head_norm {
                 true => Some((
                     Norm::load(&attention.at("q_norm"), depth, config)?,
@@ -174,14 +174,21 @@ impl Layer {
                 false => None,
             },
             output: Projection::load(
+                kernels,
                 &attention,
                 &[("o_proj", width)],
                 queries,
                 config.output_bias,
             )?,
             perceptron_norm: Norm::load(&part.at("post_attention_layernorm"), width, config)?,
-            up: Projection::load(&perceptron, ups, width, biased)?,
-            down: Projection::load(&perceptron, &[("down_proj", width)], hidden, biased)?,
+            up: Projection::load(kernels, &perceptron, ups, width, biased)?,
+            down: Projection::load(
+                kernels,
+                &perceptron,
+                &[("down_proj", width)],
+                hidden,
+                biased,
+            )?,
             heads: Heads {
                 queries: config.heads,
                 keys: config.key_heads,

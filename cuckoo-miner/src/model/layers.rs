@@ -4,18 +4,19 @@ use candle_core::Tensor;
 
 use super::error::Result;
 use super::weights::Part;
-use crate::kernels::{Kernels, Norm};
+use crate::kernels::{Kernels, Norm, Packed};
 
 /// Linear layers with the same input, side by side, for rows that must not depend on each other.
 #[derive(Debug)]
 pub(crate) struct Projection {
-    weight: Tensor,
+    weight: Packed,
     bias: Option<Tensor>,
 }
 
 impl Projection {
     /// The layers `names`, each with the width of its output.
     pub(crate) fn load(
+        kernels: &dyn Kernels,
         part: &Part<'_>,
         names: &[(&str, usize)],
         inputs: usize,
@@ -35,7 +36,7 @@ impl Projection {
             .map(|(name, outputs)| part.at(name).tensor("bias", &[*outputs]))
             .collect::<Result<_>>()?;
         Ok(Self {
-            weight: join(weights)?,
+            weight: kernels.pack(&join(weights)?)?,
             bias: biased.then(|| join(biases)).transpose()?,
         })
     }

@@ -114,6 +114,20 @@ class Write:
         return torch.cat(made, 1)
 
 
+class Embed:
+    """Texts' tokens to the means of what the encoder makes of them."""
+
+    def __init__(self, case):
+        from transformers import BertModel
+
+        encoder = BertModel.from_pretrained(case["folder"]).eval()
+        self.tokens = torch.tensor(case["texts"])
+        self.call = {"eager": encoder, "compiled": torch.compile(encoder, dynamic=False)}
+
+    def run(self, style):
+        return self.call[style](self.tokens).last_hidden_state.mean(1)
+
+
 def text_encoder(folder):
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -141,7 +155,7 @@ def main(threads):
     # Answers have standard output for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    kinds = {"step": Step, "decode": Decode, "prompt": Prompt, "read": Read, "write": Write}
+    kinds = {"step": Step, "decode": Decode, "prompt": Prompt, "read": Read, "write": Write, "embed": Embed}
     case = None
     for line in sys.stdin:
         request = json.loads(line)

@@ -2,6 +2,7 @@
 
     python weights.py pipeline FOLDER TOKENIZER   # Stable Diffusion 1.5
     python weights.py language FOLDER             # Qwen2 with half a billion numbers
+    python weights.py encoder FOLDER              # all-MiniLM-L6
 
 TOKENIZER is a folder with the few words of a small CLIP tokenizer.
 """
@@ -73,7 +74,6 @@ def pipeline(folder, words):
 
 
 def language(folder):
-    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -88,8 +88,29 @@ def language(folder):
         tie_word_embeddings=True,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    # A word for each token, so that a text says which tokens it is made of.
-    words = {f"w{i}": i for i in range(config.vocab_size)}
+    words(folder, config.vocab_size)
+
+
+def encoder(folder):
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=30_522,
+        hidden_size=384,
+        intermediate_size=1536,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        max_position_embeddings=512,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    words(folder, config.vocab_size)
+
+
+def words(folder, count):
+    """A tokenizer with a word for each token, so that a text says which tokens it is made of."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {f"w{i}": i for i in range(count)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -102,5 +123,5 @@ if __name__ == "__main__":
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     torch.manual_seed(20)
-    {"pipeline": pipeline, "language": language}[kind](unfinished, *map(Path, rest))
+    {"pipeline": pipeline, "language": language, "encoder": encoder}[kind](unfinished, *map(Path, rest))
     unfinished.rename(folder)

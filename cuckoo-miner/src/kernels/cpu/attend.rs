@@ -182,8 +182,7 @@ impl Job for Piece<'_> {
             };
             let mut grid = Grid {
                 out: &mut scores,
-                x_step: self.page,
-                weight_step: 1,
+                step: self.page,
             };
             products::<R>(x, k, depth, &mut grid);
             for vector in 0..vectors {

@@ -6,8 +6,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::lanes::{Job, LANES, Register, dispatch};
-use super::linear::turn;
-use super::panel::{BLOCK, Rows, Window, multiply, windows};
+use super::panel::{BLOCK, Rows, Window, multiply, turn, windows};
 use super::{each, math, read};
 
 /// Queries computed by one piece of work.

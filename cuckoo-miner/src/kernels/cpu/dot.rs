@@ -9,10 +9,7 @@
     reason = "indices below a constant are what lets the compiler keep a tile in registers"
 )]
 
-use candle_core::{Device, Result, Tensor, bail};
-
-use super::lanes::{Job, LANES, Register, dispatch, sum};
-use super::{pieces, read};
+use super::lanes::{LANES, Register, sum};
 
 /// Rows of equal width, `step` elements from one to the next.
 #[derive(Debug, Clone, Copy)]
@@ -27,110 +24,17 @@ impl<'a> Rows<'a> {
     fn row(&self, i: usize, width: usize) -> &'a [f32] {
         &self.data[i * self.step..][..width]
     }
-
-    /// At most `count` rows from `first`, without their first `start` elements.
-    #[inline(always)]
-    fn part(&self, first: usize, count: usize, start: usize) -> Self {
-        Self {
-            data: &self.data[first * self.step + start..],
-            step: self.step,
-            count: count.min(self.count - first),
-        }
-    }
 }
 
-/// Where products go: that of `x[i]` and `weight[j]` to `i * x_step + j * weight_step`.
+/// Where products go: that of `x[i]` and `weight[j]` to `i * step + j`.
 #[derive(Debug)]
 pub(super) struct Grid<'a> {
     pub(super) out: &'a mut [f32],
-    pub(super) x_step: usize,
-    pub(super) weight_step: usize,
+    pub(super) step: usize,
 }
 
-/// See [`Kernels::project`](crate::kernels::Kernels::project).
-pub(super) fn project(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    /// Rows of `x`, and of the weight, in one piece of work: the one to stay in a processor's cache while it goes over the
-    /// other, the other whole steps of all tiles.
-    const ROWS: usize = 32;
-    const WEIGHTS: usize = 48;
-    let (rows, inner) = x.dims2()?;
-    let (outputs, inputs) = weight.dims2()?;
-    if inputs != inner || inner == 0 || bias.is_some_and(|bias| bias.dims() != [outputs]) {
-        bail!(
-            "a projection of {:?} was given {:?}",
-            weight.dims(),
-            x.dims()
-        );
-    }
-    // Piece after piece, so that each thread writes a part of its own.
-    let mut parts = vec![0.0; rows * outputs];
-    let mut out = vec![0.0; rows * outputs];
-    read([x, weight, bias.unwrap_or(weight)], |[x, weight, shift]| {
-        let cost = rows * outputs * inner;
-        pieces(&mut parts, ROWS * outputs, cost, |block, parts| {
-            let x = Rows {
-                data: &x[block * ROWS * inner..],
-                step: inner,
-                count: parts.len() / outputs,
-            };
-            pieces(parts, WEIGHTS * x.count, cost, |i, part| {
-                let count = part.len() / x.count;
-                let weight = Rows {
-                    data: &weight[i * WEIGHTS * inner..],
-                    step: inner,
-                    count,
-                };
-                let grid = Grid {
-                    out: part,
-                    x_step: count,
-                    weight_step: 1,
-                };
-                dispatch(Products {
-                    x,
-                    weight,
-                    inner,
-                    grid,
-                });
-            });
-        });
-        pieces(&mut out, ROWS * outputs, cost, |block, out| {
-            let rows = out.len() / outputs;
-            let parts = &parts[block * ROWS * outputs..][..out.len()];
-            for (i, part) in parts.chunks(WEIGHTS * rows).enumerate() {
-                let count = part.len() / rows;
-                let columns = i * WEIGHTS..i * WEIGHTS + count;
-                for (out, part) in out.chunks_exact_mut(outputs).zip(part.chunks_exact(count)) {
-                    out[columns.clone()].copy_from_slice(part);
-                }
-            }
-            if bias.is_some() {
-                for out in out.chunks_exact_mut(outputs) {
-                    out.iter_mut()
-                        .zip(shift)
-                        .for_each(|(out, shift)| *out += shift);
-                }
-            }
-        });
-        Ok(())
-    })?;
-    Tensor::from_vec(out, (rows, outputs), &Device::Cpu)
-}
-
-struct Products<'a> {
-    x: Rows<'a>,
-    weight: Rows<'a>,
-    inner: usize,
-    grid: Grid<'a>,
-}
-
-impl Job for Products<'_> {
-    #[inline(always)]
-    fn run<R: Register>(mut self) {
-        products::<R>(self.x, self.weight, self.inner, &mut self.grid);
-    }
-}
-
-/// The product of every row of `x` with every row of `weight`.
+/// The product of every row of `x` with every row of `weight`, with as many sums at once as there are registers for: 32 but
+/// for 256 bits, of which there are 16.
 #[inline(always)]
 pub(super) fn products<R: Register>(
     x: Rows<'_>,
@@ -138,76 +42,10 @@ pub(super) fn products<R: Register>(
     inner: usize,
     grid: &mut Grid<'_>,
 ) {
-    /// Elements of a row that are gone over at once, so that some rows of each side fit the nearest cache together.
-    const DEPTH: usize = 32 * LANES;
-    /// Rows whose sums are kept between these parts; with few, going over the weight once is what counts.
-    const ROWS: usize = 64;
-    if x.count < 8 || inner <= 2 * DEPTH {
-        return sweep::<R>(x, weight, inner, grid);
-    }
-    let mut lanes = vec![[0.0; LANES]; ROWS.min(x.count) * weight.count];
-    for first in (0..x.count).step_by(ROWS) {
-        lanes.fill([0.0; LANES]);
-        let mut kept = Kept {
-            lanes: &mut lanes,
-            columns: weight.count,
-        };
-        for start in (0..inner).step_by(DEPTH) {
-            let x = x.part(first, ROWS, start);
-            let weight = weight.part(0, weight.count, start);
-            sweep::<R>(x, weight, DEPTH.min(inner - start), &mut kept);
-        }
-        for i in 0..ROWS.min(x.count - first) {
-            for j in 0..weight.count {
-                grid.end(first + i, j, lanes[i * weight.count + j]);
-            }
-        }
-    }
-}
-
-/// Where the lanes of each product come from, and where they go.
-trait Sums {
-    fn begin(&self, i: usize, j: usize) -> [f32; LANES];
-    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]);
-}
-
-impl Sums for Grid<'_> {
-    #[inline(always)]
-    fn begin(&self, _: usize, _: usize) -> [f32; LANES] {
-        [0.0; LANES]
-    }
-
-    #[inline(always)]
-    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]) {
-        self.out[i * self.x_step + j * self.weight_step] = sum(lanes);
-    }
-}
-
-/// Lanes of sums that go on.
-struct Kept<'a> {
-    lanes: &'a mut [[f32; LANES]],
-    columns: usize,
-}
-
-impl Sums for Kept<'_> {
-    #[inline(always)]
-    fn begin(&self, i: usize, j: usize) -> [f32; LANES] {
-        self.lanes[i * self.columns + j]
-    }
-
-    #[inline(always)]
-    fn end(&mut self, i: usize, j: usize, lanes: [f32; LANES]) {
-        self.lanes[i * self.columns + j] = lanes;
-    }
-}
-
-/// Goes over all rows with as many sums at once as there are registers for: 32 but for 256 bits, of which there are 16.
-#[inline(always)]
-fn sweep<R: Register>(x: Rows<'_>, weight: Rows<'_>, inner: usize, sums: &mut impl Sums) {
     if R::WIDTH == 8 {
-        tiles::<R, 3, 6>(x, weight, inner, sums);
+        tiles::<R, 3, 6>(x, weight, inner, grid);
     } else {
-        tiles::<R, 4, 8>(x, weight, inner, sums);
+        tiles::<R, 4, 8>(x, weight, inner, grid);
     }
 }
 
@@ -217,33 +55,33 @@ fn tiles<R: Register, const NARROW: usize, const WIDE: usize>(
     x: Rows<'_>,
     weight: Rows<'_>,
     inner: usize,
-    sums: &mut impl Sums,
+    grid: &mut Grid<'_>,
 ) {
     let mut j = 0;
     while j + WIDE <= weight.count {
         let mut i = 0;
         while i + 4 <= x.count {
-            tile::<R, 4, NARROW>(x, i, weight, j, inner, sums);
-            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, sums);
+            tile::<R, 4, NARROW>(x, i, weight, j, inner, grid);
+            tile::<R, 4, NARROW>(x, i, weight, j + NARROW, inner, grid);
             i += 4;
         }
         while i + 2 <= x.count {
-            tile::<R, 2, WIDE>(x, i, weight, j, inner, sums);
+            tile::<R, 2, WIDE>(x, i, weight, j, inner, grid);
             i += 2;
         }
         if i < x.count {
-            tile::<R, 1, WIDE>(x, i, weight, j, inner, sums);
+            tile::<R, 1, WIDE>(x, i, weight, j, inner, grid);
         }
         j += WIDE;
     }
     while j < weight.count {
         let mut i = 0;
         while i + 4 <= x.count {
-            tile::<R, 4, 1>(x, i, weight, j, inner, sums);
+            tile::<R, 4, 1>(x, i, weight, j, inner, grid);
             i += 4;
         }
         while i < x.count {
-            tile::<R, 1, 1>(x, i, weight, j, inner, sums);
+            tile::<R, 1, 1>(x, i, weight, j, inner, grid);
             i += 1;
         }
         j += 1;
@@ -258,7 +96,7 @@ fn tile<R: Register, const X: usize, const W: usize>(
     weight: Rows<'_>,
     j: usize,
     inner: usize,
-    sums: &mut impl Sums,
+    grid: &mut Grid<'_>,
 ) {
     let mut x_rows = [Row::default(); X];
     for a in 0..X {
@@ -269,11 +107,6 @@ fn tile<R: Register, const X: usize, const W: usize>(
         w_rows[b] = Row::new(weight.row(j + b, inner));
     }
     let mut lanes = [[[0.0; LANES]; W]; X];
-    for a in 0..X {
-        for b in 0..W {
-            lanes[a][b] = sums.begin(i + a, j + b);
-        }
-    }
     part::<R, X, W, 0>(&x_rows, &w_rows, inner, &mut lanes);
     if R::WIDTH == 4 {
         part::<R, X, W, 4>(&x_rows, &w_rows, inner, &mut lanes);
@@ -284,7 +117,7 @@ fn tile<R: Register, const X: usize, const W: usize>(
     }
     for a in 0..X {
         for b in 0..W {
-            sums.end(i + a, j + b, lanes[a][b]);
+            grid.out[(i + a) * grid.step + j + b] = sum(lanes[a][b]);
         }
     }
 }
@@ -306,7 +139,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Goes on with the lanes from `FROM` on that fit a register, of all sums of a tile.
+/// The lanes from `FROM` on that fit a register, of all sums of a tile.
 #[inline(always)]
 fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
     x: &[Row<'_>; X],
@@ -316,11 +149,6 @@ fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
 ) {
     let full = inner / LANES;
     let mut sums = [[R::splat(0.0); W]; X];
-    for a in 0..X {
-        for b in 0..W {
-            sums[a][b] = R::load(&lanes[a][b][FROM..]);
-        }
-    }
     let mut x_full = [&[][..]; X];
     for a in 0..X {
         x_full[a] = &x[a].full[..full];

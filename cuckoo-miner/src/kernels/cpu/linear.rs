@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::lanes::{Job, LANES, Register, dispatch};
-use super::panel::{BLOCK, Lane, Rows, Window, multiply, windows};
+use super::panel::{BLOCK, Rows, Window, multiply, turn, windows};
 use super::{each, read};
 
 /// Rows and outputs computed by one piece of work, as in a convolution.
@@ -86,29 +86,6 @@ impl Job for Piece<'_> {
                         }
                     });
                 }
-            }
-        }
-    }
-}
-
-/// Rows, `step` elements from one to the next, as the columns of a panel: their elements from `start` on.
-#[inline(always)]
-pub(super) fn turn(rows: &[f32], step: usize, start: usize, panel: &mut [Lane]) {
-    let depth = panel.len();
-    let rows: [&[f32]; LANES] = std::array::from_fn(|column| {
-        let row = rows.get(column * step + start..).unwrap_or_default();
-        row.get(..depth).unwrap_or_default()
-    });
-    // Square after square, so that what is written stays in the nearest cache until it is whole.
-    for (i, square) in panel.chunks_mut(LANES).enumerate() {
-        for (column, row) in rows.iter().enumerate() {
-            match row.get(i * LANES..) {
-                Some(row) if !row.is_empty() => {
-                    for (lane, x) in square.iter_mut().zip(row) {
-                        lane[column] = *x;
-                    }
-                }
-                _ => square.iter_mut().for_each(|lane| lane[column] = 0.0),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Products of rows with panels, on which convolutions, linear layers and attention are built.
+//! Products of rows with panels, on which convolutions, linear layers and attention of pictures are built.
 //!
 //! A panel is sixteen columns laid side by side. Each number of a product is summed by itself: in blocks of [`BLOCK`]
 //! fused multiplications and additions one after another, and the blocks' sums added in their order. So it has the same
@@ -34,32 +34,86 @@ pub(super) fn multiply<R: Register>(
     panel: &[Lane],
     mut store: impl FnMut(usize, &[Lane]),
 ) {
-    // As many sums at once as there are registers for.
+    // As many sums at once as there are registers for, then fewer for the rows that are left.
+    let store = &mut store;
     match R::WIDTH {
-        16 => sweep::<R, 12, 1>(rows, start, panel, &mut store),
-        8 => sweep::<R, 6, 2>(rows, start, panel, &mut store),
-        _ => sweep::<R, 2, 4>(rows, start, panel, &mut store),
+        16 => {
+            let first = sweep::<R, 12, 1>(rows, 0, start, panel, store);
+            let first = sweep::<R, 8, 1>(rows, first, start, panel, store);
+            let first = sweep::<R, 4, 1>(rows, first, start, panel, store);
+            let first = sweep::<R, 2, 1>(rows, first, start, panel, store);
+            sweep::<R, 1, 1>(rows, first, start, panel, store);
+        }
+        8 => {
+            let first = sweep::<R, 6, 2>(rows, 0, start, panel, store);
+            let first = sweep::<R, 4, 2>(rows, first, start, panel, store);
+            let first = sweep::<R, 2, 2>(rows, first, start, panel, store);
+            sweep::<R, 1, 2>(rows, first, start, panel, store);
+        }
+        _ => {
+            let first = sweep::<R, 2, 4>(rows, 0, start, panel, store);
+            sweep::<R, 1, 4>(rows, first, start, panel, store);
+        }
+    }
+}
+
+/// The sums over one block of a single row, with the columns of several panels.
+#[inline(always)]
+pub(super) fn multiply_row<R: Register, const PANELS: usize>(
+    row: &[f32],
+    panels: [&[Lane]; PANELS],
+) -> [Lane; PANELS] {
+    match R::WIDTH {
+        16 => row_tile::<R, PANELS, 1>(row, panels),
+        8 => row_tile::<R, PANELS, 2>(row, panels),
+        _ => row_tile::<R, PANELS, 4>(row, panels),
     }
 }
 
 #[inline(always)]
+fn row_tile<R: Register, const PANELS: usize, const REGISTERS: usize>(
+    row: &[f32],
+    panels: [&[Lane]; PANELS],
+) -> [Lane; PANELS] {
+    let depth = row.len();
+    let mut columns = [&[][..]; PANELS];
+    for n in 0..PANELS {
+        columns[n] = &panels[n][..depth];
+    }
+    let mut sums = [[R::splat(0.0); REGISTERS]; PANELS];
+    for k in 0..depth {
+        let x = R::splat(row[k]);
+        for n in 0..PANELS {
+            for r in 0..REGISTERS {
+                let weight = R::load(&columns[n][k][r * R::WIDTH..]);
+                sums[n][r] = sums[n][r].add_product(x, weight);
+            }
+        }
+    }
+    let mut out = [[0.0; LANES]; PANELS];
+    for n in 0..PANELS {
+        for r in 0..REGISTERS {
+            sums[n][r].store(&mut out[n][r * R::WIDTH..]);
+        }
+    }
+    out
+}
+
+/// Goes over rows from `first` on, `N` at a time; gives the first that is left.
+#[inline(always)]
 fn sweep<R: Register, const N: usize, const REGISTERS: usize>(
     rows: Rows<'_>,
+    mut first: usize,
     start: usize,
     panel: &[Lane],
     store: &mut impl FnMut(usize, &[Lane]),
-) {
-    let mut first = 0;
+) -> usize {
     while first + N <= rows.count {
         let sums = tile::<R, N, REGISTERS>(rows, first, start, panel);
         store(first, &sums);
         first += N;
     }
-    while first < rows.count {
-        let sums = tile::<R, 1, REGISTERS>(rows, first, start, panel);
-        store(first, &sums);
-        first += 1;
-    }
+    first
 }
 
 #[inline(always)]
@@ -94,6 +148,29 @@ fn tile<R: Register, const N: usize, const REGISTERS: usize>(
         }
     }
     out
+}
+
+/// Rows, `step` elements from one to the next, as the columns of a panel: their elements from `start` on.
+#[inline(always)]
+pub(super) fn turn(rows: &[f32], step: usize, start: usize, panel: &mut [Lane]) {
+    let depth = panel.len();
+    let rows: [&[f32]; LANES] = std::array::from_fn(|column| {
+        let row = rows.get(column * step + start..).unwrap_or_default();
+        row.get(..depth).unwrap_or_default()
+    });
+    // Square after square, so that what is written stays in the nearest cache until it is whole.
+    for (i, square) in panel.chunks_mut(LANES).enumerate() {
+        for (column, row) in rows.iter().enumerate() {
+            match row.get(i * LANES..) {
+                Some(row) if !row.is_empty() => {
+                    for (lane, x) in square.iter_mut().zip(row) {
+                        lane[column] = *x;
+                    }
+                }
+                _ => square.iter_mut().for_each(|lane| lane[column] = 0.0),
+            }
+        }
+    }
 }
 
 /// A part of a matrix in the making, which one piece of work computes.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernels::cpu::lanes::Plain;
+use crate::kernels::cpu::lanes::{Job, Plain, dispatch};
 
 fn numbers(n: usize, seed: usize) -> Vec<f32> {
     (0..n)
@@ -7,100 +7,81 @@ fn numbers(n: usize, seed: usize) -> Vec<f32> {
         .collect()
 }
 
-fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
-    Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
+struct Products<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    inner: usize,
+    out: &'a mut [f32],
 }
 
-fn bits(x: &Tensor) -> Vec<u32> {
-    let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
-    values.into_iter().map(f32::to_bits).collect()
-}
-
-/// candle's own product is the oracle.
-#[test]
-fn agrees_with_candle_for_all_sizes() {
-    for (rows, outputs, inner) in [
-        (1, 1, 1),
-        (3, 5, 7),
-        (2, 70, 33),
-        (9, 130, 100),
-        (1, 6, 16),
-        (70, 50, 1100),
-    ] {
-        let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
-        let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
-        let expected = x.matmul(&weight.t().unwrap()).unwrap();
-        let got = project(&x, &weight, None).unwrap();
-        let largest = |x: &Tensor| {
-            let sizes = x.abs().unwrap().flatten_all().unwrap();
-            sizes.max(0).unwrap().to_scalar::<f32>().unwrap()
+impl Job for Products<'_> {
+    #[inline(always)]
+    fn run<R: Register>(self) {
+        let rows = |data: &'_ [f32]| data.len() / self.inner;
+        let (step, count) = (rows(self.weight), rows(self.x));
+        let x = Rows {
+            data: self.x,
+            step: self.inner,
+            count,
         };
-        // Relative: long sums are large, and so are the errors of both sides.
-        let gap = |a: &Tensor, b: &Tensor| largest(&(a - b).unwrap()) / largest(b);
-        assert!(gap(&got, &expected) < 3e-6, "{rows} {outputs} {inner}");
-        let shifted = expected.broadcast_add(&bias).unwrap();
-        let got = project(&x, &weight, Some(&bias)).unwrap();
-        assert!(gap(&got, &shifted) < 3e-6, "{rows} {outputs} {inner}");
+        let weight = Rows {
+            data: self.weight,
+            step: self.inner,
+            count: step,
+        };
+        let mut grid = Grid {
+            out: self.out,
+            step,
+        };
+        products::<R>(x, weight, self.inner, &mut grid);
     }
 }
 
+fn run(x: &[f32], weight: &[f32], inner: usize, plain: bool) -> Vec<f32> {
+    let mut out = vec![0.0; x.len() / inner * (weight.len() / inner)];
+    let job = Products {
+        x,
+        weight,
+        inner,
+        out: &mut out,
+    };
+    if plain {
+        job.run::<Plain>();
+    } else {
+        dispatch(job);
+    }
+    out
+}
+
 #[test]
-fn a_row_has_the_same_bits_alone_and_among_others() {
-    let (rows, outputs, inner) = (11, 40, 1203);
-    let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
-    let all = bits(&project(&x, &weight, None).unwrap());
-    for i in 0..rows {
-        for count in 1..=rows - i {
-            let some = x.narrow(0, i, count).unwrap();
-            let some = bits(&project(&some, &weight, None).unwrap());
-            assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+fn every_instruction_set_gives_the_same_bits_and_the_right_ones() {
+    for (rows, outputs, inner) in [(1, 9, 64), (5, 7, 50), (8, 8, 16), (7, 30, 33), (9, 7, 110)] {
+        let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
+        let got = run(&x, &weight, inner, false);
+        assert_eq!(got, run(&x, &weight, inner, true));
+        for (i, x) in x.chunks_exact(inner).enumerate() {
+            for (j, weight) in weight.chunks_exact(inner).enumerate() {
+                let terms = x.iter().zip(weight);
+                let terms = terms.map(|(a, b)| f64::from(*a) * f64::from(*b));
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| {
+                    (sum + term, size + term.abs())
+                });
+                let gap = f64::from(got[i * outputs + j]) - sum;
+                assert!(gap.abs() < size * 1e-6, "{rows} {outputs} {inner}: {gap}");
+            }
         }
     }
 }
 
 #[test]
-fn every_instruction_set_gives_the_same_bits() {
-    for (rows, outputs, inner) in [
-        (1, 9, 64),
-        (5, 7, 50),
-        (8, 8, 16),
-        (7, 30, 33),
-        (9, 7, 1100),
-    ] {
-        let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
-        let run = |plain: bool| {
-            let mut out = vec![0.0; rows * outputs];
-            let rows = |data, count| Rows {
-                data,
-                step: inner,
-                count,
-            };
-            let (x, weight) = (rows(&x, out.len() / outputs), rows(&weight, outputs));
-            let grid = Grid {
-                out: &mut out,
-                x_step: outputs,
-                weight_step: 1,
-            };
-            let job = Products {
-                x,
-                weight,
-                inner,
-                grid,
-            };
-            if plain {
-                job.run::<Plain>();
-            } else {
-                dispatch(job);
-            }
-            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        assert_eq!(run(true), run(false));
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let (rows, outputs, inner) = (11, 40, 123);
+    let (x, weight) = (numbers(rows * inner, 1), numbers(outputs * inner, 2));
+    let all = run(&x, &weight, inner, false);
+    for i in 0..rows {
+        for count in 1..=rows - i {
+            let some = run(&x[i * inner..(i + count) * inner], &weight, inner, false);
+            assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+        }
     }
-}
-
-#[test]
-fn misfits_are_refused() {
-    assert!(project(&tensor((2, 3), 1), &tensor((4, 5), 1), None).is_err());
-    let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
-    assert!(project(&tensor((2, 3), 1), &tensor((4, 3), 1), Some(&bias)).is_err());
 }

@@ -1,0 +1,158 @@
+//! Linear layers of texts as products of their rows with the weight, which was laid out as panels ahead.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::lanes::{Job, LANES, Register, dispatch};
+use super::panel::{BLOCK, Lane, Rows, Window, multiply, multiply_row, turn, windows};
+use super::{each, pieces, read};
+use crate::kernels::Packed;
+
+/// Rows and outputs computed by one piece of work: what it reads of both fits a core's own cache.
+const ROWS: usize = 96;
+const OUTPUTS: usize = 96;
+/// Panels that a single row goes over at once.
+const TOGETHER: usize = 4;
+
+/// See [`Kernels::pack`](crate::kernels::Kernels::pack).
+pub(super) fn pack(weight: &Tensor) -> Result<Packed> {
+    let (outputs, inputs) = weight.dims2()?;
+    if outputs == 0 || inputs == 0 {
+        bail!("a linear layer of {inputs} inputs and {outputs} outputs");
+    }
+    let count = outputs.div_ceil(LANES);
+    let mut panels = vec![0.0; count * inputs * LANES];
+    let cost = panels.len();
+    read([weight], |[weight]| {
+        pieces(&mut panels, inputs * LANES, cost, |i, panel| {
+            let (lanes, _) = panel.as_chunks_mut();
+            turn(&weight[i * LANES * inputs..], inputs, 0, lanes);
+        });
+        Ok(())
+    })?;
+    Ok(Packed {
+        data: Tensor::from_vec(panels, (count, inputs, LANES), &Device::Cpu)?,
+        outputs,
+        inputs,
+    })
+}
+
+/// See [`Kernels::rows`](crate::kernels::Kernels::rows).
+pub(super) fn rows(weight: &Packed, rows: &[u32]) -> Result<Tensor> {
+    let inputs = weight.inputs;
+    let mut out = Vec::with_capacity(rows.len() * inputs);
+    read([&weight.data], |[panels]| {
+        let (lanes, _) = panels.as_chunks::<LANES>();
+        for row in rows {
+            let row = *row as usize;
+            if row >= weight.outputs {
+                bail!("row {row} was asked of a weight of {}", weight.outputs);
+            }
+            let panel = &lanes[row / LANES * inputs..][..inputs];
+            out.extend(panel.iter().map(|lane| lane[row % LANES]));
+        }
+        Ok(())
+    })?;
+    Tensor::from_vec(out, (rows.len(), inputs), &Device::Cpu)
+}
+
+/// See [`Kernels::project`](crate::kernels::Kernels::project).
+pub(super) fn project(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (rows, inner) = x.dims2()?;
+    let (outputs, inputs) = (weight.outputs, weight.inputs);
+    if inputs != inner || bias.is_some_and(|bias| bias.dims() != [outputs]) {
+        bail!(
+            "a projection of {inputs} inputs to {outputs} was given {:?}",
+            x.dims()
+        );
+    }
+    let mut out = vec![0.0; rows * outputs];
+    read(
+        [x, &weight.data, bias.unwrap_or(x)],
+        |[x, panels, bias_of]| {
+            let (panels, _) = panels.as_chunks();
+            let mut work = windows(&mut out, outputs, ROWS, OUTPUTS);
+            // All rows go over a part of the weight before the next part is read, since the weight is what is large.
+            work.sort_by_key(|window| window.column);
+            each(work, rows * outputs * inner, |out| {
+                dispatch(Piece {
+                    x,
+                    panels,
+                    bias: bias.is_some().then_some(bias_of),
+                    inner,
+                    out,
+                });
+            });
+            Ok(())
+        },
+    )?;
+    Tensor::from_vec(out, (rows, outputs), &Device::Cpu)
+}
+
+/// Some outputs of some rows.
+struct Piece<'a> {
+    x: &'a [f32],
+    panels: &'a [Lane],
+    bias: Option<&'a [f32]>,
+    inner: usize,
+    out: Window<'a>,
+}
+
+impl Job for Piece<'_> {
+    #[inline(always)]
+    fn run<R: Register>(mut self) {
+        let (first, inner) = (self.out.column, self.inner);
+        let outputs = self.out.rows.first().map_or(0, |row| row.len());
+        if let Some(bias) = self.bias {
+            for out in &mut self.out.rows {
+                out.copy_from_slice(&bias[first..][..outputs]);
+            }
+        }
+        let count = self.out.rows.len();
+        let x = Rows {
+            data: &self.x[self.out.row * inner..][..count * inner],
+            step: inner,
+            count: count - count % 2,
+        };
+        let first = first / LANES;
+        for start in (0..inner).step_by(BLOCK) {
+            let depth = BLOCK.min(inner - start);
+            let panel = |i: usize| &self.panels[(first + i) * inner + start..][..depth];
+            for (i, at) in (0..outputs).step_by(LANES).enumerate() {
+                multiply::<R>(x, start, panel(i), |row, sums| {
+                    for (out, sums) in self.out.rows[row..].iter_mut().zip(sums) {
+                        add(&mut out[at..], sums);
+                    }
+                });
+            }
+            if x.count == count {
+                continue;
+            }
+            // The odd row, on several panels at once: one alone would wait for each of its sums.
+            let x = &x.data[x.count * inner + start..][..depth];
+            let out = &mut self.out.rows[count - 1];
+            let panels = outputs.div_ceil(LANES);
+            let mut i = 0;
+            while i + TOGETHER <= panels {
+                let sums = multiply_row::<R, TOGETHER>(x, std::array::from_fn(|n| panel(i + n)));
+                for sums in &sums {
+                    add(&mut out[i * LANES..], sums);
+                    i += 1;
+                }
+            }
+            while i < panels {
+                let [sums] = multiply_row::<R, 1>(x, [panel(i)]);
+                add(&mut out[i * LANES..], &sums);
+                i += 1;
+            }
+        }
+    }
+}
+
+/// Adds the sums of a panel to the outputs from its first on, of which there may be fewer.
+#[inline(always)]
+fn add(out: &mut [f32], sums: &Lane) {
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use super::*;
+use crate::kernels::cpu::lanes::Plain;
+
+fn numbers(n: usize, seed: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| ((i * 31 + seed * 17) % 101) as f32 / 37.0 - 1.3)
+        .collect()
+}
+
+fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
+    Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
+}
+
+fn bits(x: &Tensor) -> Vec<u32> {
+    let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// candle's own product is the oracle.
+#[test]
+fn agrees_with_candle_for_all_sizes() {
+    for (rows, outputs, inner) in [
+        (1, 1, 1),
+        (3, 5, 7),
+        (2, 70, 33),
+        (9, 130, 100),
+        (1, 6, 16),
+        (ROWS + 7, OUTPUTS + 9, BLOCK + 80),
+    ] {
+        let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+        let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
+        let packed = pack(&weight).unwrap();
+        let expected = x.matmul(&weight.t().unwrap()).unwrap();
+        let got = project(&x, &packed, None).unwrap();
+        let largest = |x: &Tensor| {
+            let sizes = x.abs().unwrap().flatten_all().unwrap();
+            sizes.max(0).unwrap().to_scalar::<f32>().unwrap()
+        };
+        // Relative: long sums are large, and so are the errors of both sides.
+        let gap = |a: &Tensor, b: &Tensor| largest(&(a - b).unwrap()) / largest(b);
+        assert!(gap(&got, &expected) < 3e-6, "{rows} {outputs} {inner}");
+        let shifted = expected.broadcast_add(&bias).unwrap();
+        let got = project(&x, &packed, Some(&bias)).unwrap();
+        assert!(gap(&got, &shifted) < 3e-6, "{rows} {outputs} {inner}");
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    let (rows, outputs, inner) = (15, 120, 1203);
+    let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
+    let packed = pack(&weight).unwrap();
+    let all = bits(&project(&x, &packed, None).unwrap());
+    for i in 0..rows {
+        for count in 1..=rows - i {
+            let some = x.narrow(0, i, count).unwrap();
+            let some = bits(&project(&some, &packed, None).unwrap());
+            assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+        }
+    }
+}
+
+/// One arithmetic for all linear layers.
+#[test]
+fn pictures_linear_layers_have_the_same_bits() {
+    let (x, weight) = (tensor((13, 1203), 1), tensor((40, 1203), 2));
+    let bias = Tensor::from_vec(numbers(40, 3), 40, &Device::Cpu).unwrap();
+    let got = project(&x, &pack(&weight).unwrap(), Some(&bias)).unwrap();
+    let other = super::super::linear::linear(&x, &weight, Some(&bias)).unwrap();
+    assert_eq!(bits(&got), bits(&other));
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for (rows, outputs, inner) in [(1, 9, 64), (5, 70, 50), (8, 8, 16), (7, 30, 1100)] {
+        let (x, weight) = (numbers(rows * inner, 1), tensor((outputs, inner), 2));
+        let packed = pack(&weight).unwrap();
+        let run = |plain: bool| {
+            let mut out = vec![0.0; rows * outputs];
+            read([&packed.data], |[panels]| {
+                let (panels, _) = panels.as_chunks();
+                for out in windows(&mut out, outputs, ROWS, OUTPUTS) {
+                    let job = Piece {
+                        x: &x,
+                        panels,
+                        bias: None,
+                        inner,
+                        out,
+                    };
+                    if plain {
+                        job.run::<Plain>();
+                    } else {
+                        dispatch(job);
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(run(true), run(false));
+    }
+}
+
+#[test]
+fn rows_are_those_of_the_weight() {
+    let weight = tensor((37, 11), 1);
+    let packed = pack(&weight).unwrap();
+    let asked = [36_u32, 0, 16, 15, 16];
+    let expected = weight
+        .index_select(&Tensor::new(&asked, &Device::Cpu).unwrap(), 0)
+        .unwrap();
+    assert_eq!(bits(&rows(&packed, &asked).unwrap()), bits(&expected));
+    assert!(rows(&packed, &[37]).is_err());
+}
+
+#[test]
+fn misfits_are_refused() {
+    let packed = pack(&tensor((4, 5), 1)).unwrap();
+    assert!(project(&tensor((2, 3), 1), &packed, None).is_err());
+    let packed = pack(&tensor((4, 3), 1)).unwrap();
+    let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
+    assert!(project(&tensor((2, 3), 1), &packed, Some(&bias)).is_err());
+    let nothing = Tensor::zeros((0, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert!(pack(&nothing).is_err());
+}
