@@ -67,7 +67,7 @@ fn bits_are_pinned() {
     assert_eq!(payload_hash(&bytes).to_string(), PINNED);
 }
 
-const PINNED: &str = "0x933def40037e3bd92f40aa181ce14622b7cf13fdf42ed94ddd3b4e1528c6e9a9";
+const PINNED: &str = "0x0c7906d77ea4b5bbe8d45cb3d0c5aaf1b260aec5c5a7b2ce86b23e9bf7c26afe";
 
 /// What transformers made of a model.
 #[derive(Deserialize)]
