@@ -1,4 +1,4 @@
-//! Executors: the ready one for images, and the adapter behind which a Python object serves as one.
+//! Executors: the miner's own, and the adapter behind which a Python object serves as one.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,31 +14,51 @@ use crate::convert::{from_object as read, to_object};
 use crate::error::{from_python, to_python};
 use crate::runtime::awaitable;
 
-/// Draws pictures with a Stable Diffusion pipeline read from a folder in the layout of diffusers.
-#[pyclass(frozen, module = "cuckoo")]
-#[derive(Debug)]
-pub(crate) struct ImageExecutor {
-    inner: Arc<cuckoo_miner::ImageExecutor>,
+/// An executor of the miner's own, for a model in a folder.
+macro_rules! ready {
+    ($(#[$documentation:meta])* $name:ident) => {
+        $(#[$documentation])*
+        #[pyclass(frozen, module = "cuckoo")]
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            inner: Arc<cuckoo_miner::$name>,
+        }
+
+        #[pymethods]
+        impl $name {
+            /// Loads the model in `folder`, offered under the name `model`.
+            #[new]
+            fn new(py: Python<'_>, folder: PathBuf, model: &str) -> PyResult<Self> {
+                let model = model.parse().map_err(to_python)?;
+                let inner = py
+                    .detach(|| cuckoo_miner::$name::load(&folder, model))
+                    .map_err(to_python)?;
+                Ok(Self {
+                    inner: Arc::new(inner),
+                })
+            }
+
+            /// What it can run, as dictionaries.
+            fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+                to_object(py, &self.inner.capabilities())
+            }
+        }
+    };
 }
 
-#[pymethods]
-impl ImageExecutor {
-    /// Loads the pipeline in `folder`, offered under the name `model`.
-    #[new]
-    fn new(py: Python<'_>, folder: PathBuf, model: &str) -> PyResult<Self> {
-        let model = model.parse().map_err(to_python)?;
-        let inner = py
-            .detach(|| cuckoo_miner::ImageExecutor::load(&folder, model))
-            .map_err(to_python)?;
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
-    }
+ready! {
+    /// Draws pictures with a Stable Diffusion pipeline read from a folder in the layout of diffusers.
+    ImageExecutor
+}
 
-    /// What it can run, as dictionaries.
-    fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        to_object(py, &self.inner.capabilities())
-    }
+ready! {
+    /// Writes texts and chats with a language model read from a folder in the layout of Hugging Face, many at once.
+    TextExecutor
+}
+
+ready! {
+    /// Turns texts into vectors with a sentence encoder read from a folder in the layout of sentence-transformers.
+    EmbeddingExecutor
 }
 
 /// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in.
@@ -90,8 +110,14 @@ impl<'py> IntoPyObject<'py> for Blob {
 
 /// The executor in or behind a Python object.
 pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executor>> {
-    if let Ok(image) = object.cast::<ImageExecutor>() {
-        return Ok(Arc::clone(&image.get().inner) as Arc<dyn Executor>);
+    if let Ok(ready) = object.cast::<ImageExecutor>() {
+        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
+    }
+    if let Ok(ready) = object.cast::<TextExecutor>() {
+        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
+    }
+    if let Ok(ready) = object.cast::<EmbeddingExecutor>() {
+        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
     }
     let capabilities = read("capabilities()", &object.call_method0("capabilities")?)?;
     // Its coroutines run where it was made: on the loop of the program that embeds it.

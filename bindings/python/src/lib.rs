@@ -23,6 +23,8 @@ fn _cuckoo(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<server::Server>()?;
     module.add_class::<miner::Miner>()?;
     module.add_class::<executor::ImageExecutor>()?;
+    module.add_class::<executor::TextExecutor>()?;
+    module.add_class::<executor::EmbeddingExecutor>()?;
     module.add_class::<executor::TaskContext>()?;
     Ok(())
 }

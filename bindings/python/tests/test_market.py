@@ -1,5 +1,6 @@
 """A market inside a Python program: pictures, executors written in Python, cancellation, errors by kind."""
 
+import array
 import asyncio
 import json
 import multiprocessing
@@ -8,7 +9,8 @@ import pathlib
 import cuckoo
 import pytest
 
-SHAPES = pathlib.Path(__file__).resolve().parents[3] / "examples" / "models" / "shapes"
+MODELS = pathlib.Path(__file__).resolve().parents[3] / "examples" / "models"
+SHAPES = MODELS / "shapes"
 
 
 class Shout:
@@ -87,6 +89,34 @@ async def test_a_picture_is_drawn_signed_and_paid():
     assert coordinator.status()["completed"] == 1
     (voucher,) = miner.vouchers()
     assert int(voucher["value"]["cumulative"], 16) == 5 * 10**16
+    await miner.close()
+    await coordinator.close()
+
+
+async def test_a_language_model_answers():
+    executor = cuckoo.TextExecutor(MODELS / "stories", model="chat")
+    coordinator, miner = await market(executor, model="chat")
+    question = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "max_tokens": 64, "temperature": 0}
+    result = await coordinator.run("chat", question)
+    text = "".join(json.loads(line).get("text", "") for line in result.output.splitlines())
+    assert "42" in text
+    await miner.close()
+    await coordinator.close()
+
+
+async def test_texts_become_vectors():
+    executor = cuckoo.EmbeddingExecutor(MODELS / "captions", model="embed")
+    coordinator, miner = await market(executor, model="embed")
+    texts = ["a large red circle", "a big crimson disc", "a small blue square"]
+    result = await coordinator.run("embed", {"texts": texts})
+    numbers = array.array("f", result.output)
+    width = len(numbers) // len(texts)
+    one, alike, other = (numbers[i * width : (i + 1) * width] for i in range(len(texts)))
+
+    def product(other):
+        return sum(a * b for a, b in zip(one, other))
+
+    assert product(alike) > product(other)
     await miner.close()
     await coordinator.close()
 
