@@ -12,6 +12,8 @@
 mod credit;
 #[path = "earning/market.rs"]
 mod market;
+#[path = "earning/pace.rs"]
+mod pace;
 #[path = "earning/purse.rs"]
 mod purse;
 #[path = "earning/shares.rs"]

@@ -1,5 +1,6 @@
 //! The command line: what `cuckoo-miner` is, and what a program of a tool author's own becomes with [`Host`].
 
+mod bench;
 mod config;
 mod dispute;
 mod doctor;
@@ -11,6 +12,7 @@ mod redeem;
 mod register;
 mod run;
 mod status;
+mod table;
 mod unpaid;
 mod vouchers;
 
@@ -49,6 +51,7 @@ From nothing to a running miner (docs/operator.md walks through it):
   PROGRAM key new --keystore miner.json
   PROGRAM models pull Qwen/Qwen2.5-0.5B-Instruct
   PROGRAM models check examples/models/shapes
+  PROGRAM bench examples/models/shapes
   PROGRAM register --config miner.toml --owner owner.json --name gpu-1
   PROGRAM doctor --config miner.toml
   PROGRAM run --config miner.toml
@@ -77,6 +80,7 @@ Examples:
     },
     Doctor(doctor::Arguments),
     Status(status::Arguments),
+    Bench(bench::Arguments),
     New(new::Arguments),
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
@@ -112,6 +116,7 @@ impl Command {
             Self::Run { config } => run::run(&config, host).await,
             Self::Doctor(arguments) => doctor::doctor(arguments, host).await,
             Self::Status(arguments) => status::status(arguments).await,
+            Self::Bench(arguments) => bench::bench(arguments).await,
             Self::New(arguments) => new::new(&arguments),
             Self::Key(command) => command.run(),
             Self::Models(command) => models::execute(command).await,

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, BlobId, Bytes, Capability, ModelId, Output, Result, Timestamp, Usage,
+    Assignment, B256, BlobId, Bytes, Capability, LeaseId, ModelId, NodeId, Output, Result, TaskId,
+    Timestamp, Usage, Wei, payload_hash,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,64 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     fn warm(&self) -> Vec<ModelId> {
         let capabilities = self.capabilities().into_iter();
         capabilities.map(|offer| offer.model).collect()
+    }
+
+    /// How large a task is, in units of the executor's own: of two tasks of a model, one with twice the work should take
+    /// about twice as long, but for what every task costs. `None` when that is unknown; the model's usual time is expected
+    /// then. The miner gives back what it would not finish by the deadline.
+    ///
+    /// Quick, and told of inputs that a stranger wrote: what is wrong with one [`execute`](Self::execute) says.
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        let _ = task;
+        None
+    }
+
+    /// How many tasks it runs at once; further ones wait inside, first come, first served.
+    fn concurrency(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Small tasks of `model`, the smallest first, of two or more sizes in units of [`work`](Self::work): the miner times
+    /// them at its start, and `doctor` runs the first. None: neither is done.
+    fn trials(&self, model: &ModelId) -> Vec<Trial> {
+        let _ = model;
+        Vec::new()
+    }
+}
+
+/// A small task to try a model with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// What it is, for the log, such as `a picture of 64x64 in 3 steps`.
+    pub what: String,
+    /// Its input.
+    pub input: String,
+}
+
+impl Trial {
+    /// A task of this input.
+    pub fn new(what: impl Into<String>, input: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            input: input.into(),
+        }
+    }
+
+    /// The assignment of it, which nobody gave, to be done by `deadline`.
+    pub(crate) fn assignment(&self, model: ModelId, deadline: Timestamp) -> Assignment {
+        Assignment {
+            lease: LeaseId::from(B256::ZERO),
+            task: TaskId::from(B256::ZERO),
+            coordinator: NodeId(0),
+            model,
+            model_hash: B256::ZERO,
+            input_hash: payload_hash(self.input.as_bytes()),
+            input: self.input.clone(),
+            price: Wei::ZERO,
+            lease_expires_at: deadline,
+            heartbeat_millis: 0,
+            deadline,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
 use crate::kernels::CpuKernels;
 use crate::model::memory;
-use crate::{Execution, Executor, TaskContext};
+use crate::{Execution, Executor, TaskContext, Trial};
 
 /// What may stand before a picture in base64.
 const DATA_URL: &str = "data:image/png;base64,";
@@ -49,17 +49,9 @@ impl ImageInput {
     }
 
     /// The request it makes of `pipeline`, which has the defaults: the same for every miner of that model, since an audit
-    /// repeats a task on another one. Fetches the picture that it names.
-    async fn request(
-        self,
-        pipeline: &StableDiffusion,
-        context: &TaskContext,
-    ) -> Result<ImageRequest> {
-        let image = match self.image {
-            Some(image) => Some(picture(&image, context).await?),
-            None => None,
-        };
-        Ok(ImageRequest {
+    /// repeats a task on another one. `image` is the picture that it names.
+    fn request(self, pipeline: &StableDiffusion, image: Option<Image>) -> ImageRequest {
+        ImageRequest {
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
             image,
@@ -70,7 +62,7 @@ impl ImageInput {
             guidance: self.guidance.unwrap_or_else(|| pipeline.default_guidance()),
             seed: self.seed,
             sampler: self.sampler,
-        })
+        }
     }
 }
 
@@ -103,6 +95,7 @@ pub struct ImageExecutor {
     min_price: Wei,
     max_pixels: usize,
     max_steps: usize,
+    at_once: usize,
     runs: Arc<Semaphore>,
 }
 
@@ -144,6 +137,7 @@ impl ImageExecutor {
             min_price: Wei::ZERO,
             max_pixels: width.saturating_mul(height).saturating_mul(4),
             max_steps: 150,
+            at_once: cores,
             runs: Arc::new(Semaphore::new(cores)),
         }
     }
@@ -171,7 +165,8 @@ impl ImageExecutor {
     /// Makes at most `runs` pictures at once; others wait.
     #[must_use]
     pub fn with_runs(mut self, runs: u32) -> Self {
-        self.runs = Arc::new(Semaphore::new(runs.max(1) as usize));
+        self.at_once = runs.max(1) as usize;
+        self.runs = Arc::new(Semaphore::new(self.at_once));
         self
     }
 
@@ -213,7 +208,11 @@ impl Executor for ImageExecutor {
 
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {
         let input = ImageInput::parse(&task.input)?;
-        let request = input.request(&self.pipeline, &context).await?;
+        let image = match &input.image {
+            Some(image) => Some(picture(image, &context).await?),
+            None => None,
+        };
+        let request = input.request(&self.pipeline, image);
         let pixels = self.check(&request)?;
         let permit = tokio::select! {
             permit = Arc::clone(&self.runs).acquire_owned() => permit,
@@ -241,6 +240,37 @@ impl Executor for ImageExecutor {
 
     fn memory(&self) -> u64 {
         self.pipeline.memory()
+    }
+
+    /// Pixels times runs of the denoiser; unknown for a picture of the size of another one, which is not here yet.
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        let mut input = ImageInput::parse(&task.input).ok()?;
+        let share = match (input.image.take(), input.strength.take()) {
+            (Some(_), strength) if input.width.is_some() && input.height.is_some() => {
+                strength.unwrap_or(ImageRequest::STRENGTH)
+            }
+            (Some(_), _) => return None,
+            (None, _) => 1.0,
+        };
+        let request = input.request(&self.pipeline, None);
+        self.pipeline.check(&request).ok()?;
+        let (width, height) = self.pipeline.picture_size(&request).ok()?;
+        let runs = if request.is_guided() { 2.0 } else { 1.0 };
+        Some((width * height * request.steps) as f64 * runs * share)
+    }
+
+    fn concurrency(&self) -> usize {
+        self.at_once
+    }
+
+    fn trials(&self, _: &ModelId) -> Vec<Trial> {
+        let (width, height) = self.pipeline.default_size();
+        let trial = |steps: usize| {
+            let what = format!("a picture of {width}x{height} in {steps} steps");
+            let input = format!(r#"{{"prompt":"a first task","seed":1,"steps":{steps}}}"#);
+            Trial::new(what, input)
+        };
+        [1, 4].map(trial).into()
     }
 }
 

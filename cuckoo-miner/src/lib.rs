@@ -3,7 +3,7 @@
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, in turns that `choice` gives by `weights`, `work` runs one
-//! assignment, `heartbeat` keeps its lease alive, `blobs` fetches what its input names, `stream` sends what it emits,
+//! assignment, unless `pace` says that its deadline comes too soon, `heartbeat` keeps its lease alive, `blobs` fetches what its input names, `stream` sends what it emits,
 //! `vouchers` keeps what is owed, `credit` bounds it, `earnings` measures it, `redeem` turns it into pay.
 //! [`ModelStore`] keeps the models themselves, and pulls them from the hub.
 
@@ -30,6 +30,7 @@ mod miner;
 mod model;
 mod noise;
 mod offers;
+mod pace;
 mod poll;
 mod portable;
 mod redeem;
@@ -49,7 +50,7 @@ pub use client::HttpCoordinator;
 pub use credit::CreditSettings;
 pub use diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
-pub use executor::{Execution, Executor, TaskContext};
+pub use executor::{Execution, Executor, TaskContext, Trial};
 pub use image::ImageExecutor;
 pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Packed, Span};
 pub use language::LanguageModel;

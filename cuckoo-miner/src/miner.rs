@@ -16,7 +16,8 @@ use crate::offers::Offers;
 use crate::slots::Slots;
 use crate::vouchers::VoucherBook;
 use crate::{
-    CoordinatorStatus, Executor, MinerStatus, Settings, credit, heartbeat, poll, redeem, weights,
+    CoordinatorStatus, Executor, MinerStatus, Settings, credit, heartbeat, pace, poll, redeem,
+    weights,
 };
 
 /// What all loops of a miner share.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) started_at: Timestamp,
     /// Whether there is one coordinator only, so that a poll may hold slots as long as it likes.
     pub(crate) alone: bool,
+    /// Models were timed, so that there may be work.
+    pub(crate) tested: CancellationToken,
     /// Every assignment in work.
     pub(crate) runs: TaskTracker,
     /// First phase of shutdown: take no more work.
@@ -261,21 +264,29 @@ impl MinerBuilder {
             started_at: clock.now(),
             operator: self.operator.ok_or_else(|| missing("an operator key"))?,
             chain: self.chain.ok_or_else(|| missing("a chain"))?,
-            clock,
             entropy: match self.entropy {
                 Some(entropy) => entropy,
                 None => Arc::new(OsEntropy::new()?),
             },
-            offers: Offers::new(self.executors)?,
+            offers: Offers::new(self.executors, &clock)?,
+            clock,
             slots: Slots::new(self.settings.slots, self.coordinators.len()),
             vouchers: VoucherBook::new(self.vouchers),
             counts: Counts::default(),
             alone: self.coordinators.len() == 1,
+            tested: CancellationToken::new(),
             runs: TaskTracker::new(),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
             closed: CancellationToken::new(),
             settings: self.settings,
+        });
+        let tested = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let _tested = tested.tested.clone().drop_guard();
+            if tested.settings.self_test {
+                pace::self_test(&tested).await;
+            }
         });
         let links: Vec<_> = self
             .coordinators

@@ -4,26 +4,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cuckoo_core::{
-    Assignment, Capability, Error, ModelId, PollRequest, Result, Timestamp, payload_hash,
+    Assignment, Capability, Clock, Error, ModelId, PollRequest, Result, Timestamp, payload_hash,
 };
 
 use crate::Executor;
+use crate::pace::{Pace, Run};
 
 /// The longest name of kernels.
 const MAX_KERNELS: usize = 64;
 
 /// Executors by model.
 #[derive(Debug)]
-pub(crate) struct Offers(BTreeMap<ModelId, (Capability, Arc<dyn Executor>)>);
+pub(crate) struct Offers(BTreeMap<ModelId, Offer>);
+
+#[derive(Debug)]
+struct Offer {
+    capability: Capability,
+    executor: Arc<dyn Executor>,
+    pace: Arc<Pace>,
+}
 
 impl Offers {
-    /// Reads what `executors` can run.
+    /// Reads what `executors` can run; their pace is told by `clock`.
     ///
     /// # Errors
     /// `Invalid` when they offer nothing, too much, or one model twice.
-    pub(crate) fn new(executors: Vec<Arc<dyn Executor>>) -> Result<Self> {
+    pub(crate) fn new(executors: Vec<Arc<dyn Executor>>, clock: &Arc<dyn Clock>) -> Result<Self> {
         let mut offers = BTreeMap::new();
         for executor in executors {
+            let pace = Pace::new(Arc::clone(&executor), Arc::clone(clock));
             for capability in executor.capabilities() {
                 if capability.kernels.is_empty() || capability.kernels.len() > MAX_KERNELS {
                     return Err(Error::invalid(format!(
@@ -33,7 +42,11 @@ impl Offers {
                     )));
                 }
                 let model = capability.model.clone();
-                let offer = (capability, Arc::clone(&executor));
+                let offer = Offer {
+                    capability,
+                    executor: Arc::clone(&executor),
+                    pace: Arc::clone(&pace),
+                };
                 if offers.insert(model.clone(), offer).is_some() {
                     return Err(Error::invalid(format!(
                         "two executors offer the model `{model}`; give one of them another name"
@@ -58,7 +71,8 @@ impl Offers {
 
     /// Everything offered, by model name.
     pub(crate) fn capabilities(&self) -> Vec<Capability> {
-        self.0.values().map(|(offer, _)| offer.clone()).collect()
+        let offers = self.0.values();
+        offers.map(|offer| offer.capability.clone()).collect()
     }
 
     /// Whether `model` is offered.
@@ -69,26 +83,38 @@ impl Offers {
     /// The models that tasks can run on at once.
     pub(crate) fn warm(&self) -> Vec<ModelId> {
         let mut warm = Vec::new();
-        for (model, (_, executor)) in &self.0 {
-            if executor.warm().contains(model) {
+        for (model, offer) in &self.0 {
+            if offer.executor.warm().contains(model) {
                 warm.push(model.clone());
             }
         }
         warm
     }
 
-    /// The executor for an assignment that arrived at `now` and must be done by `deadline`, both by the miner's clock.
+    /// The pace of each model's executor.
+    pub(crate) fn paces(&self) -> impl Iterator<Item = (&ModelId, &Arc<Pace>)> {
+        self.0.iter().map(|(model, offer)| (model, &offer.pace))
+    }
+
+    /// The executor for an assignment that arrived at `now` and must be done by `deadline`, both by the miner's clock, and
+    /// its place in it. `percent` of the time that it should take must be left.
     ///
     /// # Errors
-    /// `Unverified` when the input is not the one to be signed for, `Rejected` when it is not what was offered, `Timeout`
-    /// when it came too late.
+    /// `Unverified` when the input is not the one to be signed for, `Rejected` when it is not what was offered or would not
+    /// be done in time, `Timeout` when it came too late.
     pub(crate) fn executor_for(
         &self,
         task: &Assignment,
         now: Timestamp,
         deadline: Timestamp,
-    ) -> Result<Arc<dyn Executor>> {
-        let Some((offer, executor)) = self.0.get(&task.model) else {
+        percent: u32,
+    ) -> Result<(Arc<dyn Executor>, Run)> {
+        let Some(Offer {
+            capability: offer,
+            executor,
+            pace,
+        }) = self.0.get(&task.model)
+        else {
             return Err(Error::rejected(format!(
                 "this miner does not offer the model `{}`",
                 task.model
@@ -124,6 +150,7 @@ impl Offers {
                 "the deadline had passed when the task arrived",
             ));
         }
-        Ok(Arc::clone(executor))
+        let place = pace.begin(task, deadline, percent)?;
+        Ok((Arc::clone(executor), place))
     }
 }

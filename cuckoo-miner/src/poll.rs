@@ -42,6 +42,7 @@ async fn poll_forever(link: &Arc<Link>) {
     let mut backoff = Backoff::new(&shared.settings);
     let mut empty = 0;
     let mut rest = FIRST_REST;
+    shared.tested.cancelled().await;
     loop {
         let session = link.session().await;
         let room = link.room();

@@ -27,6 +27,12 @@ pub struct Settings {
     pub cancel_grace_millis: u64,
     /// Largest output handed in, in bytes.
     pub max_output_bytes: u64,
+    /// Whether a small task of each model is timed at the start, before work is taken; half a minute for each model at the
+    /// most.
+    pub self_test: bool,
+    /// A task is given back unless this much of the time that it should take is left to its deadline, in percent (to 1000);
+    /// 0 takes every task.
+    pub estimate_percent: u32,
     /// When vouchers are redeemed without being asked to; never when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redeem: Option<RedeemSettings>,
@@ -45,6 +51,8 @@ impl Default for Settings {
             retry_max_millis: 30_000,
             cancel_grace_millis: 2_000,
             max_output_bytes: 32 * 1024 * 1024,
+            self_test: true,
+            estimate_percent: 125,
             redeem: None,
             credit: CreditSettings::default(),
         }
@@ -77,6 +85,12 @@ impl Settings {
             ),
             ("cancel_grace_millis", self.cancel_grace_millis, 0, HOUR),
             ("max_output_bytes", self.max_output_bytes, 1, 1 << 32),
+            (
+                "estimate_percent",
+                u64::from(self.estimate_percent),
+                0,
+                1_000,
+            ),
         ];
         for (name, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
@@ -129,6 +143,13 @@ mod tests {
                 "call_timeout_millis",
                 Settings {
                     call_timeout_millis: 0,
+                    ..Settings::default()
+                },
+            ),
+            (
+                "estimate_percent",
+                Settings {
+                    estimate_percent: 1_001,
                     ..Settings::default()
                 },
             ),

@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, Capability, Clock, Error, ModelId, Result, SystemClock, TextInput, Wei,
+    Assignment, B256, Capability, Clock, Error, ModelId, Result, SystemClock, TextInput,
+    TextPrompt, Wei,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::language::{Engine, LanguageModel};
-use crate::{Execution, Executor, TaskContext};
+use crate::{Execution, Executor, TaskContext, Trial};
+
+/// How much of a written token's work a byte of a prompt is, about: a token is four bytes, and read eight times as fast as
+/// it is written.
+const PROMPT_BYTE: f64 = 1.0 / 32.0;
 
 /// How much a [`TextExecutor`] does at once. None of it changes what a text says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +167,35 @@ impl Executor for TextExecutor {
 
     fn memory(&self) -> u64 {
         self.model.memory()
+    }
+
+    /// Tokens to write at the most, and those to read, of which a byte counts a thirty-second. Unknown where the input does
+    /// not say how much to write: hardly any text is as long as the model's context.
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        let input = TextInput::read(&task.input).ok()?;
+        let context = self.model.context();
+        let bytes = match input.prompt() {
+            TextPrompt::Prompt(prompt) => prompt.len(),
+            TextPrompt::Messages(messages) => {
+                let lengths = messages.iter().map(|message| message.content.len());
+                lengths.sum::<usize>()
+            }
+        };
+        let written = (input.max_tokens? as usize).min(context);
+        Some(written as f64 + bytes as f64 * PROMPT_BYTE)
+    }
+
+    fn concurrency(&self) -> usize {
+        self.limits.texts
+    }
+
+    fn trials(&self, _: &ModelId) -> Vec<Trial> {
+        let trial = |tokens: usize| {
+            let what = format!("a text of {tokens} tokens");
+            let input = format!(r#"{{"prompt":"A first task","seed":1,"max_tokens":{tokens}}}"#);
+            Trial::new(what, input)
+        };
+        [1, 16].map(trial).into()
     }
 }
 

@@ -5,12 +5,13 @@
 
 mod pool;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cuckoo_core::{Assignment, Capability, Error, ErrorKind, ModelId, Result};
 
-use crate::{Execution, Executor, TaskContext};
+use crate::{Execution, Executor, TaskContext, Trial};
 use pool::Pool;
 
 type Load = dyn Fn() -> Result<Arc<dyn Executor>> + Send + Sync;
@@ -66,6 +67,11 @@ impl WarmPool {
         let load: Arc<Load> = Arc::new(load);
         let executor = blocking(Arc::clone(&load)).await?;
         let (offers, memory) = (executor.capabilities(), executor.memory());
+        let concurrency = executor.concurrency();
+        let trials = offers
+            .iter()
+            .map(|offer| (offer.model.clone(), executor.trials(&offer.model)))
+            .collect();
         if memory > self.budget() {
             let names: Vec<_> = offers.iter().map(|offer| offer.model.to_string()).collect();
             return Err(Error::invalid(format!(
@@ -82,6 +88,8 @@ impl WarmPool {
             load,
             offers,
             memory,
+            concurrency,
+            trials,
         }))
     }
 }
@@ -99,6 +107,8 @@ struct Warmed {
     load: Arc<Load>,
     offers: Vec<Capability>,
     memory: u64,
+    concurrency: usize,
+    trials: HashMap<ModelId, Vec<Trial>>,
 }
 
 impl std::fmt::Debug for Warmed {
@@ -126,6 +136,19 @@ impl Executor for Warmed {
             true => models.collect(),
             false => Vec::new(),
         }
+    }
+
+    /// Unknown while it is not loaded.
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        self.pool.loaded(self.place)?.work(task)
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    fn trials(&self, model: &ModelId) -> Vec<Trial> {
+        self.trials.get(model).cloned().unwrap_or_default()
     }
 
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {

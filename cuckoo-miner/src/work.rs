@@ -16,6 +16,8 @@ use crate::blobs::LeaseBlobs;
 use crate::credit::Claim;
 use crate::leases::{Job, LeaseGuard, Over};
 use crate::link::Link;
+use crate::miner::Shared;
+use crate::pace::Run as Place;
 use crate::session::OpenSession;
 use crate::slots::Slot;
 use crate::{Execution, Executor, heartbeat, stream};
@@ -54,7 +56,7 @@ pub(crate) async fn run(
     let started = link.shared.clock.now();
     if let Some(work) = Work::start(Arc::clone(&link), session, task, claim) {
         match work.check() {
-            Ok(executor) => work.execute(executor).await,
+            Ok((executor, place)) => work.execute(executor, place).await,
             Err(error) => work.fail(&error).await,
         }
     }
@@ -104,8 +106,8 @@ impl Work {
         })
     }
 
-    /// Whether this is work that was offered, from the coordinator it says, on the input it says.
-    fn check(&self) -> Result<Arc<dyn Executor>> {
+    /// Whether this is work that was offered, from the coordinator it says, on the input it says, and can be done in time.
+    fn check(&self) -> Result<(Arc<dyn Executor>, Place)> {
         if self.task.coordinator != self.session.coordinator {
             return Err(Error::unverified(format!(
                 "{} handed out work in the name of {}; nothing was run",
@@ -113,12 +115,15 @@ impl Work {
             )));
         }
         let deadline = self.lease.context.deadline();
-        let offers = &self.link.shared.offers;
-        offers.executor_for(&self.task, self.started, deadline)
+        let Shared {
+            offers, settings, ..
+        } = &*self.link.shared;
+        let percent = settings.estimate_percent;
+        offers.executor_for(&self.task, self.started, deadline, percent)
     }
 
     /// Runs the task and hands in or reports what came of it.
-    async fn execute(self, executor: Arc<dyn Executor>) {
+    async fn execute(self, executor: Arc<dyn Executor>, place: Place) {
         let shared = Arc::clone(&self.link.shared);
         let context = self.lease.context.clone();
         let deadline = context.deadline();
@@ -138,6 +143,13 @@ impl Work {
             () = shared.aborting.cancelled() => Ended::Closing,
         };
         context.cancel();
+        match &ended {
+            Ended::Joined(Ok(Ok(_))) => place.done(),
+            Ended::Late => place.late(),
+            _ => {}
+        }
+        // What is still to be stopped keeps its place in the executor until then.
+        let _place = Some(place).filter(|_| !matches!(ended, Ended::Joined(_)));
         match ended {
             Ended::Joined(Ok(Ok(execution))) => self.hand_in(execution).await,
             Ended::Joined(Ok(Err(error))) => self.fail(&error).await,
@@ -272,7 +284,7 @@ impl Work {
 }
 
 /// Gives a cancelled run time to stop by itself, then drops it; completes once it is gone.
-async fn stop(shared: &crate::miner::Shared, mut run: JoinHandle<Result<Execution>>) {
+async fn stop(shared: &Shared, mut run: JoinHandle<Result<Execution>>) {
     let grace = Duration::from_millis(shared.settings.cancel_grace_millis);
     tokio::select! {
         _ = &mut run => return,

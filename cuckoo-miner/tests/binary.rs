@@ -131,6 +131,7 @@ fn help_teaches_with_examples() {
         vec!["run"],
         vec!["doctor"],
         vec!["status"],
+        vec!["bench"],
         vec!["new"],
         vec!["register"],
         vec!["redeem"],
@@ -228,6 +229,86 @@ fn a_model_is_checked_and_tried() {
             .starts_with(b"\x89PNG")
     );
     assert!(complains(folder.path(), &["models", "check", "nothing"]).contains("nothing"));
+}
+
+/// What `bench` measured, by test, each with its unit and how many samples.
+fn measured(folder: &Path, arguments: &[&str]) -> Vec<(String, String, usize)> {
+    let arguments = [&["bench", "--seconds", "1", "--json"][..], arguments].concat();
+    let rows: serde_json::Value = serde_json::from_str(&prints(folder, &arguments)).unwrap();
+    let row = |row: &serde_json::Value| {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        let (low, median, high) = (number("low"), number("median"), number("high"));
+        assert!(0.0 < low && low <= median && median <= high, "{row}");
+        assert!(row["hash"].as_str().unwrap().starts_with("0x"), "{row}");
+        let text = |name: &str| row[name].as_str().unwrap().to_owned();
+        let samples = row["samples"].as_array().unwrap().len();
+        (text("test"), text("unit"), samples)
+    };
+    rows.as_array().unwrap().iter().map(row).collect()
+}
+
+#[test]
+fn the_speed_of_each_kind_of_model_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models");
+    for (name, more, tests) in [
+        (
+            "shapes",
+            ["--steps", "2"],
+            vec![
+                ("step of 64x64", "seconds/step"),
+                ("picture of 64x64 in 2 steps", "seconds/picture"),
+            ],
+        ),
+        (
+            "stories",
+            ["--together", "3"],
+            vec![
+                ("tokens read", "tokens/second"),
+                ("tokens read", "tokens/second"),
+                ("written alone", "tokens/second"),
+                ("3 texts of", "tokens/second"),
+            ],
+        ),
+        (
+            "captions",
+            ["--together", "5"],
+            vec![
+                ("a text of", "texts/second"),
+                ("5 texts of", "texts/second"),
+            ],
+        ),
+    ] {
+        let model = format!("{models}/{name}");
+        let rows = measured(folder.path(), &[&[model.as_str()][..], &more[..]].concat());
+        assert_eq!(rows.len(), tests.len(), "{rows:?}");
+        for ((test, unit, samples), (part, expected)) in rows.iter().zip(tests) {
+            assert!(test.contains(part) && unit == expected, "{test}, {unit}");
+            assert!(*samples > 0);
+        }
+    }
+
+    let settings = operator(&[]);
+    let bench = ["bench", "--config", "miner.toml", "--seconds", "1"];
+    let table = prints(settings.path(), &[&bench[..], &["--steps", "3"]].concat());
+    for part in [
+        "MODEL ",
+        "MEDIAN ",
+        "shapes  step of ",
+        " s/picture ",
+        "threads",
+    ] {
+        assert!(table.contains(part), "`{part}` in {table}");
+    }
+    for (arguments, said) in [
+        (vec!["nothing"], "nothing"),
+        (vec![], "FOLDER"),
+        (vec!["nothing", "--config", "miner.toml"], "--config"),
+        (vec!["nothing", "--seconds", "0"], "--seconds"),
+    ] {
+        let error = complains(settings.path(), &[&["bench"][..], &arguments[..]].concat());
+        assert!(error.contains(said), "{said} in {error}");
+    }
 }
 
 #[test]

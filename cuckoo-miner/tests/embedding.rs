@@ -19,8 +19,8 @@ fn executor(model: &str) -> EmbeddingExecutor {
     EmbeddingExecutor::load(folder.join(model), name()).unwrap()
 }
 
-async fn run(executor: &EmbeddingExecutor, input: &str) -> Result<Execution> {
-    let task = Assignment {
+fn task(input: &str) -> Assignment {
+    Assignment {
         lease: LeaseId::from(B256::repeat_byte(1)),
         task: TaskId::from(B256::repeat_byte(2)),
         coordinator: NodeId(1),
@@ -32,9 +32,12 @@ async fn run(executor: &EmbeddingExecutor, input: &str) -> Result<Execution> {
         lease_expires_at: Timestamp::from_millis(u64::MAX),
         heartbeat_millis: 1_000,
         deadline: Timestamp::from_millis(u64::MAX),
-    };
+    }
+}
+
+async fn run(executor: &EmbeddingExecutor, input: &str) -> Result<Execution> {
     let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
-    executor.execute(task, context).await
+    executor.execute(task(input), context).await
 }
 
 fn input(texts: &[&str]) -> String {
@@ -100,4 +103,19 @@ async fn offers_name_the_files_the_arithmetic_and_the_limits() {
         let error = run(&executor, bad).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_trials_run_and_work_is_bytes_to_read() {
+    let executor = executor("mpnet");
+    let work = |input: &str| executor.work(&task(input));
+    let trials = executor.trials(&name());
+    assert!(trials.len() >= 2);
+    let sizes: Vec<_> = trials.iter().map(|trial| work(&trial.input)).collect();
+    assert!(sizes.is_sorted() && sizes[0].is_some(), "{sizes:?}");
+    for trial in &trials {
+        run(&executor, &trial.input).await.unwrap();
+    }
+    assert_eq!(work(&input(&["the bird", "egg"])), Some(11.0));
+    assert_eq!(work(r#"{"texts": []}"#), None);
 }

@@ -232,3 +232,37 @@ fn a_folder_that_is_not_there_is_named() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_trials_run_and_work_is_pixels_times_runs_of_the_denoiser() {
+    let executor = executor();
+    let work = |input: &str| executor.work(&task(input));
+    let (width, height) = executor.pipeline().default_size();
+    let pixels = (width * height) as f64;
+    let trials = executor.trials(&model());
+    assert!(trials.len() >= 2);
+    let sizes: Vec<_> = trials.iter().map(|trial| work(&trial.input)).collect();
+    assert!(sizes.is_sorted() && sizes[0].is_some(), "{sizes:?}");
+    for trial in &trials {
+        run(&executor, &trial.input).await.unwrap();
+    }
+    let twice = r#"{"prompt": "x", "seed": 1, "steps": 10, "guidance": 3}"#;
+    assert_eq!(work(twice), Some(pixels * 20.0));
+    let once = r#"{"prompt": "x", "seed": 1, "steps": 10, "guidance": 1}"#;
+    assert_eq!(work(once), Some(pixels * 10.0));
+    let half = format!(
+        r#"{{"prompt": "x", "seed": 1, "steps": 10, "guidance": 1, "image": "AAAA", "strength": 0.5,
+            "width": {width}, "height": {height}}}"#
+    );
+    assert_eq!(work(&half), Some(pixels * 5.0));
+    // Of a size that is not known, or refused when it is run.
+    for unknown in [
+        "",
+        r#"{"prompt": "x", "seed": 1, "image": "AAAA"}"#,
+        r#"{"prompt": "x", "seed": 1, "steps": 5000}"#,
+        r#"{"prompt": "x", "seed": 1, "width": 7}"#,
+    ] {
+        assert_eq!(work(unknown), None, "{unknown}");
+    }
+    assert_eq!(executor.with_runs(3).concurrency(), 3);
+}

@@ -162,3 +162,36 @@ async fn what_the_model_cannot_do_blames_the_requester() {
     let prompt = r#"{"prompt": "x", "max_tokens": 2, "seed": 5}"#;
     assert!(run(&plain, prompt).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_trials_run_and_work_is_what_may_be_written() {
+    let executor = executor("qwen3");
+    let work = |input: &str| executor.work(&task(input));
+    let trials = executor.trials(&name());
+    assert!(trials.len() >= 2);
+    let sizes: Vec<_> = trials.iter().map(|trial| work(&trial.input)).collect();
+    assert!(sizes.is_sorted() && sizes[0].is_some(), "{sizes:?}");
+    for trial in &trials {
+        run(&executor, &trial.input).await.unwrap();
+    }
+    let short = work(r#"{"prompt": "Sing!", "max_tokens": 10}"#).unwrap();
+    let long = work(r#"{"prompt": "Sing!", "max_tokens": 20}"#).unwrap();
+    assert!((long - short - 10.0).abs() < 1e-9);
+    let sung = format!(
+        r#"{{"prompt": "{}", "max_tokens": 10}}"#,
+        "Sing!".repeat(50)
+    );
+    assert!(work(&sung).unwrap() > short);
+    // No longer than its context, whatever is asked for.
+    let context = executor.model().context() as f64;
+    let endless = work(r#"{"prompt": "S", "max_tokens": 4000000000}"#).unwrap();
+    assert!(endless < context + 1.0, "{endless}");
+    for unknown in [
+        "",
+        r#"{"prompt": "Sing!"}"#,
+        r#"{"prompt": "S", "max_tokens": 0}"#,
+    ] {
+        assert_eq!(work(unknown), None, "{unknown}");
+    }
+    assert_eq!(executor.concurrency(), 8);
+}

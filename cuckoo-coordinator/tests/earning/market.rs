@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
+use cuckoo_coordinator::{Coordinator, ModelSettings, Settings, TaskHandle};
 use cuckoo_core::{
     Assignment, B256, Capability, Clock, DeployConfig, DevChain, Entropy, Key, LocalMarket,
     ManualClock, Member, Output, Result, SeededEntropy, StakingContract, TaskSpec, Timestamp, Wei,
@@ -43,6 +43,8 @@ pub(crate) struct Market {
     pub(crate) chain: Arc<dyn StakingContract>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) member: Member,
+    /// A second miner, which no test but those that need one starts.
+    pub(crate) other: Member,
     pub(crate) echo: Arc<Echo>,
     entropy: Arc<SeededEntropy>,
 }
@@ -74,6 +76,7 @@ impl Market {
             members.push(member.await.unwrap());
         }
         let member = local.add_miner("miner", cai(20_000)).await.unwrap();
+        let other = local.add_miner("other", cai(20_000)).await.unwrap();
         // Votes count from the next epoch.
         dev_chain.advance(Duration::from_secs(3));
         let mut hosts = Vec::new();
@@ -99,29 +102,35 @@ impl Market {
                 purse,
             });
         }
-        let echo = Arc::new(Echo {
-            clock: clock.clone(),
-            running: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-        });
+        let echo = Echo::new(clock.clone(), LENGTH);
         Self {
             clock,
             dev_chain,
             chain,
             hosts,
             member,
+            other,
             echo,
             entropy,
         }
     }
 
     pub(crate) async fn miner(&self, settings: cuckoo_miner::Settings) -> Miner {
+        self.start(&self.member, &self.echo, settings).await
+    }
+
+    pub(crate) async fn start(
+        &self,
+        member: &Member,
+        echo: &Arc<Echo>,
+        settings: cuckoo_miner::Settings,
+    ) -> Miner {
         let mut builder = Miner::builder()
-            .operator(self.member.operator.clone())
+            .operator(member.operator.clone())
             .chain(self.chain.clone())
             .clock(self.clock.clone())
             .entropy(self.entropy.clone() as Arc<dyn Entropy>)
-            .executor(self.echo.clone())
+            .executor(echo.clone())
             .settings(settings);
         for host in &self.hosts {
             builder = builder.coordinator(host.purse.clone());
@@ -129,6 +138,13 @@ impl Market {
         let miner = builder.start().await.unwrap();
         settle().await;
         miner
+    }
+
+    /// A task for the first host, to be done in so many seconds.
+    pub(crate) async fn submit(&self, seconds: u64) -> TaskHandle {
+        let mut spec = TaskSpec::new(MODEL.parse().unwrap(), json!({"prompt": "a"}));
+        spec.timeout_millis = Some(seconds * 1_000);
+        self.hosts[0].coordinator.submit(spec).await.unwrap()
     }
 
     /// Keeps so many tasks waiting at each of `hosts` while `seconds` pass.
@@ -174,15 +190,30 @@ pub(crate) fn of(miner: &Miner, host: usize) -> CoordinatorStatus {
     miner.status().coordinators.swap_remove(host)
 }
 
-/// Answers with its input after [`LENGTH`].
+/// Answers with its input after a while.
 #[derive(Debug)]
 pub(crate) struct Echo {
     clock: Arc<dyn Clock>,
+    length: Duration,
     running: AtomicUsize,
     most: AtomicUsize,
 }
 
 impl Echo {
+    pub(crate) fn new(clock: Arc<dyn Clock>, length: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            length,
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many run now.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+
     /// The most that ran at once so far.
     pub(crate) fn most(&self) -> usize {
         self.most.load(Ordering::SeqCst)
@@ -200,7 +231,7 @@ impl Executor for Echo {
     async fn execute(&self, task: Assignment, _: TaskContext) -> Result<Execution> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        self.clock.sleep(LENGTH).await;
+        self.clock.sleep(self.length).await;
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(Execution::new(Output::new(
             "text/plain",

@@ -1,20 +1,17 @@
 //! Models: from the hub to the cache, and looked at before they are offered.
 
 mod cached;
-mod embedding;
-mod picture;
+pub(crate) mod embedding;
+pub(crate) mod picture;
 mod progress;
 mod pull;
-mod text;
+pub(crate) mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use cuckoo_core::{
-    Assignment, B256, Clock as _, Error, LeaseId, ModelId, NodeId, Result, SystemClock, TaskId,
-    Wei, payload_hash,
-};
+use cuckoo_core::{Error, Result};
 
 use crate::{FolderKind, ModelStore};
 
@@ -52,6 +49,14 @@ impl CacheArgs {
         match &self.cache {
             Some(folder) => ModelStore::new(folder),
             None => ModelStore::from_env(),
+        }
+    }
+
+    /// The folder that is meant: one on disk, or that of a model in the cache.
+    pub(crate) fn locate(&self, folder: &Path) -> Result<PathBuf> {
+        match folder.to_str() {
+            Some(name) => self.store().locate(name),
+            None => Ok(folder.to_owned()),
         }
     }
 }
@@ -96,9 +101,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
 }
 
 async fn check(mut arguments: CheckArgs) -> Result<()> {
-    if let Some(name) = arguments.folder.to_str() {
-        arguments.folder = arguments.cache.store().locate(name)?;
-    }
+    arguments.folder = arguments.cache.locate(&arguments.folder)?;
     match FolderKind::of(&arguments.folder) {
         FolderKind::Image => picture::check(&arguments),
         FolderKind::Embedding => embedding::check(&arguments),
@@ -132,22 +135,4 @@ fn parts(folder: &Path) -> Result<Vec<(String, u64)>> {
     }
     parts.sort();
     Ok(parts)
-}
-
-/// A task that nobody gave, to try a model with.
-pub(crate) fn trial(model: ModelId, input: String) -> Assignment {
-    let now = SystemClock.now();
-    Assignment {
-        lease: LeaseId::from(B256::ZERO),
-        task: TaskId::from(B256::ZERO),
-        coordinator: NodeId(0),
-        model,
-        model_hash: B256::ZERO,
-        input_hash: payload_hash(input.as_bytes()),
-        input,
-        price: Wei::ZERO,
-        lease_expires_at: now,
-        heartbeat_millis: 0,
-        deadline: now,
-    }
 }

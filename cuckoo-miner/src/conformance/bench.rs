@@ -155,6 +155,8 @@ impl Line {
             .settings(Settings {
                 slots,
                 cancel_grace_millis: GRACE.as_millis() as u64,
+                // Every task is to be run.
+                estimate_percent: 0,
                 ..Settings::default()
             })
             .start()

@@ -13,8 +13,6 @@ pub(super) const PIXELS_LIMIT: usize = 1 << 22;
 pub(super) const SIDE_LIMIT: usize = 8_192;
 /// Most steps: more than any schedule gains from.
 const STEPS_LIMIT: usize = 1_000;
-/// How far a run goes from its picture when the request does not say.
-const STRENGTH: f64 = 0.8;
 /// Highest guidance.
 const GUIDANCE_LIMIT: f64 = 100.0;
 
@@ -90,6 +88,9 @@ pub(crate) struct Size {
 }
 
 impl ImageRequest {
+    /// How far a run goes from its picture when the request does not say.
+    pub(crate) const STRENGTH: f64 = 0.8;
+
     /// Checks every field; returns the size, `default` where none is asked for. Sides must be multiples of `multiple`.
     pub(crate) fn check(&self, default: Size, multiple: usize) -> Result<Size> {
         for (field, prompt) in [
@@ -158,7 +159,7 @@ impl ImageRequest {
 
     /// How far to go from the picture, for a request that has one.
     pub(crate) fn strength(&self) -> Option<f64> {
-        let strength = self.strength.unwrap_or(STRENGTH);
+        let strength = self.strength.unwrap_or(Self::STRENGTH);
         self.image.as_ref().map(|_| strength)
     }
 
@@ -220,7 +221,7 @@ mod tests {
             ..begun(31, 16)
         };
         assert_eq!(size(wide.clone()), (48, 16));
-        assert_eq!(wide.strength(), Some(STRENGTH));
+        assert_eq!(wide.strength(), Some(ImageRequest::STRENGTH));
         assert_eq!(request().strength(), None);
         for strength in [0.0, 1.01, -1.0, f64::NAN] {
             let bad = ImageRequest {

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::EmbeddingModel;
 use super::engine::Engine;
-use crate::{Execution, Executor, TaskContext};
+use crate::{Execution, Executor, TaskContext, Trial};
 
 /// How much an [`EmbeddingExecutor`] takes, and does at once. None of it changes a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +177,23 @@ impl Executor for EmbeddingExecutor {
 
     fn memory(&self) -> u64 {
         self.model.memory()
+    }
+
+    /// Bytes to read.
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        let input = EmbeddingsInput::read(&task.input).ok()?;
+        let bytes: usize = input.texts.iter().map(String::len).sum();
+        Some(bytes as f64)
+    }
+
+    fn trials(&self, _: &ModelId) -> Vec<Trial> {
+        let trial = |texts: usize| {
+            let list = vec!["\"a first task\""; texts].join(",");
+            let input = format!(r#"{{"texts":[{list}],"seed":1}}"#);
+            Trial::new(format!("an embedding of {texts} texts"), input)
+        };
+        let most = self.limits.max_texts;
+        [1, most.min(16)].map(trial).into()
     }
 }
 

@@ -90,6 +90,12 @@ impl Pool {
         loaded.is_some_and(|loaded| matches!(loaded.peek(), None | Some(Ok(_))))
     }
 
+    /// The executor at `place`, if it is there.
+    pub(super) fn loaded(&self, place: usize) -> Option<Arc<dyn Executor>> {
+        let loaded = self.lock().places[place].loaded.clone();
+        loaded?.now_or_never()?.ok()
+    }
+
     /// The executor at `place`, loaded by `load` if it is not there, once there is room. Safe to drop: what has begun to be
     /// loaded is loaded to its end and serves the next.
     pub(super) async fn acquire<F>(

@@ -1,13 +1,11 @@
 //! The models: can each be loaded, and does a first task come out?
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{Capability, Clock as _, Result, SystemClock, format_cai};
 
 use super::report::Report;
-use crate::cli::config::{Config, Kind, ModelConfig};
-use crate::cli::models::trial;
+use crate::cli::config::Config;
 use crate::cli::{Host, run};
 use crate::{Executor, TaskContext};
 
@@ -22,8 +20,23 @@ pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> 
     }
     let mut offers = Vec::new();
     for model in &config.models {
-        match try_out(model, config.settings.slots).await {
-            Ok((offer, found)) => {
+        let began = SystemClock.now();
+        let tried = match run::load(model, config.settings.slots) {
+            Ok(executor) => {
+                let loaded = SystemClock.now().since(began);
+                let found = try_out(&*executor).await;
+                found.map(|found| (executor.capabilities(), loaded, found))
+            }
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok((offer, loaded, found)) => {
+                let found = format!(
+                    "`{}`: loaded in {:.1} s, {found}, at least {} CAI a task",
+                    model.name,
+                    loaded.as_secs_f64(),
+                    format_cai(model.min_price)
+                );
                 report.good("model", found);
                 offers.extend(offer);
             }
@@ -36,12 +49,12 @@ pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> 
             }
         }
     }
-    offers.extend(own(config, host, report));
+    offers.extend(own(config, host, report).await);
     offers
 }
 
-/// What the host's own executors offer. What a small task of theirs is, its author knows: the conformance kit runs some.
-fn own(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
+/// What the host's own executors offer. Those that know no small task of theirs the conformance kit tries.
+async fn own(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
     let executors = match host.load(config) {
         Ok(executors) => executors,
         Err(error) => {
@@ -50,48 +63,43 @@ fn own(config: &Config, host: &Host, report: &mut Report) -> Vec<Capability> {
             return Vec::new();
         }
     };
-    let capabilities = |executor: &Arc<dyn Executor>| executor.capabilities();
-    let offers: Vec<_> = executors.iter().flat_map(capabilities).collect();
-    for offer in &offers {
-        let found = format!(
-            "`{}`: loaded, at least {} CAI a task; not tried, which its author's tests do",
-            offer.model,
-            format_cai(offer.min_price)
-        );
-        report.good("executor", found);
+    let mut offers = Vec::new();
+    for executor in executors {
+        let found = try_out(&*executor).await;
+        for offer in executor.capabilities() {
+            let model = &offer.model;
+            match &found {
+                Ok(found) => {
+                    let price = format_cai(offer.min_price);
+                    let found = format!("`{model}`: loaded, {found}, at least {price} CAI a task");
+                    report.good("executor", found);
+                    offers.push(offer);
+                }
+                Err(error) => {
+                    let remedy = "run its author's tests";
+                    report.bad("executor", format!("`{model}`: {error}"), remedy);
+                }
+            }
+        }
     }
     offers
 }
 
-async fn try_out(model: &ModelConfig, slots: u32) -> Result<(Vec<Capability>, String)> {
+/// Runs the smallest trial of each model; how that went.
+async fn try_out(executor: &dyn Executor) -> Result<String> {
     let began = SystemClock.now();
-    let executor = run::load(model, slots)?;
-    let loaded = SystemClock.now();
-    let offers = executor.capabilities();
-    for offer in &offers {
-        executor
-            .execute(
-                trial(offer.model.clone(), least(model.kind).to_owned()),
-                TaskContext::new(loaded.after(PATIENCE)),
-            )
-            .await?;
+    let deadline = began.after(PATIENCE);
+    let mut tried = false;
+    for offer in executor.capabilities() {
+        if let Some(trial) = executor.trials(&offer.model).first() {
+            let task = trial.assignment(offer.model, deadline);
+            executor.execute(task, TaskContext::new(deadline)).await?;
+            tried = true;
+        }
     }
-    let done = SystemClock.now();
-    let found = format!(
-        "`{}`: loaded in {:.1} s, a small task in {:.2} s, at least {} CAI a task",
-        model.name,
-        loaded.since(began).as_secs_f64(),
-        done.since(loaded).as_secs_f64(),
-        format_cai(model.min_price)
-    );
-    Ok((offers, found))
-}
-
-/// The least that a model can be asked for.
-fn least(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Image => r#"{"prompt":"a first task","seed":1,"steps":1}"#,
-        Kind::Text => r#"{"prompt":"A first task","seed":1,"max_tokens":1}"#,
-        Kind::Embedding => r#"{"texts":["a first task"],"seed":1}"#,
-    }
+    let took = SystemClock.now().since(began).as_secs_f64();
+    Ok(match tried {
+        true => format!("a small task in {took:.2} s"),
+        false => "not tried, which its author's tests do".to_owned(),
+    })
 }

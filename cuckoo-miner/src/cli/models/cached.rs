@@ -9,6 +9,7 @@ use cuckoo_core::{Error, ErrorKind, Result};
 use indicatif::ProgressBar;
 
 use super::CacheArgs;
+use crate::cli::table::print_table;
 use crate::{CachedModel, HubModel, Verified, size_text};
 
 /// Digits of a commit that are shown, which is enough to name it.
@@ -87,19 +88,7 @@ pub(crate) fn list(arguments: &ListArgs) -> Result<()> {
     let rows: Vec<[String; 6]> = std::iter::once(head)
         .chain(models.iter().map(row))
         .collect();
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+    print_table(&rows);
     println!("\nin {}", store.folder().display());
     Ok(())
 }

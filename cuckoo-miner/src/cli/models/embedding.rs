@@ -1,5 +1,7 @@
 //! A look at a sentence encoder.
 
+use std::time::Duration;
+
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
 
 use super::{CheckArgs, parts};
@@ -19,12 +21,12 @@ pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
         println!("{part:<32} {bytes:>12} bytes");
     }
     match &arguments.prompt {
-        Some(prompt) => embed(&model, prompt, arguments.together as usize),
+        Some(prompt) => try_out(&model, prompt, arguments.together as usize),
         None => Ok(()),
     }
 }
 
-fn embed(model: &EmbeddingModel, prompt: &str, copies: usize) -> Result<()> {
+fn try_out(model: &EmbeddingModel, prompt: &str, copies: usize) -> Result<()> {
     let tokens = model.tokens(prompt)?.len();
     let first = model.embed(&[prompt])?;
     let vector = first
@@ -37,20 +39,32 @@ fn embed(model: &EmbeddingModel, prompt: &str, copies: usize) -> Result<()> {
         .collect();
     println!("\nlength {:.6}: {} ...", square.sqrt(), shown.join(" "));
     // The first run above found the memory.
-    let batch = (EmbeddingLimits::default().batch_tokens / tokens).max(1);
-    let clock = SystemClock;
-    let started = clock.now();
-    let mut left = copies;
-    while left > 0 {
-        let now = left.min(batch);
-        model.embed(&vec![prompt; now])?;
-        left -= now;
-    }
-    let took = clock.now().since(started).as_secs_f64().max(1e-3);
+    let batch = EmbeddingLimits::default().batch_tokens;
+    let took = embed(model, prompt, copies, batch)?;
+    let took = took.as_secs_f64().max(1e-3);
     println!(
         "{copies} texts of {tokens} tokens in {took:.3} s: {:.1} texts and {:.0} tokens a second",
         copies as f64 / took,
         (copies * tokens) as f64 / took
     );
     Ok(())
+}
+
+/// Embeds copies of a text, in batches of so many tokens; how long that took.
+pub(crate) fn embed(
+    model: &EmbeddingModel,
+    text: &str,
+    copies: usize,
+    batch_tokens: usize,
+) -> Result<Duration> {
+    let batch = (batch_tokens / model.tokens(text)?.len()).max(1);
+    let clock = SystemClock;
+    let started = clock.now();
+    let mut left = copies;
+    while left > 0 {
+        let now = left.min(batch);
+        model.embed(&vec![text; now])?;
+        left -= now;
+    }
+    Ok(clock.now().since(started))
 }

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Assignment, B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
+    B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
 };
 use futures::future::try_join_all;
 
-use super::{CheckArgs, parts, trial};
-use crate::{Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits};
+use super::{CheckArgs, parts};
+use crate::{
+    Execution, Executor as _, LanguageModel, TaskContext, TextExecutor, TextLimits, Trial,
+};
+
+/// How long texts may take.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Loads the folder; goes on from the prompt, if there is one, in as many texts at once as asked for.
 pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
@@ -44,24 +49,12 @@ pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
         ..TextLimits::default()
     };
     let executor = TextExecutor::new(model, "check".parse()?).with_limits(limits)?;
-    let clock = SystemClock;
-    let deadline = clock.now().after(Duration::from_secs(3600));
-    let started = clock.now();
-    let runs = (0..arguments.together).map(|i| {
-        let input = TextInput {
-            max_tokens: Some(arguments.max_tokens),
-            seed: Some(arguments.seed.wrapping_add(u64::from(i))),
-            ..input.clone()
-        };
-        let executor = &executor;
-        async move {
-            executor
-                .execute(task(&input)?, TaskContext::new(deadline))
-                .await
-        }
-    });
-    let runs = try_join_all(runs).await?;
-    let took = clock.now().since(started).as_secs_f64();
+    let input = TextInput {
+        max_tokens: Some(arguments.max_tokens),
+        ..input
+    };
+    let (runs, took) = write(&executor, &input, arguments.seed, arguments.together).await?;
+    let took = took.as_secs_f64();
     for run in &runs {
         let output = TextOutput::read(&run.output)?;
         println!("\n{}\n({:?})", output.text, output.finish_reason);
@@ -75,8 +68,29 @@ pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
     Ok(())
 }
 
-fn task(input: &TextInput) -> Result<Assignment> {
-    let input = serde_json::to_string(input)
-        .map_err(|source| Error::internal("the prompt has no JSON form").with_source(source))?;
-    Ok(trial("check".parse()?, input))
+/// Writes so many texts at once, with seeds that count on from `seed`; how long that took.
+pub(crate) async fn write(
+    executor: &TextExecutor,
+    input: &TextInput,
+    seed: u64,
+    together: u32,
+) -> Result<(Vec<Execution>, Duration)> {
+    let clock = SystemClock;
+    let started = clock.now();
+    let deadline = started.after(PATIENCE);
+    let runs = (0..together).map(|i| {
+        let input = TextInput {
+            seed: Some(seed.wrapping_add(u64::from(i))),
+            ..input.clone()
+        };
+        async move {
+            let input = serde_json::to_string(&input).map_err(|source| {
+                Error::internal("the prompt has no JSON form").with_source(source)
+            })?;
+            let task = Trial::new("a text", input).assignment("check".parse()?, deadline);
+            executor.execute(task, TaskContext::new(deadline)).await
+        }
+    });
+    let runs = try_join_all(runs).await?;
+    Ok((runs, clock.now().since(started)))
 }
