@@ -6,7 +6,7 @@ CHAIN ?= dev
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cuckoo/venv-test
 
-.PHONY: help setup demo test bench bench-dispatch bench-infer chaos fuzz fuzz-api lint contracts mutations slither parity score screenshot openapi
+.PHONY: help setup demo test bench bench-dispatch bench-infer chaos fuzz fuzz-api lint contracts mutations slither parity score screenshot openapi check-gpu
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -66,6 +66,9 @@ slither: ## static analysis of the contracts (installs Slither, 120 MB, outside 
 
 parity: ## compare with diffusers and transformers (installs torch, 4 GB) and rewrite the golden files
 	cuckoo-miner/parity/run.sh
+
+check-gpu: ## compile the kernels for GPUs (installs NVRTC, 220 MB); on a machine with a GPU, compare and time them
+	@.ci/check-gpu
 
 score: ## draw the full grid of prompts with the Rust executor and score colour and shape
 	cargo run --release --quiet -p cuckoo-examples --bin render-grid -- --out target/grid

@@ -5,12 +5,16 @@
 //! the oracle that others are measured against.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
 use std::fmt;
 
 use candle_core::{Device, Result, Tensor};
 
 pub use cpu::CpuKernels;
+#[cfg(feature = "cuda")]
+pub use cuda::{CudaKernels, CudaTensor};
 
 /// A function applied to each element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

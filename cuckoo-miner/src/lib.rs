@@ -52,7 +52,11 @@ pub use diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusio
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext, Trial};
 pub use image::ImageExecutor;
+// Of which kernels are made, so that whoever writes or calls some has them in the same version.
+pub use candle_core::{Device, Tensor};
 pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Packed, Span};
+#[cfg(feature = "cuda")]
+pub use kernels::{CudaKernels, CudaTensor};
 pub use language::LanguageModel;
 pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
