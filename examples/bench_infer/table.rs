@@ -111,10 +111,13 @@ fn error(ours: &[f32], theirs: &[f32]) -> Option<f32> {
     }
     let largest = |numbers: &mut dyn Iterator<Item = f32>| {
         // A number that is none must not pass for a small one.
-        numbers.fold(
-            0.0_f32,
-            |most, x| if x.abs() <= most { most } else { x.abs() },
-        )
+        numbers.fold(0.0_f32, |most, x| {
+            if most.is_nan() || x.abs() <= most {
+                most
+            } else {
+                x.abs()
+            }
+        })
     };
     let distance = largest(&mut ours.iter().zip(theirs).map(|(a, b)| a - b));
     Some(distance / largest(&mut theirs.iter().copied()))
