@@ -363,9 +363,8 @@ def render(tokenizer, conversation):
 
 
 @torch.no_grad()
-def golden(folder, out):
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+def golden(name, tokenizer, model, digest, out):
+    """What transformers computes with a model in `f32`, in eager attention; `digest` is the model's hash."""
     tokens = tokenizer(PROMPT)["input_ids"]
     logits = model(torch.tensor([tokens])).logits[0]
     made, gap = list(tokens), 1e9
@@ -394,7 +393,7 @@ def golden(folder, out):
     kept = [[i, float(chances[i])] for i in chances.nonzero().flatten().tolist()]
     values = {
         "transformers": transformers.__version__,
-        "model_hash": model_hash(folder),
+        "model_hash": digest,
         "prompt": PROMPT,
         "tokens": tokens,
         "greedy": made[len(tokens) :],
@@ -409,7 +408,7 @@ def golden(folder, out):
     save_file(tensors, out, metadata={"golden": json.dumps(values, ensure_ascii=False)})
     refused = sum("error" in entry for entry in values["conversations"])
     spread = f"logits std {float(logits.std()):.2f}, least gap {gap:.4f}"
-    print(f"{folder.name}: {len(tokens)} tokens, {spread}, {len(kept)} kept, {refused} refused")
+    print(f"{name}: {len(tokens)} tokens, {spread}, {len(kept)} kept, {refused} refused")
 
 
 if __name__ == "__main__":
@@ -419,4 +418,8 @@ if __name__ == "__main__":
     for family in sys.argv[2:] or FAMILIES:
         if not (root / family / "config.json").exists():
             write(root / family, family)
-        golden(root / family, root / f"{family}.safetensors")
+        tokenizer = AutoTokenizer.from_pretrained(root / family)
+        model = AutoModelForCausalLM.from_pretrained(
+            root / family, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        golden(family, tokenizer, model, model_hash(root / family), root / f"{family}.safetensors")

@@ -1,4 +1,4 @@
-//! Text generation: models of the Llama family in the folder layout of Hugging Face.
+//! Text generation: models of the Llama family in the folder layout of Hugging Face, or in one GGUF file.
 //!
 //! ```text
 //! messages -> template -> vocabulary -> decoder <-> cache
@@ -8,7 +8,7 @@
 //!
 //! A folder holds `config.json`, safetensors weights (F32, F16 or BF16; computed in F32), `tokenizer.json`, and where the
 //! model has them `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja`. `family.rs` has the table of
-//! families. What a configuration asks for and this model does not do is an error that names the setting.
+//! families. A GGUF file stands for such a folder; `gguf.rs` says how. What a configuration asks for and this model does not do is an error that names the setting.
 //!
 //! One network serves many texts at once, and their numbers do not depend on each other: every layer computes each row
 //! with the same operations in the same order whatever else is in the batch. So the same input gives the same bytes on
@@ -22,6 +22,7 @@ mod defaults;
 mod detokenizer;
 mod engine;
 mod family;
+mod gguf;
 mod rotary;
 mod sampler;
 mod sequence;
@@ -45,6 +46,7 @@ use config::Config;
 use decoder::{Chunk, Decoder};
 use defaults::Defaults;
 pub(crate) use engine::Engine;
+use gguf::Gguf;
 use sampler::Sampling;
 use sequence::Request;
 use template::ChatTemplate;
@@ -55,6 +57,11 @@ pub(crate) fn is_known(architecture: &str) -> bool {
     family::FAMILIES
         .iter()
         .any(|family| family.architecture == architecture)
+}
+
+/// Whether a path names a GGUF file, or a folder with one, of an architecture that is run.
+pub(crate) fn is_run_gguf(path: &Path) -> bool {
+    gguf::is_run(path)
 }
 
 /// A loaded language model. Texts share it; each call computes on the calling thread and the threads of the current rayon
@@ -73,7 +80,7 @@ pub struct LanguageModel {
 }
 
 impl LanguageModel {
-    /// Reads a model's folder, to run on this machine's processor.
+    /// Reads a model's folder, or the GGUF file at that path or alone in it, to run on this machine's processor.
     ///
     /// # Errors
     /// [`NotFound`](cuckoo_core::ErrorKind::NotFound) when the folder or a file in it is missing,
@@ -89,22 +96,38 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let mut folder = Folder::open(folder)?;
-        Ok(Self::read(&mut folder, kernels, memory::available())?)
+        let memory = memory::available();
+        let Some(file) = gguf::find(folder)? else {
+            return Ok(Self::read(
+                &mut Folder::open(folder)?,
+                None,
+                kernels,
+                memory,
+            )?);
+        };
+        let file = Gguf::open(&file)?;
+        let model = file
+            .folder()
+            .and_then(|mut folder| Self::read(&mut folder, Some(&file), kernels, memory));
+        Ok(model.map_err(|error| error.within(file.file()))?)
     }
 
-    /// Reads a folder into at most `memory` bytes, where that is known.
+    /// Reads a folder, or what stands for one, into at most `memory` bytes, where that is known.
     fn read(
         folder: &mut Folder,
+        file: Option<&Gguf>,
         kernels: Arc<dyn Kernels>,
         memory: Option<u64>,
     ) -> error::Result<Self> {
-        let config = Config::load(folder)?;
+        let mut config = Config::load(folder)?;
         let defaults = Defaults::load(folder)?;
         let marks = Marks::load(folder, "")?;
         let vocabulary = Vocabulary::load(folder, config.vocabulary)?;
         let template = ChatTemplate::load(folder, &marks)?;
-        let weights = Weights::open(folder, "", "model", kernels.device())?;
+        let weights = match file {
+            Some(file) => file.weights(folder, &mut config, kernels.device())?,
+            None => Weights::open(folder, "", "model", kernels.device())?,
+        };
         weights.fit(memory)?;
         let mut ends = if defaults.ends.is_empty() {
             config.ends.clone()

@@ -3,6 +3,7 @@
 
 pub(crate) mod error;
 pub(crate) mod folder;
+pub(crate) mod gguf;
 pub(crate) mod layers;
 pub(crate) mod marks;
 pub(crate) mod memory;

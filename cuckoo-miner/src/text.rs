@@ -79,7 +79,8 @@ pub struct TextExecutor {
 }
 
 impl TextExecutor {
-    /// Loads the model in `folder` (the layout of Hugging Face) and offers it as `name`. Blocks while it reads.
+    /// Loads the model in `folder` (the layout of Hugging Face, or a GGUF file in it or at that path) and offers it as `name`.
+    /// Blocks while it reads.
     ///
     /// [`TextLimits::default`]; free of charge.
     ///

@@ -26,12 +26,13 @@ pub(crate) enum Command {
     /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture, writes a text or embeds it.
     #[command(after_help = "\
 A folder with model_index.json is a pipeline in the layout of diffusers; one with modules.json, or whose config.json names an
-encoder of the BERT family, a sentence encoder; any other a language model in the layout of Hugging Face.
+encoder of the BERT family, a sentence encoder; any other a language model in the layout of Hugging Face, or in a GGUF file.
 
 Examples:
   PROGRAM models check examples/models/shapes
   PROGRAM models check examples/models/shapes --prompt 'a large red circle' --out circle.png
   PROGRAM models check Qwen/Qwen2.5-0.5B-Instruct --prompt 'Once upon a time' --together 8
+  PROGRAM models check ~/models/chat.Q4_K_M.gguf --prompt 'Once upon a time'
   PROGRAM models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
     Check(CheckArgs),
 }
@@ -63,7 +64,7 @@ impl CacheArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The model's folder, or the name on the hub of a model in the cache.
+    /// The model's folder or its GGUF file, or the name on the hub of a model in the cache.
     folder: PathBuf,
     #[command(flatten)]
     cache: CacheArgs,
@@ -128,6 +129,11 @@ fn parts(folder: &Path) -> Result<Vec<(String, u64)>> {
         Ok(bytes)
     };
     let mut parts = Vec::new();
+    if folder.is_file() {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        parts.push((name.into_owned(), size(folder.to_owned())?));
+        return Ok(parts);
+    }
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();

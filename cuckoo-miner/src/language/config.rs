@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) joined: bool,
     pub(crate) head_norm: bool,
     pub(crate) scaled: bool,
+    /// Norms are stored less one.
+    pub(crate) shifted: bool,
     /// Tokens that end a text.
     pub(crate) ends: Vec<u32>,
 }
@@ -106,6 +108,7 @@ impl Config {
             joined: family.joined,
             head_norm: family.head_norm,
             scaled: family.scaled,
+            shifted: family.scaled,
             ends: token_list(s.take("eos_token_id").as_ref()),
         };
         neutral(&mut s)?;

@@ -261,7 +261,7 @@ struct Norm {
 impl Norm {
     fn load(part: &Part<'_>, width: usize, config: &Config) -> Result<Self> {
         let weight = part.tensor("weight", &[width])?;
-        let weight = match config.scaled {
+        let weight = match config.shifted {
             true => (weight + 1.0).map_err(Error::from)?,
             false => weight,
         };

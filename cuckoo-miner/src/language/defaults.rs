@@ -5,7 +5,7 @@ use crate::model::error::Result;
 use crate::model::folder::{Folder, SETTINGS_LIMIT};
 use crate::model::settings::Settings;
 
-const FILE: &str = "generation_config.json";
+pub(crate) const FILE: &str = "generation_config.json";
 
 /// What a request leaves open.
 #[derive(Debug, Clone, PartialEq)]

@@ -48,6 +48,18 @@ impl Rotary {
         })
     }
 
+    /// Pairs of numbers in a head that turn.
+    pub(crate) fn pairs(&self) -> usize {
+        self.frequencies.len()
+    }
+
+    /// Slows each pair down by its factor.
+    pub(crate) fn slow(&mut self, factors: &[f32]) {
+        for (frequency, factor) in self.frequencies.iter_mut().zip(factors) {
+            *frequency /= factor;
+        }
+    }
+
     /// Cosines and sines, `[positions, pairs]`. As in transformers, an angle is rounded to `f32` before its cosine is
     /// taken: models were trained with those.
     pub(crate) fn angles(&self, positions: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {

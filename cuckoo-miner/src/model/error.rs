@@ -36,7 +36,22 @@ pub(crate) enum Error {
     #[error("{file} is not a complete safetensors file: {problem}; fetch the model again")]
     Weights { file: String, problem: String },
 
-    #[error("{file}: tensor `{tensor}` {problem}; the weights do not belong to this config.json")]
+    #[error("{file} is not a GGUF file that can be read: {problem}; fetch the model again")]
+    Gguf { file: String, problem: String },
+
+    #[error(
+        "{folder} has {count} files in GGUF, such as {file}; give the path of the one to run in the folder's place"
+    )]
+    Choice {
+        folder: String,
+        count: usize,
+        file: String,
+    },
+
+    #[error("{file}, whose metadata were read as a folder of Hugging Face: {source}")]
+    Within { file: String, source: Box<Self> },
+
+    #[error("{file}: tensor `{tensor}` {problem}; the weights do not belong to this configuration")]
     Tensor {
         file: String,
         tensor: String,
@@ -118,14 +133,36 @@ impl Error {
         }
     }
 
+    /// The same, said of a document that was made of the metadata in `file`.
+    pub(crate) fn within(self, file: &str) -> Self {
+        match &self {
+            Self::Setting { file: inner, .. }
+            | Self::Json { file: inner, .. }
+            | Self::TooLarge { file: inner, .. }
+            | Self::Tokenizer { file: inner, .. }
+            | Self::Template { file: inner, .. }
+                if inner != file =>
+            {
+                Self::Within {
+                    file: file.to_owned(),
+                    source: Box::new(self),
+                }
+            }
+            _ => self,
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Within { source, .. } => source.kind(),
             Self::Missing { .. } => ErrorKind::NotFound,
             Self::Read { .. } | Self::Memory { .. } => ErrorKind::Unavailable,
             Self::TooLarge { .. }
             | Self::Json { .. }
             | Self::Setting { .. }
             | Self::Weights { .. }
+            | Self::Gguf { .. }
+            | Self::Choice { .. }
             | Self::Tensor { .. }
             | Self::Tokenizer { .. }
             | Self::Template { .. }

@@ -19,6 +19,8 @@ pub(crate) const TABLE_LIMIT: u64 = 64 << 20;
 pub(crate) struct Folder {
     root: PathBuf,
     read: BTreeMap<String, FileRecord>,
+    /// What stands for the small files, where all of the model is in one large file.
+    documents: BTreeMap<&'static str, Vec<u8>>,
     /// Numbers in all weights that were opened.
     pub(crate) elements: u64,
 }
@@ -39,8 +41,20 @@ impl Folder {
         Ok(Self {
             root: root.to_owned(),
             read: BTreeMap::new(),
+            documents: BTreeMap::new(),
             elements: 0,
         })
+    }
+
+    /// A folder whose small files are `documents` and nothing else. They were made of a large file in `root`, and do not
+    /// count in the hash.
+    pub(crate) fn of_documents(root: &Path, documents: BTreeMap<&'static str, Vec<u8>>) -> Self {
+        Self {
+            root: root.to_owned(),
+            read: BTreeMap::new(),
+            documents,
+            elements: 0,
+        }
     }
 
     /// Bytes that the weights opened so far take in memory, in `f32`.
@@ -50,31 +64,34 @@ impl Folder {
 
     /// Whether the folder has `name` (a path inside it, with `/`).
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.root.join(name).is_file()
+        match self.documents.is_empty() {
+            true => self.root.join(name).is_file(),
+            false => self.documents.contains_key(name),
+        }
     }
 
     /// The bytes of a small file.
     pub(crate) fn bytes(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        let (file, size) = self.open_file(name)?;
-        if size > limit {
-            return Err(Error::TooLarge {
+        let within = |size| match size > limit {
+            true => Err(Error::TooLarge {
                 file: name.to_owned(),
                 size,
                 limit,
-            });
+            }),
+            false => Ok(()),
+        };
+        if let Some(document) = self.documents.get(name) {
+            within(document.len() as u64)?;
+            return Ok(document.clone());
         }
+        let (file, size) = self.open_file(name)?;
+        within(size)?;
         let mut bytes = Vec::new();
         // One byte more than allowed, in case the file grows while it is read.
         file.take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(|source| read_error(name, source))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::TooLarge {
-                file: name.to_owned(),
-                size: bytes.len() as u64,
-                limit,
-            });
-        }
+        within(bytes.len() as u64)?;
         self.record(name, bytes.len() as u64, Sha256::digest(&bytes).into());
         Ok(bytes)
     }
@@ -83,6 +100,12 @@ impl Folder {
     pub(crate) fn file(&mut self, name: &str) -> Result<(File, u64)> {
         let (file, _) = self.open_file(name)?;
         self.hashed(file, name)
+    }
+
+    /// As [`file`](Self::file), hashed as if its name were `known`.
+    pub(crate) fn known_as(&mut self, name: &str, known: &str) -> Result<(File, u64)> {
+        let (file, _) = self.open_file(name)?;
+        self.hashed(file, known)
     }
 
     /// As [`file`](Self::file), for a file at any `path`, which is hashed as if it were `name`.

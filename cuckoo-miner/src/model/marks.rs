@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::error::{Error, Result};
 use super::folder::{Folder, TABLE_LIMIT};
 
+/// The first of the files that are read.
+pub(crate) const FILE: &str = "tokenizer_config.json";
+
 /// `tokenizer_config.json` and `special_tokens_map.json`, both optional; what the first says wins.
 #[derive(Debug)]
 pub(crate) struct Marks {
@@ -15,7 +18,7 @@ impl Marks {
     /// Reads the two files in the sub-folder `within` (with its `/`, or empty).
     pub(crate) fn load(folder: &mut Folder, within: &str) -> Result<Self> {
         let mut settings = Vec::new();
-        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        for name in [FILE, "special_tokens_map.json"] {
             let file = format!("{within}{name}");
             if folder.has(&file) {
                 // Some models list thousands of added tokens here.

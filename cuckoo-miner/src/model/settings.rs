@@ -30,6 +30,14 @@ impl Settings {
         })
     }
 
+    /// The object with these keys; `file` names it in errors.
+    pub(crate) fn new(file: &str, values: Map<String, Value>) -> Self {
+        Self {
+            file: file.to_owned(),
+            values,
+        }
+    }
+
     /// Parses a list of objects.
     pub(crate) fn parse_list(file: &str, bytes: &[u8]) -> Result<Vec<Self>> {
         let list: Vec<Map<String, Value>> =

@@ -1,10 +1,12 @@
-//! Weights of one component: safetensors files, in one piece or in shards, read tensor by tensor.
+//! Weights of one component: safetensors files, in one piece or in shards, or a GGUF file, read tensor by tensor.
 //!
 //! Only the header is kept in memory; a tensor's bytes are read when its layer asks for it by name and shape, and are
 //! widened to `f32`. So loading needs little more memory than the model in `f32`, and no header can make it allocate
 //! more than the file on disk holds.
 
 mod low_rank;
+mod quantized;
+mod shards;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,14 +14,15 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::error::{Error, Result};
-use super::folder::{Folder, TABLE_LIMIT};
+use super::folder::Folder;
 pub(crate) use low_rank::LowRank;
+use shards::shard_names;
 
 /// The tensors of one component.
 #[derive(Debug)]
@@ -31,20 +34,36 @@ pub(crate) struct Weights {
     notes: HashMap<String, String>,
     /// What is added to a tensor when it is read.
     added: HashMap<String, Vec<LowRank>>,
+    /// How the file calls a tensor that layers ask for by another name.
+    naming: fn(&str) -> String,
 }
 
 #[derive(Debug)]
 struct Shard {
     name: String,
     file: RefCell<File>,
-    /// Where the header ends and the data begins.
-    data: u64,
+}
+
+/// How a tensor's numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// One by one.
+    Plain(Dtype),
+    /// In blocks of a few bits a number.
+    Blocks(GgmlDType),
 }
 
 #[derive(Debug)]
 struct Entry {
     shard: usize,
-    info: TensorInfo,
+    shape: Vec<usize>,
+    storage: Storage,
+    /// Where its bytes are in the file.
+    start: u64,
+    bytes: usize,
+    /// In how many heads neighbouring rows are a pair, where layers want the first rows of all pairs before the second; 0
+    /// for rows as layers want them.
+    heads: usize,
     taken: std::cell::Cell<bool>,
 }
 
@@ -98,6 +117,7 @@ impl Weights {
             tensors: HashMap::new(),
             notes: HashMap::new(),
             added: HashMap::new(),
+            naming: str::to_owned,
         }
     }
 
@@ -108,9 +128,7 @@ impl Weights {
 
     /// The shape of a tensor; empty for one that is not there.
     pub(crate) fn shape(&self, name: &str) -> &[usize] {
-        self.tensors
-            .get(name)
-            .map_or(&[], |entry| &entry.info.shape)
+        self.tensors.get(name).map_or(&[], |entry| &entry.shape)
     }
 
     /// What the writer noted under `key` in the file.
@@ -148,10 +166,10 @@ impl Weights {
     }
 
     /// Numbers in all tensors together.
-    fn elements(&self) -> u64 {
+    pub(crate) fn elements(&self) -> u64 {
         self.tensors
             .values()
-            .map(|entry| entry.info.shape.iter().product::<usize>() as u64)
+            .map(|entry| entry.shape.iter().product::<usize>() as u64)
             .sum()
     }
 
@@ -187,60 +205,6 @@ impl Weights {
         }
     }
 
-    fn add_shard(&mut self, (mut file, size): (File, u64), name: &str) -> Result<()> {
-        let bad = |problem: String| Error::Weights {
-            file: name.to_owned(),
-            problem,
-        };
-        let mut length = [0; 8];
-        file.read_exact(&mut length)
-            .map_err(|error| bad(format!("no header: {error}")))?;
-        let length = u64::from_le_bytes(length);
-        if length > TABLE_LIMIT || length > size - 8 {
-            return Err(bad(format!(
-                "its header claims {length} bytes of a file of {size}"
-            )));
-        }
-        let mut header = vec![0; length as usize];
-        file.read_exact(&mut header)
-            .map_err(|error| bad(format!("short header: {error}")))?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|error| bad(error.to_string()))?;
-        self.notes
-            .extend(metadata.metadata().clone().unwrap_or_default());
-        let data = 8 + length;
-        let shard = self.shards.len();
-        for (tensor, info) in metadata.tensors() {
-            let (start, end) = info.data_offsets;
-            let elements = info
-                .shape
-                .iter()
-                .try_fold(1_usize, |n, size| n.checked_mul(*size));
-            let bytes = elements
-                .and_then(|n| n.checked_mul(info.dtype.bitsize()))
-                .map(|bits| bits / 8);
-            if start > end || end as u64 > size - data || bytes != Some(end - start) {
-                return Err(bad(format!(
-                    "tensor `{tensor}` lies at {start}..{end}, which does not fit its shape or the file"
-                )));
-            }
-            let entry = Entry {
-                shard,
-                info: info.clone(),
-                taken: false.into(),
-            };
-            if self.tensors.insert(tensor.clone(), entry).is_some() {
-                return Err(bad(format!("tensor `{tensor}` is also in another shard")));
-            }
-        }
-        self.shards.push(Shard {
-            name: name.to_owned(),
-            file: file.into(),
-            data,
-        });
-        Ok(())
-    }
-
     fn read(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(entry) = self.tensors.get(name) else {
             return Err(self.error(0, name, "is missing"));
@@ -253,11 +217,11 @@ impl Weights {
                 .filter(|size| *size != 1)
                 .collect::<Vec<_>>()
         };
-        if squeezed(&entry.info.shape) != squeezed(shape) {
+        if squeezed(&entry.shape) != squeezed(shape) {
             return Err(self.error(
                 entry.shard,
                 name,
-                format!("has shape {:?} where {shape:?} is needed", entry.info.shape),
+                format!("has shape {:?} where {shape:?} is needed", entry.shape),
             ));
         }
         let mut values = self.values(name)?;
@@ -277,29 +241,29 @@ impl Weights {
             return Err(self.error(0, name, "is missing"));
         };
         let shard = &self.shards[entry.shard];
-        let (start, end) = entry.info.data_offsets;
-        let mut bytes = vec![0; end - start];
+        let mut bytes = vec![0; entry.bytes];
         let mut file = shard.file.borrow_mut();
-        file.seek(SeekFrom::Start(shard.data + start as u64))
+        file.seek(SeekFrom::Start(entry.start))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|source| Error::Read {
                 file: shard.name.clone(),
                 source,
             })?;
-        let values: Vec<f32> = match entry.info.dtype {
-            Dtype::F32 => bytes
+        let values: Vec<f32> = match entry.storage {
+            Storage::Plain(Dtype::F32) => bytes
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect(),
-            Dtype::F16 => bytes
+            Storage::Plain(Dtype::F16) => bytes
                 .chunks_exact(2)
                 .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
-            Dtype::BF16 => bytes
+            Storage::Plain(Dtype::BF16) => bytes
                 .chunks_exact(2)
                 .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
                 .collect(),
-            other => {
+            Storage::Blocks(kind) => quantized::widen(kind, &bytes)?,
+            Storage::Plain(other) => {
                 return Err(self.error(
                     entry.shard,
                     name,
@@ -307,7 +271,13 @@ impl Weights {
                 ));
             }
         };
-        Ok(values)
+        match entry.heads {
+            0 => Ok(values),
+            heads => quantized::unpaired(&values, entry.shape[0], heads).ok_or_else(|| {
+                let problem = format!("has rows that are no pairs in {heads} heads");
+                self.error(entry.shard, name, problem)
+            }),
+        }
     }
 
     fn error(&self, shard: usize, tensor: &str, problem: impl Into<String>) -> Error {
@@ -321,33 +291,6 @@ impl Weights {
             tensor: tensor.to_owned(),
             problem: problem.into(),
         }
-    }
-}
-
-/// File names of the shards in an index, each once, in order.
-fn shard_names(folder: &mut Folder, index: &str) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let bytes = folder.bytes(index, TABLE_LIMIT)?;
-    let parsed: Index = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-        file: index.to_owned(),
-        source,
-    })?;
-    let mut names: Vec<_> = parsed.weight_map.into_values().collect();
-    names.sort();
-    names.dedup();
-    // A shard lies beside its index: anything else would reach out of the folder.
-    match names
-        .iter()
-        .find(|name| name.contains(['/', '\\']) || name.starts_with('.'))
-    {
-        Some(name) => Err(Error::Weights {
-            file: index.to_owned(),
-            problem: format!("`{name}` is not a plain file name"),
-        }),
-        None => Ok(names),
     }
 }
 
@@ -369,17 +312,17 @@ impl Part<'_> {
 
     /// Whether there is a tensor `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.weights.tensors.contains_key(&self.name(name))
+        self.weights.tensors.contains_key(&self.stored(name))
     }
 
     /// The tensor `name`, which must have `shape` (up to dimensions of size 1), in `f32`.
     pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.weights.read(&self.name(name), shape)
+        self.weights.read(&self.stored(name), shape)
     }
 
     /// An error about the tensor `name`.
     pub(crate) fn error(&self, name: &str, problem: impl Into<String>) -> Error {
-        self.weights.error(0, &self.name(name), problem)
+        self.weights.error(0, &self.stored(name), problem)
     }
 
     fn name(&self, name: &str) -> String {
@@ -388,6 +331,10 @@ impl Part<'_> {
         } else {
             format!("{}.{name}", self.prefix)
         }
+    }
+
+    fn stored(&self, name: &str) -> String {
+        (self.weights.naming)(&self.name(name))
     }
 }
 

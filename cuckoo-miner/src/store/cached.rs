@@ -74,19 +74,19 @@ impl ModelStore {
         }
     }
 
-    /// The folder that `text` means: one on disk, or else that of a model in the cache by the name it has on the hub.
+    /// The folder (or GGUF file) that `text` means: one on disk, or else that of a model in the cache by the name it has on the hub.
     ///
     /// # Errors
     /// As [`folder_of`](Self::folder_of); `NotFound` also when it is neither.
     pub fn locate(&self, text: &str) -> Result<PathBuf> {
         let path = Path::new(text);
-        if path.is_dir() {
+        if path.exists() {
             return Ok(path.to_owned());
         }
         match text.parse() {
             Ok(model) => self.folder_of(&model),
             Err(_) => Err(Error::not_found(format!(
-                "{text} is neither a folder nor the name of a model on the hub, such as org/name"
+                "{text} is neither a folder, nor a file, nor the name of a model on the hub, such as org/name"
             ))),
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::EmbeddingModel;
-use crate::language::is_known;
+use crate::language::{is_known, is_run_gguf};
 use crate::model::folder::{SETTINGS_LIMIT, TABLE_LIMIT};
 
 /// What a model's folder holds.
@@ -19,7 +19,7 @@ use crate::model::folder::{SETTINGS_LIMIT, TABLE_LIMIT};
 pub enum FolderKind {
     /// A pipeline in the layout of diffusers, which makes pictures.
     Image,
-    /// A language model in the layout of Hugging Face, of a family that is run.
+    /// A language model in the layout of Hugging Face, or in one GGUF file, of a family that is run.
     Text,
     /// A sentence encoder in the layout of sentence-transformers or Hugging Face.
     Embedding,
@@ -28,7 +28,7 @@ pub enum FolderKind {
 }
 
 impl FolderKind {
-    /// What the settings in `folder` say; nothing is loaded.
+    /// What the settings in `folder` say, or the header of the GGUF file in it or at that path; no weights are read.
     pub fn of(folder: &Path) -> Self {
         if folder.join("model_index.json").is_file() {
             return Self::Image;
@@ -45,7 +45,10 @@ impl FolderKind {
             .flatten()
             .filter_map(Value::as_str)
             .any(is_known);
-        if known { Self::Text } else { Self::Other }
+        match known || is_run_gguf(folder) {
+            true => Self::Text,
+            false => Self::Other,
+        }
     }
 
     /// As it is written in settings and lists.
@@ -157,6 +160,7 @@ mod tests {
             ("random", FolderKind::Image),
             ("language/llama", FolderKind::Text),
             ("language/phi3", FolderKind::Text),
+            ("gguf/qwen2", FolderKind::Text),
             ("embedding/bert", FolderKind::Embedding),
         ] {
             assert_eq!(FolderKind::of(&golden(folder)), kind);
