@@ -10,7 +10,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 
 use crate::coordinator::Inner;
-use crate::preview::Shown;
+use crate::preview::{Kept, Shown};
 
 /// A submitted task: watch it, await its result, cancel it. Cheap to clone; dropping it does not cancel the task.
 #[derive(Clone)]
@@ -84,6 +84,10 @@ impl TaskHandle {
 
     pub(crate) fn preview(&self) -> Option<watch::Receiver<Shown>> {
         self.coordinator.with(|market, _| market.preview(self.id))
+    }
+
+    pub(crate) fn sketch(&self) -> Option<watch::Receiver<Option<Kept>>> {
+        self.coordinator.with(|market, _| market.sketch(self.id))
     }
 
     /// Waits for the end and gives the output. Any number of callers may wait; dropping the future changes nothing.

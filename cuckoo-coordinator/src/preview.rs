@@ -4,7 +4,10 @@
 //! with it; a miner that streamed something else than it hands in is refused. When a lease is lost, its bytes stay in
 //! view, and as long as the next miner streams the same ones (which it does where tasks repeat exactly), nobody notices.
 //! Only where it departs from them are watchers told to start over.
+//!
+//! An output that comes all at once has sketches instead, in [`sketch`].
 
+mod sketch;
 mod watch;
 
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use crate::dispatch::Role;
 use crate::market::{Market, Stage};
 
+pub(crate) use sketch::{Kept, Sketch};
 pub use watch::OutputEvent;
 
 /// What was streamed of one task's output.

@@ -45,8 +45,8 @@ pub struct Settings {
     pub max_output_bytes: usize,
     /// Longest blob that inputs may name.
     pub max_blob_bytes: usize,
-    /// The most that is kept of outputs in the making, over all tasks, for those who watch them; what is beyond they see when
-    /// its task ends.
+    /// The most that is kept of outputs in the making and of their previews, over all tasks, for those who watch them; what
+    /// is beyond they see when its task ends.
     pub max_preview_bytes: usize,
     /// The most tasks that may be open at once; more are refused.
     pub max_queued: usize,

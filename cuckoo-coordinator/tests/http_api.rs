@@ -30,6 +30,8 @@ mod openai_refusals;
 mod openai_text;
 #[path = "http_api/openapi.rs"]
 mod openapi;
+#[path = "http_api/previews.rs"]
+mod previews;
 #[path = "http_api/protocol.rs"]
 mod protocol;
 #[path = "http_api/requests.rs"]

@@ -25,6 +25,8 @@ mod leases;
 mod lifecycle;
 #[path = "market/pay.rs"]
 mod pay;
+#[path = "market/previews.rs"]
+mod previews;
 #[path = "market/sessions.rs"]
 mod sessions;
 #[path = "market/shares.rs"]

@@ -21,6 +21,7 @@ mod key;
 mod keystore;
 mod kind;
 mod local_market;
+mod preview;
 mod protocol;
 mod receipt;
 mod scheduler;
@@ -64,6 +65,7 @@ pub use kind::{
     TextOutput, TextPiece, TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
 };
 pub use local_market::{LocalMarket, Member};
+pub use preview::Preview;
 pub use protocol::{
     Chunk, ChunkReply, Completion, CompletionReply, CoordinatorInfo, ErrorBody, Failure, Heartbeat,
     HeartbeatReply, LeaseProgress, LeaseStatus, ModelOffer, PROTOCOL_VERSION, PollReply,

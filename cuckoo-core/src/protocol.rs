@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Assignment, BlobId, Bytes, Capability, Deployment, ErrorKind, LeaseId, ModelId, NodeId, Output,
-    Result, Retry, Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
+    Preview, Result, Retry, Signed, SignedReceipt, SignedVoucher, Timestamp, Voucher,
 };
 
 /// The protocol's version; the first path segment of every route.
@@ -44,7 +44,8 @@ pub trait TaskProtocol: fmt::Debug + Send + Sync + 'static {
     /// `Conflict` when the lease ended, `NotFound` when its input does not name this blob.
     async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output>;
 
-    /// Extends leases, reports progress, learns of cancellations.
+    /// Extends leases, reports progress, learns of cancellations. A preview that does not [fit](Preview::fits), or is of a
+    /// lease that is not a task's own work, is passed over.
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply>;
 
     /// Hands up the beginning of an output that is still being made, piece by piece: what watchers of the task see before
@@ -228,6 +229,9 @@ pub struct LeaseProgress {
     pub lease: LeaseId,
     /// Share done, 0 to 1000 thousandths.
     pub progress: u16,
+    /// What the output looks like now, where that changed since the last heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
 }
 
 /// What became of each lease, in the order asked.

@@ -16,9 +16,9 @@ use cuckoo_core::{
     Address, Assignment, B256, Capability, ChunkReply, CompletionReply, CoordinatorInfo,
     Deployment, Error, ErrorBody, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key,
     LeaseId, LeaseProgress, LeaseStatus, ModelId, ModelOffer, NodeId, NodeKind, OperatorConsent,
-    PROTOCOL_VERSION, PollReply, PollRequest, Receipt, Session, SessionGrant, SessionOpened,
-    SessionToken, Signable, Signed, Task, TaskId, TaskSpec, TaskState, Timestamp, U256, Usage,
-    Voucher, payload_hash,
+    Output, PROTOCOL_VERSION, PollReply, PollRequest, Receipt, Session, SessionGrant,
+    SessionOpened, SessionToken, Signable, Signed, Task, TaskId, TaskSpec, TaskState, Timestamp,
+    U256, Usage, Voucher, payload_hash,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -286,6 +286,17 @@ fn wire_messages() {
             leases: vec![LeaseProgress {
                 lease: lease(),
                 progress: 250,
+                preview: None,
+            }],
+        },
+    );
+    examples.add(
+        "heartbeat_preview",
+        Heartbeat {
+            leases: vec![LeaseProgress {
+                lease: lease(),
+                progress: 500,
+                preview: Some(Output::new("image/png", b"\x89PNG".to_vec()).into()),
             }],
         },
     );

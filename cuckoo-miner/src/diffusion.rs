@@ -6,6 +6,8 @@
 //! image  -> vae -----------'
 //! ```
 //!
+//! Between the steps, `progress` tells how far a run is and, by the `palette`, what its picture looks like.
+//!
 //! A folder holds `model_index.json` and one sub-folder a part, each with its own configuration and safetensors
 //! weights (F32, F16 or BF16; computed in F32). All sizes come from those files. What a configuration asks for and
 //! this pipeline does not do is an error that names the setting. One thing is left out on purpose: the optional safety
@@ -20,6 +22,8 @@ mod image;
 mod index;
 mod layers;
 mod lora;
+mod palette;
+mod progress;
 mod request;
 mod resnet;
 mod schedule;
@@ -29,7 +33,7 @@ mod unet;
 mod vae;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cuckoo_core::Result;
 
@@ -42,8 +46,10 @@ pub use image::Image;
 use index::Family;
 pub use lora::Lora;
 use lora::Loras;
+use palette::Palette;
+pub use progress::Progress;
 use request::Size;
-pub use request::{ImageRequest, Progress, Sampler};
+pub use request::{ImageRequest, Sampler};
 use schedule::Schedule;
 use unet::UNet;
 use vae::Vae;
@@ -58,6 +64,8 @@ pub struct StableDiffusion {
     unet: UNet,
     vae: Vae,
     schedule: Schedule,
+    /// Found when a preview is first asked for.
+    palette: OnceLock<Palette>,
     hash: [u8; 32],
     memory: u64,
 }
@@ -149,6 +157,7 @@ impl StableDiffusion {
             unet,
             vae,
             schedule,
+            palette: OnceLock::new(),
             hash,
             memory: folder.memory(),
         })

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use cuckoo_core::{
-    Assignment, B256, BlobId, Bytes, Capability, LeaseId, ModelId, NodeId, Output, Result, TaskId,
-    Timestamp, Usage, Wei, payload_hash,
+    Assignment, B256, BlobId, Bytes, Capability, LeaseId, ModelId, NodeId, Output, Preview, Result,
+    TaskId, Timestamp, Usage, Wei, payload_hash,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
 use crate::emitted::Emitted;
+use crate::latest::Latest;
 
 /// Runs tasks of the models it offers.
 ///
@@ -167,12 +168,14 @@ struct Meter {
     fell: AtomicBool,
 }
 
-/// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in. Clones share it.
+/// A run's line to the miner: progress, previews and the beginning of the output go out, cancellation comes in. Clones share
+/// it.
 #[derive(Debug, Clone)]
 pub struct TaskContext {
     cancel: CancellationToken,
     progress: Arc<Meter>,
     emitted: Arc<Emitted>,
+    preview: Arc<Latest>,
     blobs: Arc<dyn Blobs>,
     deadline: Timestamp,
 }
@@ -184,6 +187,7 @@ impl TaskContext {
             cancel: CancellationToken::new(),
             progress: Arc::default(),
             emitted: Arc::default(),
+            preview: Arc::default(),
             blobs: Arc::new(HashMap::new()),
             deadline,
         }
@@ -222,6 +226,21 @@ impl TaskContext {
     /// Everything emitted so far.
     pub fn emitted(&self) -> Bytes {
         self.emitted.from(0, usize::MAX)
+    }
+
+    /// Shows whoever watches the task what the output looks like now, where its own beginning would show nothing: a small
+    /// picture of a picture. At most 16 KiB ([`Preview::MAX_BYTES`](cuckoo_core::Preview::MAX_BYTES)); a larger one is passed
+    /// over. Returns at once.
+    ///
+    /// It leaves with the next heartbeat, unless a later one takes its place before, and has no part in the output or its
+    /// receipt.
+    pub fn preview(&self, output: Output) {
+        self.preview.show(output.into());
+    }
+
+    /// The line's other end, where the previews leave: the latest, once, if there is one of at most `most` bytes.
+    pub(crate) fn take_preview(&self, most: usize) -> Option<Preview> {
+        self.preview.take(most)
     }
 
     /// The line's other end, where the emitted bytes leave.
@@ -289,6 +308,19 @@ mod tests {
         context.emit("red ");
         context.clone().emit(b"circle");
         assert_eq!(context.emitted(), "red circle");
+    }
+
+    #[test]
+    fn the_latest_preview_is_taken_once() {
+        let context = TaskContext::new(Timestamp::from_millis(5));
+        let picture = |length: usize| Output::new("image/png", vec![7; length]);
+        assert_eq!(context.take_preview(usize::MAX), None);
+        context.preview(picture(10));
+        context.clone().preview(picture(20));
+        context.preview(picture(Preview::MAX_BYTES + 1));
+        assert_eq!(context.take_preview(19), None);
+        assert_eq!(context.take_preview(20), Some(picture(20).into()));
+        assert_eq!(context.take_preview(20), None);
     }
 
     #[tokio::test]

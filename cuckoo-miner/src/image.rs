@@ -21,6 +21,9 @@ use crate::{Execution, Executor, TaskContext, Trial};
 /// What may stand before a picture in base64.
 const DATA_URL: &str = "data:image/png;base64,";
 
+/// The most previews of a picture.
+const PREVIEWS: usize = 8;
+
 /// The task's input, as requesters write it and the coordinator completes it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +90,8 @@ async fn picture(image: &str, context: &TaskContext) -> Result<Image> {
 /// The input is a JSON object: `prompt` and `seed`, and where wanted `negative_prompt`, `width` and `height` (pixels),
 /// `steps`, `guidance`, `sampler` (`ddim`, `euler`, `euler_ancestral`, `dpmpp_2m`, `dpmpp_2m_karras`), and to begin from a
 /// picture `image` (a PNG: the name of a blob, or base64) and `strength`. What it leaves open the model decides. The output
-/// is a PNG. Equal inputs give equal bytes on all miners whose kernels have the same name. Clones share the weights.
+/// is a PNG; up to eight previews, of at most 64 pixels a side, come before it. Equal inputs give equal bytes on all miners
+/// whose kernels have the same name. Clones share the weights.
 #[derive(Debug, Clone)]
 pub struct ImageExecutor {
     pipeline: Arc<StableDiffusion>,
@@ -274,14 +278,26 @@ impl Executor for ImageExecutor {
     }
 }
 
-fn report(context: &TaskContext, done: Progress) -> ControlFlow<()> {
+fn report(context: &TaskContext, done: Progress<'_>) -> ControlFlow<()> {
     // The last thousandths are the decoder's.
     let thousandths = done.step * 990 / done.steps.max(1);
     context.progress(u16::try_from(thousandths).unwrap_or(990));
     if context.is_cancelled() {
         return ControlFlow::Break(());
     }
+    // A preview is worth nothing to the run, so neither is one that failed.
+    if is_shown(done.step, done.steps)
+        && let Some(png) = done.preview().and_then(|image| image.to_png().ok())
+    {
+        context.preview(Output::new("image/png", png));
+    }
     ControlFlow::Continue(())
+}
+
+/// Whether a picture is shown after so many of its steps: at even distances, but not after the last, when the picture itself
+/// is about to come.
+fn is_shown(step: usize, steps: usize) -> bool {
+    step > 0 && step < steps && step.is_multiple_of(steps.div_ceil(PREVIEWS))
 }
 
 struct CancelOnDrop(TaskContext);
@@ -340,10 +356,25 @@ mod tests {
         let half = Progress {
             step: 10,
             steps: 20,
+            seen: None,
         };
         assert_eq!(report(&context, half), ControlFlow::Continue(()));
         assert_eq!(context.progress_made(), 495);
         drop(CancelOnDrop(context.clone()));
         assert_eq!(report(&context, half), ControlFlow::Break(()));
+    }
+
+    #[test]
+    fn previews_are_few_and_none_is_of_the_whole() {
+        let shown = |steps: usize| -> Vec<_> {
+            let all = 0..=steps;
+            all.filter(|step| is_shown(*step, steps)).collect()
+        };
+        assert!(shown(1).is_empty());
+        assert_eq!(shown(4), [1, 2, 3]);
+        assert_eq!(shown(20), [3, 6, 9, 12, 15, 18]);
+        for steps in 1..=1_000 {
+            assert!(shown(steps).len() <= PREVIEWS, "{steps}");
+        }
     }
 }

@@ -4,11 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuckoo_core::{Error, LeaseId, LeaseProgress, LeaseStatus, ModelId, Result, TaskId, Timestamp};
+use cuckoo_core::{
+    Error, LeaseId, LeaseProgress, LeaseStatus, ModelId, Preview, Result, TaskId, Timestamp,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::TaskContext;
+
+/// The most bytes of previews in one heartbeat: as base64 they and 256 leases stay below the 256 KiB that coordinators take.
+const PREVIEW_ROOM: usize = 8 * Preview::MAX_BYTES;
 
 /// Why a run's result is not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,15 +180,19 @@ impl Leases {
     }
 }
 
-/// What a heartbeat says about `leases`.
+/// What a heartbeat says about `leases`, with as many previews as it may carry; the others are left for the next one.
 pub(crate) fn progress_of(leases: &[Arc<Lease>]) -> Vec<LeaseProgress> {
-    leases
-        .iter()
-        .map(|lease| LeaseProgress {
+    let mut room = PREVIEW_ROOM;
+    let progress = |lease: &Arc<Lease>| {
+        let preview = lease.context.take_preview(room);
+        room -= preview.as_ref().map_or(0, |preview| preview.data.len());
+        LeaseProgress {
             lease: lease.id,
             progress: lease.context.progress_made(),
-        })
-        .collect()
+            preview,
+        }
+    };
+    leases.iter().map(progress).collect()
 }
 
 /// Does to `leases` what the coordinator answered about each, in the same order; `local` moves its times to our clock.
@@ -238,7 +247,9 @@ impl Drop for LeaseGuard {
 
 #[cfg(test)]
 mod tests {
-    use cuckoo_core::B256;
+    use std::collections::HashSet;
+
+    use cuckoo_core::{B256, Output};
     use futures::FutureExt as _;
 
     use super::*;
@@ -276,6 +287,29 @@ mod tests {
         assert_eq!(leases.next_beat(), Some(at(2_500)));
         drop(guard);
         assert_eq!(leases.next_beat(), None);
+    }
+
+    #[test]
+    fn a_heartbeat_carries_eight_full_previews_and_the_next_one_the_rest() {
+        let leases = Arc::new(Leases::default());
+        let guards: Vec<_> = (1..=10)
+            .map(|number| start(&leases, number).unwrap())
+            .collect();
+        for guard in &guards {
+            let picture = vec![7; Preview::MAX_BYTES];
+            guard.context.preview(Output::new("image/png", picture));
+        }
+        let mut sent = HashSet::new();
+        for expected in [8, 2, 0] {
+            let beat = progress_of(&leases.all());
+            assert_eq!(beat.len(), 10);
+            let shown = beat.iter().filter(|lease| lease.preview.is_some());
+            let shown: Vec<_> = shown.map(|lease| lease.lease).collect();
+            assert_eq!(shown.len(), expected);
+            for lease in shown {
+                assert!(sent.insert(lease), "sent twice");
+            }
+        }
     }
 
     #[test]

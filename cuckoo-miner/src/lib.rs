@@ -23,6 +23,7 @@ mod heartbeat;
 mod image;
 mod kernels;
 mod language;
+mod latest;
 mod leases;
 mod line;
 mod link;

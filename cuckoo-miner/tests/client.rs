@@ -116,7 +116,11 @@ async fn each_call_has_its_route_its_token_and_its_body() {
         message: "no".to_owned(),
     };
     let heartbeat = Heartbeat {
-        leases: vec![LeaseProgress { lease, progress: 5 }],
+        leases: vec![LeaseProgress {
+            lease,
+            progress: 5,
+            preview: None,
+        }],
     };
     let completion = completion();
     // These two want other answers than this server's; only what was asked is looked at.

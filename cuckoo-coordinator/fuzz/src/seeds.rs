@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     B256, Embeddings, EmbeddingsInput, ErrorKind, Failure, FinishReason, Heartbeat, Key, LeaseId,
-    LeaseProgress, Message, NodeId, Receipt, Role, Signed, SignedReceipt, TaskId, TextInput,
-    TextPiece, TextWriter, TokenLogprob, Usage, Voucher, cai, payload_hash,
+    LeaseProgress, Message, NodeId, Output, Receipt, Role, Signed, SignedReceipt, TaskId,
+    TextInput, TextPiece, TextWriter, TokenLogprob, Usage, Voucher, cai, payload_hash,
 };
 use serde::Serialize;
 
@@ -75,6 +75,7 @@ fn messages(seeds: &mut Vec<Seed>) {
     let leases = [0, 1_000].map(|progress| LeaseProgress {
         lease: LeaseId::from(word(1)),
         progress,
+        preview: (progress > 0).then(|| Output::new("image/png", b"\x89PNG".to_vec()).into()),
     });
     let leases = leases.to_vec();
     seeds.push(("control", "heartbeat", json(&Heartbeat { leases })));

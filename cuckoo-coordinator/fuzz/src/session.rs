@@ -147,6 +147,7 @@ impl Model {
                 let beat = LeaseProgress {
                     lease,
                     progress: u16::from(step.time) << 3,
+                    preview: None,
                 };
                 let leases = vec![beat];
                 let reply = self.protocol.heartbeat(&token, Heartbeat { leases }).await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cuckoo_core::{
-    CompletionReply, Error, ErrorBody, Heartbeat, HeartbeatReply, LeaseId, LeaseStatus, NodeId,
-    PollRequest, Result, SessionToken, SignedReceipt, TaskId, TaskState, Timestamp,
+    CompletionReply, Error, ErrorBody, Heartbeat, HeartbeatReply, LeaseId, LeaseProgress,
+    LeaseStatus, NodeId, PollRequest, Result, SessionToken, SignedReceipt, TaskId, TaskState,
+    Timestamp,
 };
 use tokio::sync::watch;
 
@@ -47,21 +48,23 @@ impl Market {
                 PollRequest::MAX_SLOTS
             )));
         }
-        let beat = |beat: &cuckoo_core::LeaseProgress| {
-            self.beat(miner, beat.lease, beat.progress.min(1_000), now)
-        };
+        let beat = |beat: &LeaseProgress| self.beat(miner, beat, now);
         Ok(HeartbeatReply {
             leases: request.leases.iter().map(beat).collect(),
         })
     }
 
-    fn beat(&mut self, miner: NodeId, id: LeaseId, progress: u16, now: Timestamp) -> LeaseStatus {
-        let status = self.keep_alive(miner, id, now);
+    fn beat(&mut self, miner: NodeId, beat: &LeaseProgress, now: Timestamp) -> LeaseStatus {
+        let status = self.keep_alive(miner, beat.lease, now);
         if let LeaseStatus::Active { .. } = status
-            && let Some(lease) = self.dispatch.lease(id)
+            && let Some(lease) = self.dispatch.lease(beat.lease)
             && lease.role == Role::Work
         {
-            self.note_progress(lease.task, miner, progress, now);
+            let task = lease.task;
+            self.note_progress(task, miner, beat.progress.min(1_000), now);
+            if let Some(preview) = &beat.preview {
+                self.show_sketch(task, preview);
+            }
         }
         status
     }

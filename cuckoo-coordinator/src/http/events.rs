@@ -2,7 +2,8 @@
 //!
 //! Every event's id says which state it tells. A client that lost the connection sends the last one as `Last-Event-ID`
 //! and goes on from there, also after a restart of the coordinator: it is told the present state unless it knows it, and
-//! all that follow. States in quick succession may be merged; the terminal one is never left out.
+//! all that follow. States in quick succession may be merged; the terminal one is never left out. Between them come
+//! previews of an output in the making, which have no id: a client that comes back is shown the latest.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use cuckoo_core::{ErrorBody, Result, TaskId, TaskState, paths};
-use futures::stream::{Stream, StreamExt as _};
+use futures::stream::{self, PollNext, Stream, StreamExt as _};
 use utoipa::ToSchema;
 
 use super::Shared;
@@ -26,23 +27,23 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// An event as it is sent.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "it describes what `Event` writes")]
-struct StateEvent {
-    /// Always `state`.
+struct TaskEvent {
+    /// `state` or `preview`.
     event: String,
-    /// Names the state, for `Last-Event-ID`.
-    id: String,
-    /// A `TaskView` as JSON.
+    /// Names the state, for `Last-Event-ID`; previews have none.
+    id: Option<String>,
+    /// As JSON, a `TaskView` or, of a preview, `media_type` and `data` in base64.
     data: String,
 }
 
-/// A task's state now and after every change, until it ended.
+/// A task's state now and after every change, until it ended, and previews of its output where its miner shows any.
 #[utoipa::path(get, path = paths::TASK_EVENTS, tag = "requester", security((), ("requester" = [])),
     params(
         ("id" = TaskId, Path, description = "The task"),
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event seen: go on after it"),
     ),
     responses(
-        (status = 200, description = "Events until the task ended", body = StateEvent, content_type = "text/event-stream"),
+        (status = 200, description = "Events until the task ended", body = TaskEvent, content_type = "text/event-stream"),
         (status = 404, description = "No such task", body = ErrorBody),
     )
 )]
@@ -58,7 +59,7 @@ pub(super) async fn events(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
-    let events = task
+    let states = task
         .watch()
         .map(|state| (name(&state), state))
         // Only the first one can be what the client saw last.
@@ -68,8 +69,18 @@ pub(super) async fn events(
             let view = TaskView::new(id, state);
             let event = Event::default().event("state").id(name);
             // A state is plain data: were it ever not JSON, the client would see an event without it.
-            Ok(event.json_data(view).unwrap_or_default())
+            event.json_data(view).unwrap_or_default()
         });
+    let previews = task.previews().map(|preview| {
+        let event = Event::default().event("preview");
+        event.json_data(preview).unwrap_or_default()
+    });
+    // States go first, and the last of them is the end of both.
+    let states = states.map(Some).chain(stream::iter([None]));
+    let states_first = |_: &mut ()| PollNext::Left;
+    let events = stream::select_with_strategy(states, previews.map(Some), states_first)
+        .take_while(|event| std::future::ready(event.is_some()))
+        .filter_map(|event| std::future::ready(event.map(Ok::<_, Infallible>)));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

@@ -7,7 +7,7 @@ use cuckoo_core::{ErrorKind, LeaseId, NodeId, Output, SignedReceipt, TaskState, 
 use tokio::sync::watch;
 
 use crate::audit::{Audit, Seat};
-use crate::preview::Preview;
+use crate::preview::{Preview, Sketch};
 use crate::store::{Content, Failed, StagedOutput, TaskRecord};
 
 /// The most failures a task remembers: a miner without room may give it back again and again.
@@ -41,6 +41,8 @@ pub(crate) struct Entry {
     pub(crate) audit: Option<Box<Audit>>,
     /// What was streamed of its output, or is waited for.
     pub(crate) preview: Option<Box<Preview>>,
+    /// What it looks like in the making, or who waits to see that.
+    pub(crate) sketch: Option<Sketch>,
     /// What came back is a picture that may be shown.
     pub(crate) picture: bool,
     /// Every lease it ever had.
@@ -128,6 +130,7 @@ impl Entry {
             second_chance: false,
             audit: None,
             preview: None,
+            sketch: None,
             picture: false,
             leases: Vec::new(),
             result: None,
@@ -222,6 +225,7 @@ impl Entry {
         self.audit = None;
         // Which tells its watchers to look at the result.
         self.preview = None;
+        self.sketch = None;
         self.record = Arc::new(self.record.without_payload());
         self.watchers = None;
     }

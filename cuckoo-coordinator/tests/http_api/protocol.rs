@@ -31,7 +31,11 @@ pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 
 fn alive(lease: LeaseId, progress: u16) -> Heartbeat {
     Heartbeat {
-        leases: vec![LeaseProgress { lease, progress }],
+        leases: vec![LeaseProgress {
+            lease,
+            progress,
+            preview: None,
+        }],
     }
 }
 

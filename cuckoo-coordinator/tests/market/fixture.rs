@@ -11,8 +11,8 @@ use cuckoo_core::{
     Assignment, B256, Capability, Clock as _, Completion, CompletionReply, DeployConfig, DevChain,
     Entropy as _, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key, LeaseProgress,
     LeaseStatus, LocalMarket, ManualClock, Member, ModelId, NodeId, Output, PollReply, PollRequest,
-    Receipt, Result, SeededEntropy, Session, SessionToken, Signed, StakingContract, TaskProtocol,
-    TaskSpec, TaskState, Timestamp, Usage, Wei, cai, payload_hash,
+    Preview, Receipt, Result, SeededEntropy, Session, SessionToken, Signed, StakingContract,
+    TaskProtocol, TaskSpec, TaskState, Timestamp, Usage, Wei, cai, payload_hash,
 };
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -306,9 +306,20 @@ impl Miner {
     }
 
     pub(crate) async fn heartbeat(&self, assignment: &Assignment, progress: u16) -> LeaseStatus {
+        self.show(assignment, progress, None).await
+    }
+
+    /// A heartbeat that shows what the output looks like.
+    pub(crate) async fn show(
+        &self,
+        assignment: &Assignment,
+        progress: u16,
+        preview: Option<Preview>,
+    ) -> LeaseStatus {
         let leases = vec![LeaseProgress {
             lease: assignment.lease,
             progress,
+            preview,
         }];
         let HeartbeatReply { leases } = self
             .protocol

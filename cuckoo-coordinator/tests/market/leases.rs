@@ -306,6 +306,7 @@ async fn requests_out_of_bounds_are_refused() {
     let lease = LeaseProgress {
         lease: LeaseId::from(B256::ZERO),
         progress: 0,
+        preview: None,
     };
     let leases = vec![lease.clone(); PollRequest::MAX_SLOTS as usize + 1];
     let heartbeat = miner.protocol.heartbeat(&miner.token, Heartbeat { leases });

@@ -48,6 +48,11 @@ impl Run for Ddim {
         latents.to_vec()
     }
 
+    fn shares(&self, i: usize) -> (f32, f32) {
+        let (signal, _) = self.signal[i];
+        (signal.sqrt(), (1.0 - signal).sqrt())
+    }
+
     fn mix(&self, i: usize, picture: &mut [f32], noise: &[f32]) {
         let (signal, _) = self.signal[i];
         let (signal, sigma) = (signal.sqrt(), (1.0 - signal).sqrt());

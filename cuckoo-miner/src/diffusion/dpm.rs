@@ -174,6 +174,11 @@ impl Run for Dpm {
         latents.to_vec()
     }
 
+    fn shares(&self, i: usize) -> (f32, f32) {
+        let (signal, noise) = shares(self.sigmas[i]);
+        (signal as f32, noise as f32)
+    }
+
     fn step(
         &mut self,
         i: usize,

@@ -114,6 +114,12 @@ impl Run for Euler {
         latents.iter().map(|x| x / scale).collect()
     }
 
+    fn shares(&self, i: usize) -> (f32, f32) {
+        let sigma = self.sigmas[i];
+        let scale = (sigma * sigma + 1.0).sqrt();
+        (1.0 / scale, sigma / scale)
+    }
+
     fn step(
         &mut self,
         i: usize,

@@ -85,6 +85,9 @@ pub(crate) trait Run {
     /// The denoiser's input for step `i`.
     fn input(&self, i: usize, latents: &[f32]) -> Vec<f32>;
 
+    /// How much of the picture and of noise that input has; the squares add up to 1.
+    fn shares(&self, i: usize) -> (f32, f32);
+
     /// Moves the latents from step `i` to the next, given the denoiser's prediction. Steps come in order, from any first
     /// one. `noise` gives this step's fresh noise, for those that add some.
     fn step(

@@ -10,7 +10,8 @@ use super::conditioning::Conditioning;
 use super::error::{self, Error};
 use super::image::Image;
 use super::index::Family;
-use super::request::{ImageRequest, Progress, Size};
+use super::progress::{Progress, Seen};
+use super::request::{ImageRequest, Size};
 use crate::noise::Philox;
 
 /// The stream of a seed's noise that draws a picture's latents from what its encoder says; stream 0 is the noise that a run
@@ -61,7 +62,7 @@ impl StableDiffusion {
     pub fn generate(
         &self,
         request: &ImageRequest,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Image> {
         let latents = self.denoise(request, self.noise(request)?, progress)?;
         self.decode(request, &latents)
@@ -130,7 +131,7 @@ impl StableDiffusion {
         &self,
         request: &ImageRequest,
         noise: Vec<f32>,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> Result<Vec<f32>> {
         let size = self.size(request)?;
         Ok(self.sample(request, size, noise, progress)?)
@@ -142,9 +143,18 @@ impl StableDiffusion {
     /// As [`StableDiffusion::generate`], and when `latents` does not fit the request's size.
     pub fn decode(&self, request: &ImageRequest, latents: &[f32]) -> Result<Image> {
         let size = self.size(request)?;
-        let latents = self.tensor(self.latents(size), latents)?;
-        let planes = flat(&self.vae.decode(&*self.kernels, &latents)?)?;
+        let planes = self.decode_latents(self.latents(size), latents)?;
         Ok(Image::from_planes(&planes, size.width, size.height)?)
+    }
+
+    /// Pixels `[n, 3, height, width]`, about -1 to 1, of latents of this shape.
+    pub(super) fn decode_latents(
+        &self,
+        shape: [usize; 4],
+        latents: &[f32],
+    ) -> error::Result<Vec<f32>> {
+        let latents = self.tensor(shape, latents)?;
+        flat(&self.vae.decode(&*self.kernels, &latents)?)
     }
 
     fn sample(
@@ -152,17 +162,18 @@ impl StableDiffusion {
         request: &ImageRequest,
         size: Size,
         noise: Vec<f32>,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> error::Result<Vec<f32>> {
         self.tensor(self.latents(size), &noise)?;
         let mut run = self.schedule.run(request.sampler, request.steps)?;
         let first = self.first_step(request)?;
         let steps = run.times().len() - first;
-        let mut report = |step| match progress(Progress { step, steps }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
-        };
-        report(0)?;
+        let mut report =
+            |step, seen: Option<Seen<'_>>| match progress(Progress { step, steps, seen }) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
+            };
+        report(0, None)?;
         let guided = request.is_guided();
         let prompt = Some(request.prompt.as_str());
         let prompts = match guided {
@@ -196,7 +207,16 @@ impl StableDiffusion {
                     stage: "the latents",
                 });
             }
-            report(i + 1 - first)?;
+            let [_, _, height, width] = self.latents(size);
+            let seen = Seen {
+                pipeline: self,
+                height,
+                width,
+                shares: run.shares(i),
+                input: &input,
+                prediction: &prediction,
+            };
+            report(i + 1 - first, Some(seen))?;
         }
         Ok(latents)
     }

@@ -89,6 +89,11 @@ impl Executor for Echo {
                     return Ok(execution(b"another thing".to_vec()));
                 }
             }
+            "show" => {
+                context.preview(Output::new("image/png", b"early".to_vec()));
+                context.preview(Output::new("image/png", b"later".to_vec()));
+                self.gate.acquire().await.unwrap().forget();
+            }
             "long stream" => {
                 context.emit(vec![7; STREAM]);
                 self.gate.acquire().await.unwrap().forget();

@@ -10,6 +10,7 @@ mod blobs;
 mod echo;
 mod leases;
 mod peer;
+mod previews;
 mod redeem;
 mod sessions;
 mod shutdown;
