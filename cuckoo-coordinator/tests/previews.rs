@@ -73,7 +73,8 @@ async fn a_picture_is_watched_while_it_is_made_and_comes_out_the_same() {
     let host = host.await.unwrap();
     let artist = market.add_miner("artist", cai(20_000)).await.unwrap();
     let patience = Duration::from_secs(30);
-    let settled = market.settle(&[&host, &artist], &*clock, patience);
+    let parties = [&host, &artist];
+    let settled = market.settle(&parties, &*clock, patience);
     settled.await.unwrap();
     let model: ModelId = "shapes".parse().unwrap();
     let settings = Settings {
