@@ -299,10 +299,10 @@ async fn two_terminals_from_keys_to_a_picture() {
     let pay = cai(1) / Wei::from(100);
     assert_eq!((seen.slots, seen.failed, seen.earned), (1, 0, pay));
     let served = &seen.coordinators[0];
-    assert_eq!(
-        (served.node, served.owed, served.stake),
-        (Some(NodeId(1)), pay, cai(2_000_000))
-    );
+    assert_eq!((served.node, served.owed), (Some(NodeId(1)), pay));
+    // Votes count from the next epoch, which may or may not have begun.
+    let stakes = [Wei::ZERO, cai(2_000_000)];
+    assert!(stakes.contains(&served.stake), "{served:?}");
     assert_eq!((served.share, served.unpaid), (1_000, Wei::ZERO));
     assert!(
         served.connected && served.latency_millis.is_some(),
@@ -310,7 +310,9 @@ async fn two_terminals_from_keys_to_a_picture() {
     );
     let shown = run(desk.miner().args(status));
     assert!(
-        shown.contains("1 done, 0 failed") && shown.contains("node 1            2000000   100.0 %"),
+        shown.contains("1 done, 0 failed")
+            && shown.contains("node 1 ")
+            && shown.contains(" 100.0 %"),
         "{shown}"
     );
     let scrape = desk.curl(&[&format!("http://{page}/metrics")]);
