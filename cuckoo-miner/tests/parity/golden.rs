@@ -24,6 +24,7 @@ impl Golden {
         SafeTensors::deserialize(&self.0).unwrap()
     }
 
+    #[allow(clippy::panic, reason = "a test stops at the first surprise")]
     pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
         let tensors = self.tensors();
         let tensor = tensors.tensor(name).unwrap();

@@ -196,6 +196,7 @@ fn what_is_wrong_is_named() {
             vec![],
             "credit.limit",
         ),
+        (format!("warm_mib = 0\n{EXAMPLE}"), vec![], "warm_mib"),
         (EXAMPLE.to_owned(), vec![slots_from_outside], "speed"),
     ] {
         let error = load(&text, &variables).unwrap_err();

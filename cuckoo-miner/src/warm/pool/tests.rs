@@ -11,7 +11,7 @@ use crate::{Execution, TaskContext};
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
-    fn new(alive: &Arc<AtomicUsize>) -> Arc<dyn Executor> {
+    fn among(alive: &Arc<AtomicUsize>) -> Arc<dyn Executor> {
         alive.fetch_add(1, Ordering::SeqCst);
         Arc::new(Self(Arc::clone(alive)))
     }
@@ -39,7 +39,7 @@ fn pool() -> (Arc<Pool>, [Arc<AtomicUsize>; 3]) {
     let pool = Arc::new(Pool::new(10));
     let alive: [Arc<AtomicUsize>; 3] = Default::default();
     for count in &alive {
-        pool.add(4, Counted::new(count));
+        pool.add(4, Counted::among(count));
     }
     (pool, alive)
 }
@@ -50,7 +50,7 @@ fn counts(alive: &[Arc<AtomicUsize>; 3]) -> [usize; 3] {
 
 async fn take(pool: &Arc<Pool>, alive: &[Arc<AtomicUsize>; 3], place: usize) -> Lease {
     let count = Arc::clone(&alive[place]);
-    let load = || async move { Ok(Counted::new(&count)) };
+    let load = || async move { Ok(Counted::among(&count)) };
     pool.acquire(place, load).await.unwrap()
 }
 
@@ -105,7 +105,7 @@ async fn a_load_serves_all_who_wait_for_it_and_outlives_them() {
     let count = Arc::clone(&alive[2]);
     let load = || async move {
         let _ = gate.await;
-        Ok(Counted::new(&count))
+        Ok(Counted::among(&count))
     };
     let mut first = Box::pin(pool.acquire(2, load));
     assert!(futures::poll!(&mut first).is_pending());
