@@ -181,6 +181,12 @@ impl Chooser {
         party.usual
     }
 
+    /// `party` kept so many seconds of slot time without any run: charged as if it had used them.
+    pub(crate) fn kept(&mut self, party: usize, seconds: f64) {
+        let party = &mut self.parties[party];
+        party.used += seconds / party.share;
+    }
+
     /// A run of `party` that was charged `charged` seconds held its slot for `seconds`.
     pub(crate) fn done(&mut self, party: usize, charged: f64, seconds: f64) {
         let party = &mut self.parties[party];

@@ -56,9 +56,14 @@ async fn beat(link: &Link, leases: &[Arc<Lease>]) -> Result<()> {
     let heartbeat = Heartbeat {
         leases: leases::progress_of(leases),
     };
+    // One with pictures in it says nothing of how soon the coordinator answers.
+    let name = match heartbeat.leases.iter().any(|lease| lease.preview.is_some()) {
+        true => "heartbeat with previews",
+        false => "heartbeat",
+    };
     // One that stalls must not keep the next one from being sent.
     let limit = link.shared.settings.call_timeout().min(LONGEST / 12);
     let call = link.protocol.heartbeat(&session.token, heartbeat);
-    let HeartbeatReply { leases: answer } = link.call(&session, "heartbeat", limit, call).await?;
+    let HeartbeatReply { leases: answer } = link.call(&session, name, limit, call).await?;
     leases::apply(leases, &answer, |time| session.local(time))
 }

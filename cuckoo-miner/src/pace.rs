@@ -25,7 +25,7 @@ const MOST: f64 = 4.0;
 const SHORT: f64 = 0.05;
 /// No task is larger, in any unit; what seems to be is of unknown size.
 const LARGEST: f64 = 1e15;
-/// After so long of refusals alone, one task is taken to see whether the machine is faster by now.
+/// After so long without a run as large as those that are refused, one task is taken to see whether the machine is faster by now.
 const RETRY: Duration = Duration::from_secs(600);
 
 /// The pace of one executor.
@@ -85,7 +85,7 @@ impl Pace {
             let before = line.wait(places, now);
             let needed = (before + seconds) * f64::from(percent) / 100.0;
             let left = deadline.since(now).as_secs_f64();
-            if needed > left && speed.refuse(now) {
+            if needed > left && speed.refuse(work, now) {
                 let before = match before > 0.0 {
                     true => format!(", after {before:.1} s for what is before it"),
                     false => String::new(),
@@ -171,8 +171,15 @@ struct Speed {
     usual: Fit,
     /// What runs took longer because their model was loaded first.
     loading: Fit,
-    /// Since when there were refusals and no run.
-    refusing_since: Option<Timestamp>,
+    /// The refusals since the last run that was as large.
+    refused: Option<Refused>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    since: Timestamp,
+    /// The size of the smallest, where it is known.
+    work: Option<f64>,
 }
 
 impl Speed {
@@ -185,7 +192,12 @@ impl Speed {
     }
 
     fn learn(&mut self, work: Option<f64>, cold: bool, seconds: f64) {
-        self.refusing_since = None;
+        // Small runs say little of large ones, which would be refused for good while small ones come.
+        let tells = |refused: &Refused| match (work, refused.work) {
+            (Some(work), Some(least)) => work >= least,
+            _ => true,
+        };
+        self.refused = self.refused.filter(|refused| !tells(refused));
         let seconds = match self.estimate(work, cold) {
             Some(expected) => seconds.min(expected.max(SHORT) * MOST),
             None => seconds,
@@ -203,12 +215,16 @@ impl Speed {
         }
     }
 
-    /// Whether a task that takes too long is refused: not if there was nothing but refusals for long.
-    fn refuse(&mut self, now: Timestamp) -> bool {
-        let since = *self.refusing_since.get_or_insert(now);
-        let refuse = now.since(since) < RETRY;
+    /// Whether a task that takes too long is refused: not if there was nothing but refusals of its size for long.
+    fn refuse(&mut self, work: Option<f64>, now: Timestamp) -> bool {
+        let refused = self.refused.get_or_insert(Refused { since: now, work });
+        refused.work = match (refused.work, work) {
+            (Some(least), Some(work)) => Some(least.min(work)),
+            _ => None,
+        };
+        let refuse = now.since(refused.since) < RETRY;
         if !refuse {
-            self.refusing_since = Some(now);
+            refused.since = now;
         }
         refuse
     }

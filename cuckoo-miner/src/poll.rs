@@ -44,6 +44,10 @@ async fn poll_forever(link: &Arc<Link>) {
     let mut rest = FIRST_REST;
     shared.tested.cancelled().await;
     loop {
+        if link.current_session().is_none() {
+            // It has no work for now, so others need not hurry their polls for its sake.
+            shared.slots.found(link.party, 0);
+        }
         let session = link.session().await;
         let room = link.room();
         if room == 0 {
@@ -72,6 +76,12 @@ async fn poll_forever(link: &Arc<Link>) {
             }
         };
         let took = shared.clock.now().since(started);
+        if !matches!(&reply, Ok(reply) if !reply.assignments.is_empty()) {
+            // Who keeps slots longer than asked and gives nothing for it pays with its turns.
+            let asked = Duration::from_millis(wait_of(link, patient));
+            let kept = took.saturating_sub(asked).as_secs_f64() * turn.slots.len() as f64;
+            shared.slots.kept(link.party, kept);
+        }
         let pause = match reply {
             Ok(reply) => {
                 backoff.reset();
@@ -109,13 +119,17 @@ async fn poll_forever(link: &Arc<Link>) {
 }
 
 async fn poll(link: &Link, session: &Arc<OpenSession>, turn: &Turn) -> Result<PollReply> {
+    ask(link, session, turn.slots.len(), wait_of(link, turn.patient)).await
+}
+
+/// How long a poll may wait for work, in milliseconds.
+fn wait_of(link: &Link, patient: bool) -> u64 {
     let settings = &link.shared.settings;
-    let wait = match turn.patient {
+    match patient {
         true if link.shared.alone => settings.poll_wait_millis,
         true => settings.poll_wait_millis.min(settings.turn_millis),
         false => 0,
-    };
-    ask(link, session, turn.slots.len(), wait).await
+    }
 }
 
 async fn ask(link: &Link, session: &Arc<OpenSession>, free: usize, wait: u64) -> Result<PollReply> {
@@ -142,7 +156,11 @@ async fn settle(link: &Arc<Link>, session: &Arc<OpenSession>, pause: Duration) {
     // To its end, for a voucher in an answer that nobody reads does not come again before it grows.
     match ask(link, session, 0, 0).await {
         Ok(reply) => take(link, session, reply, Vec::new()),
-        Err(error) => tracing::debug!(%error, "no voucher came"),
+        Err(error) => {
+            tracing::debug!(%error, "no voucher came");
+            // The answer that is lost may have had it, and a coordinator gives each voucher once in a session.
+            link.lose(session);
+        }
     }
     let room = async {
         while link.room() == 0 {

@@ -123,6 +123,11 @@ impl Slots {
         self.lock().chooser.found(party, runs)
     }
 
+    /// A poll kept so many seconds of slot time and gave nothing for it.
+    pub(crate) fn kept(&self, party: usize, seconds: f64) {
+        self.lock().chooser.kept(party, seconds);
+    }
+
     /// Sets what each poll loop's turns are by; `None` for one that ended.
     pub(crate) fn set_weights(&self, weights: &[Option<f64>]) {
         self.lock().chooser.set_weights(weights);

@@ -220,3 +220,25 @@ fn strange_weights_give_shares_all_the_same() {
         );
     }
 }
+
+#[test]
+fn who_keeps_slots_and_gives_nothing_pays_with_turns() {
+    let mut chooser = Chooser::new(2, 1);
+    let (mut worked, mut kept) = (0.0, 0.0);
+    for _ in 0..500 {
+        chooser.ask(0, 1);
+        chooser.ask(1, 1);
+        let turn = chooser.grant(1).unwrap();
+        if turn.party == 0 {
+            let charged = chooser.found(0, 1);
+            chooser.done(0, charged, 3.0);
+            worked += 3.0;
+        } else {
+            // It answers when the miner is about to give up.
+            chooser.found(1, 0);
+            chooser.kept(1, 30.0);
+            kept += 30.0;
+        }
+    }
+    assert!(kept <= worked + 60.0, "{kept} s for {worked} s of work");
+}

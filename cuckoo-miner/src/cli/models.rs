@@ -46,6 +46,11 @@ pub(crate) struct CacheArgs {
 }
 
 impl CacheArgs {
+    /// Whether it is another one than that of the environment.
+    fn is_chosen(&self) -> bool {
+        self.cache.is_some()
+    }
+
     fn store(&self) -> ModelStore {
         match &self.cache {
             Some(folder) => ModelStore::new(folder),

@@ -192,11 +192,7 @@ impl Run for Dpm {
         let picture: Vec<f32> = latents
             .iter()
             .zip(prediction)
-            .map(|(x, y)| match self.prediction {
-                Prediction::Epsilon => (x - noise * y) / signal,
-                Prediction::Velocity => signal * x - noise * y,
-                Prediction::Sample => *y,
-            })
+            .map(|(x, y)| self.prediction.picture(*x, *y, signal, noise))
             .collect();
         let (next_signal, next_noise) = shares(next);
         // The paper's e^-h - 1, where h is how much the logarithm of signal per noise grows in this step.

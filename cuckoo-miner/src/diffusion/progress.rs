@@ -72,15 +72,9 @@ impl Seen<'_> {
     /// is noise for long.
     pub(super) fn foreseen(&self) -> Vec<f32> {
         let (signal, noise) = self.shares;
-        let picture = |(x, y): (&f32, &f32)| match self.pipeline.schedule.prediction {
-            Prediction::Epsilon => (x - noise * y) / signal,
-            Prediction::Velocity => signal * x - noise * y,
-            Prediction::Sample => *y,
-        };
-        self.input
-            .iter()
-            .zip(self.prediction)
-            .map(picture)
+        let kind = self.pipeline.schedule.prediction;
+        let both = self.input.iter().zip(self.prediction);
+        both.map(|(x, y)| kind.picture(*x, *y, signal, noise))
             .collect()
     }
 }

@@ -41,6 +41,17 @@ pub(super) enum Prediction {
     Sample,
 }
 
+impl Prediction {
+    /// What the latents `x` are without noise when `y` is predicted of them, which have these shares of signal and noise.
+    pub(super) fn picture(self, x: f32, y: f32, signal: f32, noise: f32) -> f32 {
+        match self {
+            Self::Epsilon => (x - noise * y) / signal,
+            Self::Velocity => signal * x - noise * y,
+            Self::Sample => y,
+        }
+    }
+}
+
 /// How a run's steps are spread over the training steps (Lin et al., "Common diffusion noise schedules and sample
 /// steps are flawed", 2024, table 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

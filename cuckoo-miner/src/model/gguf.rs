@@ -188,10 +188,10 @@ impl Header {
 
     /// The keys that begin with `prefix`, to be taken by their whole names.
     pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        // A list is no setting, so its entries, of which there may be millions, are left out.
         let json = |value: &Value| match value {
             Value::Single(value) => value.clone(),
-            Value::Texts(texts) => texts.iter().map(String::as_str).collect(),
-            Value::Numbers(numbers) => numbers.iter().copied().collect(),
+            Value::Texts(_) | Value::Numbers(_) => Json::Array(Vec::new()),
         };
         let values: Map<String, Json> = self
             .values

@@ -257,6 +257,19 @@ fn after_long_refusals_alone_one_task_is_tried() {
     drop(desk.begin("ab", 4).unwrap());
 }
 
+#[test]
+fn small_tasks_do_not_keep_large_ones_out_for_good() {
+    let desk = Desk::new(usize::MAX);
+    desk.ran("a", 3);
+    desk.ran("abcd", 12);
+    assert!(desk.begin("abcd", 6).is_err());
+    for _ in 0..RETRY.as_secs() / 60 {
+        desk.pass(57);
+        desk.ran("a", 3);
+    }
+    drop(desk.begin("abcd", 6).unwrap());
+}
+
 #[tokio::test]
 async fn trials_are_timed_before_the_first_task() {
     let desk = Desk::of(usize::MAX, &["a", "abcde"], false);

@@ -84,10 +84,9 @@ impl Pool {
         state.places.len() - 1
     }
 
+    /// Whether a task runs at once: what is on its way is not there yet.
     pub(super) fn is_loaded(&self, place: usize) -> bool {
-        let state = self.lock();
-        let loaded = state.places[place].loaded.as_ref();
-        loaded.is_some_and(|loaded| matches!(loaded.peek(), None | Some(Ok(_))))
+        self.loaded(place).is_some()
     }
 
     /// The executor at `place`, if it is there.

@@ -122,6 +122,10 @@ fn a_language_model_is_offered_as_text() {
         pulled.contains("kind = \"text\"") && pulled.contains("name = \"tiny-llama\""),
         "{pulled}"
     );
+    assert!(
+        pulled.contains(&format!("folder = '{place}/")) && !pulled.contains("hub = "),
+        "another cache is not where `hub` is looked for: {pulled}"
+    );
     let folder = golden("language/llama").display().to_string();
     let check = cache.prints(&mirror.url, &["models", "check", &folder]);
     assert_eq!(field(&check, "hash"), field(&pulled, "hash"));
@@ -390,6 +394,8 @@ fn tokens_come_from_a_file_or_the_environment() {
         tokens(&named, Some("hf_a")).as_deref(),
         Some("Bearer hf_mine")
     );
+    let elsewhere = [&pull[..], &["--endpoint", &mirror.url]].concat();
+    assert_eq!(tokens(&elsewhere, Some("hf_a")), None, "it is for the hub");
     let none = [&pull[..], &["--token-file", "none"]].concat();
     assert!(cache.complains(&mirror.url, &none).contains("none"));
 

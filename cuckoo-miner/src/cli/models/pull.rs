@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     include: Vec<String>,
     #[command(flatten)]
     cache: CacheArgs,
-    /// A file with a token of the hub; without it HF_TOKEN, or the token of `hf auth login`.
+    /// A file with a token of the hub; without it HF_TOKEN, or the token of `hf auth login`, unless --endpoint is given.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Files fetched at once.
@@ -47,6 +47,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn pull(arguments: Arguments) -> Result<()> {
     let hub = hub(&arguments)?;
+    // Settings name neither files nor caches, so what was chosen by hand is offered as a folder.
+    let chosen = !arguments.include.is_empty() || arguments.cache.is_chosen();
     let options = PullOptions {
         include: arguments.include,
         at_once: arguments.at_once,
@@ -71,7 +73,7 @@ pub(crate) async fn pull(arguments: Arguments) -> Result<()> {
         }
         pulled => pulled?,
     };
-    tokio::task::spawn_blocking(move || print(&pulled))
+    tokio::task::spawn_blocking(move || print(&pulled, chosen))
         .await
         .map_err(|join| Error::internal("the model's folder broke its reader").with_source(join))
 }
@@ -83,12 +85,14 @@ fn hub(arguments: &Arguments) -> Result<Hub> {
     };
     match &arguments.token_file {
         Some(file) => hub.with_token(&read_secret(file)?),
+        // A token of the environment is for the hub of the environment, and goes nowhere else unasked.
+        None if arguments.endpoint.is_some() => Ok(hub),
         None => hub.with_token_from_env(),
     }
 }
 
 /// What was pulled, and how it is offered.
-fn print(pulled: &Pulled) {
+fn print(pulled: &Pulled, chosen: bool) {
     let kind = FolderKind::of(&pulled.folder);
     println!("model    {}", pulled.model.name());
     println!("commit   {}", pulled.model.revision());
@@ -112,7 +116,7 @@ fn print(pulled: &Pulled) {
     }
     println!(
         "\nTo offer it, add to miner.toml:\n\n{}",
-        section(&pulled.model, kind)
+        section(pulled, kind, chosen)
     );
 }
 
@@ -127,10 +131,15 @@ fn hash(kind: FolderKind, folder: &Path) -> Option<Result<B256>> {
     Some(hash.map(B256::from))
 }
 
-fn section(model: &HubModel, kind: FolderKind) -> String {
+fn section(pulled: &Pulled, kind: FolderKind, chosen: bool) -> String {
+    let model = &pulled.model;
     let (_, name) = model.name().rsplit_once('/').unwrap_or(("", model.name()));
+    let place = match chosen {
+        true => format!("folder = '{}'", pulled.folder.display()),
+        false => format!("hub = \"{model}\""),
+    };
     format!(
-        "[[models]]\nname = \"{}\"\nhub = \"{model}\"\nkind = \"{}\"\nmin_price = \"0\"",
+        "[[models]]\nname = \"{}\"\n{place}\nkind = \"{}\"\nmin_price = \"0\"",
         name.to_ascii_lowercase(),
         kind.as_str()
     )

@@ -9,6 +9,9 @@ use crate::model::gguf::Header;
 /// Longest piece that pairs are looked for in, in bytes; the longest of published ones have a hundred.
 const LONGEST_PIECE: usize = 256;
 
+/// Most pairs: published vocabularies have three for a piece.
+const MOST_PAIRS: usize = 1 << 22;
+
 /// All pairs of tokens that make another, those of the highest score first.
 pub(super) fn pairs(
     header: &Header,
@@ -24,6 +27,10 @@ pub(super) fn pairs(
     for (token, text) in texts.iter().enumerate() {
         if text.len() > LONGEST_PIECE {
             let problem = format!("has a piece of {} bytes at place {token}", text.len());
+            return Err(header.error(TEXTS, problem));
+        }
+        if pairs.len() > MOST_PAIRS {
+            let problem = format!("is made of more than {MOST_PAIRS} pairs of its own pieces");
             return Err(header.error(TEXTS, problem));
         }
         let first = pairs.len();
