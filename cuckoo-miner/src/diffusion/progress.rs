@@ -6,7 +6,6 @@ use super::StableDiffusion;
 use super::error::Result;
 use super::image::Image;
 use super::palette::{PATCH, Palette};
-use super::schedule::Prediction;
 
 /// How far a run has come.
 #[derive(Clone, Copy)]
