@@ -11,7 +11,9 @@ use cuckoo_core::{
     ErrorKind, Failure, Heartbeat, HeartbeatReply, LeaseId, Output, PollReply, PollRequest, Result,
     Retry, Session, SessionOpened, SessionToken, Signed, TaskProtocol, http_client, paths,
 };
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
+use reqwest::{
+    Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url, header, redirect,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,26 +51,11 @@ impl HttpCoordinator {
                 "`{url}` is not a coordinator's address; write it like http://127.0.0.1:8480"
             ))
         };
-        let mut base = Url::parse(url.trim()).map_err(|source| invalid().with_source(source))?;
-        let plain = matches!(base.scheme(), "http" | "https")
-            && base.has_host()
-            && base.username().is_empty()
-            && base.password().is_none()
-            && base.query().is_none()
-            && base.fragment().is_none();
-        if !plain {
-            return Err(invalid());
-        }
+        let mut base = plain(url, invalid)?;
         let folder = base.path().trim_end_matches('/').to_owned();
         base.set_path(&folder);
-        let mut client = http_client()
+        let client = to(&base)
             .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("cuckoo-miner/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&base) {
-            client = client.no_proxy();
-        }
-        let client = client
             .build()
             .map_err(|source| Error::internal("no HTTP client").with_source(source))?;
         Ok(Self {
@@ -185,6 +172,32 @@ impl HttpCoordinator {
 impl fmt::Debug for HttpCoordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HttpCoordinator({})", self.base)
+    }
+}
+
+/// An address and nothing else: no password, query or fragment.
+pub(crate) fn plain(address: &str, invalid: impl Fn() -> Error) -> Result<Url> {
+    let url = Url::parse(address.trim()).map_err(|source| invalid().with_source(source))?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    match plain {
+        true => Ok(url),
+        false => Err(invalid()),
+    }
+}
+
+/// A client for one server, which follows no redirect.
+pub(crate) fn to(server: &Url) -> ClientBuilder {
+    let client = http_client()
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("cuckoo-miner/", env!("CARGO_PKG_VERSION")));
+    match is_loopback(server) {
+        true => client.no_proxy(),
+        false => client,
     }
 }
 

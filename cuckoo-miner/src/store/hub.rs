@@ -5,18 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_core::{
-    Clock, Entropy, Error, ErrorKind, OsEntropy, Result, Retry, SystemClock, http_client,
-};
+use cuckoo_core::{Clock, Entropy, Error, ErrorKind, OsEntropy, Result, Retry, SystemClock};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use super::content::ContentId;
 use super::environment;
 use super::listing::{self, Listing};
 use super::name::HubModel;
 use super::trouble::{Trouble, host, lost, retry_after};
-use crate::client::is_loopback;
+use crate::client::{is_loopback, plain, to};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the hub may say nothing at all.
@@ -55,26 +53,10 @@ impl Hub {
                 "`{endpoint}` is not a hub's address; write it like https://huggingface.co"
             ))
         };
-        let endpoint =
-            Url::parse(endpoint.trim()).map_err(|source| invalid().with_source(source))?;
-        let plain = matches!(endpoint.scheme(), "http" | "https")
-            && endpoint.has_host()
-            && endpoint.username().is_empty()
-            && endpoint.password().is_none()
-            && endpoint.query().is_none()
-            && endpoint.fragment().is_none();
-        if !plain {
-            return Err(invalid());
-        }
-        let mut client = http_client()
+        let endpoint = plain(endpoint, invalid)?;
+        let client = to(&endpoint)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("cuckoo-miner/", env!("CARGO_PKG_VERSION")));
-        if is_loopback(&endpoint) {
-            client = client.no_proxy();
-        }
-        let client = client
             .build()
             .map_err(|source| Error::internal("no HTTP client").with_source(source))?;
         Ok(Self {

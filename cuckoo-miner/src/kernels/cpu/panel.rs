@@ -1,4 +1,4 @@
-//! Products of rows with panels, on which convolutions, linear layers and attention of pictures are built.
+//! Products of rows with panels, on which convolutions, all linear layers and pictures' attention are built.
 //!
 //! A panel is sixteen columns laid side by side. Each number of a product is summed by itself: in blocks of [`BLOCK`]
 //! fused multiplications and additions one after another, and the blocks' sums added in their order. So it has the same
