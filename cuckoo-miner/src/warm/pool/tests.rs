@@ -111,6 +111,7 @@ async fn a_load_serves_all_who_wait_for_it_and_outlives_them() {
     assert!(futures::poll!(&mut first).is_pending());
     let mut second = Box::pin(take(&pool, &alive, 2));
     assert!(futures::poll!(&mut second).is_pending());
+    assert!(!pool.is_loaded(2), "on its way is not there");
     drop(first);
     open.send(()).unwrap();
     drop(second.await);
