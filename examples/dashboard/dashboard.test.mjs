@@ -107,7 +107,8 @@ test('the routes are explained', () => withMarket(0, async (address) => {
       assert.equal(await page.locator('main section').count(), routes);
       assert.equal(await page.locator('#contents li').count(), routes);
       await page.locator('#submit summary').first().click();
-      assert.match(await text(page, '#submit details[open]'), /timeout_millis/);
+      // What a type is made of comes with the event that tells of its opening, a moment after the click.
+      await page.locator('#submit details[open]', { hasText: 'timeout_millis' }).waitFor();
       await keep(page, `docs-${colorScheme}`);
       await page.getByLabel('Find a route').fill('/v1/quotes');
       assert.ok(await page.locator('#quote').isVisible());
