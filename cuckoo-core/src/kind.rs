@@ -5,6 +5,7 @@
 
 mod embeddings;
 mod text;
+mod transcription;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ pub use text::{
     FinishReason, Message, Role, TextInput, TextLine, TextOutput, TextPiece, TextPrompt,
     TextReader, TextWriter, TokenLogprob, TopLogprob,
 };
+pub use transcription::{Transcript, TranscriptSegment, TranscriptionInput};
 
 /// What a model is for, and so which input its tasks take and which output they give.
 #[derive(
@@ -34,6 +36,8 @@ pub enum ModelKind {
     Completion,
     /// Texts in ([`EmbeddingsInput`]), a vector for each out ([`Embeddings`]).
     Embeddings,
+    /// A recording in ([`TranscriptionInput`]), what is said in it out ([`Transcript`]).
+    Transcription,
 }
 
 impl ModelKind {
@@ -41,7 +45,7 @@ impl ModelKind {
     pub fn phrase(self) -> String {
         let article = match self {
             Self::Image | Self::Embeddings => "an",
-            Self::Custom | Self::Chat | Self::Completion => "a",
+            Self::Custom | Self::Chat | Self::Completion | Self::Transcription => "a",
         };
         format!("{article} {self} model")
     }
@@ -54,6 +58,7 @@ impl ModelKind {
             Self::Chat => "chat",
             Self::Completion => "completion",
             Self::Embeddings => "embeddings",
+            Self::Transcription => "transcription",
         }
     }
 }

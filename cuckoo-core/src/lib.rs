@@ -63,6 +63,7 @@ pub use keystore::{load_key, save_key};
 pub use kind::{
     Embeddings, EmbeddingsInput, FinishReason, Message, ModelKind, Role, TextInput, TextLine,
     TextOutput, TextPiece, TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
+    Transcript, TranscriptSegment, TranscriptionInput,
 };
 pub use local_market::{LocalMarket, Member};
 pub use preview::Preview;
