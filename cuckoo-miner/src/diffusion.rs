@@ -159,7 +159,7 @@ impl StableDiffusion {
             schedule,
             palette: OnceLock::new(),
             hash,
-            memory: folder.memory(),
+            memory: folder.memory,
         })
     }
 

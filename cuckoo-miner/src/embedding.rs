@@ -130,7 +130,7 @@ impl EmbeddingModel {
             pooling,
             steps,
             hash: folder.hash(),
-            memory: folder.memory(),
+            memory: folder.memory,
             kernels,
         })
     }

@@ -96,7 +96,8 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// same bits whatever other rows there are.
     fn text_name(&self) -> &str;
 
-    /// Lays out `weight`, `[out, in]`, as [`project`](Self::project) reads it fastest. Costs about a copy; done once, at load.
+    /// Lays out `weight`, `[out, in]`, as [`project`](Self::project) reads it fastest. Numbers that are all of `f16` or of
+    /// `bf16` may be held in 16 bits, which changes no bit of a result. Costs about a copy; done once, at load.
     fn pack(&self, weight: &Tensor) -> Result<Packed>;
 
     /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` was `[out, in]`, `bias` is `[out]`.

@@ -127,7 +127,8 @@ impl LanguageModel {
         let weights = match file {
             Some(file) => file.weights(folder, &mut config, kernels.device())?,
             None => Weights::open(folder, "", "model", kernels.device())?,
-        };
+        }
+        .packed();
         weights.fit(memory)?;
         let mut ends = if defaults.ends.is_empty() {
             config.ends.clone()
@@ -144,7 +145,7 @@ impl LanguageModel {
             defaults,
             ends,
             hash: folder.hash(),
-            memory: folder.memory(),
+            memory: weights.memory(),
             kernels,
         })
     }

@@ -11,6 +11,7 @@ mod lanes;
 mod linear;
 mod math;
 mod norm;
+mod number;
 mod paged;
 mod panel;
 mod project;
@@ -18,7 +19,7 @@ mod rotary;
 mod whole;
 mod winograd;
 
-use candle_core::{Device, Result, Storage, Tensor, bail};
+use candle_core::{Device, Result, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::{Activation, Heads, Kernels, Norm, Packed, Span};
@@ -233,11 +234,14 @@ fn read<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> Result<R>,
 ) -> Result<R> {
-    read_all(&tensors, |slices| f(std::array::from_fn(|i| slices[i])))
+    read_as(&tensors, |slices| f(std::array::from_fn(|i| slices[i])))
 }
 
-/// As [`read`], for any number of tensors.
-fn read_all<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> Result<R> {
+/// As [`read`], for any number of tensors and kind of number.
+fn read_as<W: WithDType, R>(
+    tensors: &[&Tensor],
+    f: impl FnOnce(&[&[W]]) -> Result<R>,
+) -> Result<R> {
     let contiguous = tensors
         .iter()
         .map(|tensor| tensor.contiguous())
@@ -253,7 +257,7 @@ fn read_all<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> Result<R>) -> R
                 bail!("the CPU kernels were given a tensor of another device");
             };
             let start = layout.start_offset();
-            Ok(&storage.as_slice::<f32>()?[start..start + layout.shape().elem_count()])
+            Ok(&storage.as_slice::<W>()?[start..start + layout.shape().elem_count()])
         })
         .collect::<Result<Vec<_>>>()?;
     f(&slices)

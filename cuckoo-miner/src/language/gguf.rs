@@ -192,7 +192,6 @@ impl Gguf {
             _ => 0,
         };
         let weights = Weights::quantized(file, &self.header, stored, heads, device);
-        folder.elements = folder.elements.saturating_add(weights.elements());
         let has = |name: &str| self.header.shape(name).is_some();
         config.input_bias = has("blk.0.attn_q.bias");
         config.output_bias = has("blk.0.attn_output.bias");

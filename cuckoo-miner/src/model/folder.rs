@@ -21,8 +21,8 @@ pub(crate) struct Folder {
     read: BTreeMap<String, FileRecord>,
     /// What stands for the small files, where all of the model is in one large file.
     documents: BTreeMap<&'static str, Vec<u8>>,
-    /// Numbers in all weights that were opened.
-    pub(crate) elements: u64,
+    /// Bytes that the weights opened so far take in memory, in `f32`.
+    pub(crate) memory: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Folder {
             root: root.to_owned(),
             read: BTreeMap::new(),
             documents: BTreeMap::new(),
-            elements: 0,
+            memory: 0,
         })
     }
 
@@ -53,13 +53,8 @@ impl Folder {
             root: root.to_owned(),
             read: BTreeMap::new(),
             documents,
-            elements: 0,
+            memory: 0,
         }
-    }
-
-    /// Bytes that the weights opened so far take in memory, in `f32`.
-    pub(crate) fn memory(&self) -> u64 {
-        self.elements.saturating_mul(4)
     }
 
     /// Whether the folder has `name` (a path inside it, with `/`).

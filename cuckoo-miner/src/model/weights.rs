@@ -36,6 +36,8 @@ pub(crate) struct Weights {
     added: HashMap<String, Vec<LowRank>>,
     /// How the file calls a tensor that layers ask for by another name.
     naming: fn(&str) -> String,
+    /// Whether all matrices are packed for kernels, which keep 16 bits as they are.
+    packed: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl Weights {
                 });
             }
         }
-        folder.elements = folder.elements.saturating_add(weights.elements());
+        folder.memory = folder.memory.saturating_add(weights.memory());
         Ok(weights)
     }
 
@@ -118,7 +120,14 @@ impl Weights {
             notes: HashMap::new(),
             added: HashMap::new(),
             naming: str::to_owned,
+            packed: false,
         }
+    }
+
+    /// The same, of a model whose matrices are all packed by [`Kernels::pack`](crate::Kernels::pack).
+    pub(crate) fn packed(mut self) -> Self {
+        self.packed = true;
+        self
     }
 
     /// Names of all tensors.
@@ -154,7 +163,7 @@ impl Weights {
 
     /// Fails when the tensors need more than `available` bytes, where that is known.
     pub(crate) fn fit(&self, available: Option<u64>) -> Result<()> {
-        let needed = self.elements().saturating_mul(4);
+        let needed = self.memory();
         match available.filter(|available| *available < needed) {
             Some(available) => Err(Error::Memory {
                 file: self.file().to_owned(),
@@ -165,12 +174,17 @@ impl Weights {
         }
     }
 
-    /// Numbers in all tensors together.
-    pub(crate) fn elements(&self) -> u64 {
-        self.tensors
-            .values()
-            .map(|entry| entry.shape.iter().product::<usize>() as u64)
-            .sum()
+    /// Bytes that all tensors together take in memory.
+    pub(crate) fn memory(&self) -> u64 {
+        self.tensors.values().fold(0, |sum, entry| {
+            let narrow = match entry.storage {
+                Storage::Plain(Dtype::F16 | Dtype::BF16) => self.packed && entry.shape.len() == 2,
+                Storage::Plain(_) | Storage::Blocks(_) => false,
+            };
+            let bytes = if narrow { 2 } else { 4 };
+            let numbers = entry.shape.iter().product::<usize>() as u64;
+            numbers.saturating_mul(bytes).saturating_add(sum)
+        })
     }
 
     /// The name of the first file, for errors about all of them.

@@ -4,6 +4,8 @@
 //! carries it out: one register of 512 bits, two of 256 one after the other, or a loop. So miners with different
 //! processors agree.
 
+use half::{bf16, f16};
+
 /// Lanes of a sum.
 pub(super) const LANES: usize = 16;
 
@@ -18,6 +20,10 @@ pub(super) trait Register: Copy {
     /// # Panics
     /// When there are fewer.
     fn load(x: &[f32]) -> Self;
+    /// As [`load`](Self::load), of numbers that are widened.
+    fn load_f16(x: &[f16]) -> Self;
+    /// As [`load`](Self::load), of numbers that are widened.
+    fn load_bf16(x: &[bf16]) -> Self;
     /// Into the first [`WIDTH`](Self::WIDTH) numbers of `out`.
     ///
     /// # Panics
@@ -54,7 +60,9 @@ pub(super) fn dispatch<J: Job>(job: J) {
             #[allow(unsafe_code)]
             return unsafe { x86::with_avx512(job) };
         }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        if std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c")
         {
             // SAFETY: the processor has what the function is compiled for.
             #[allow(unsafe_code)]
@@ -97,6 +105,16 @@ impl Register for Plain {
     }
 
     #[inline(always)]
+    fn load_f16(x: &[f16]) -> Self {
+        Self([0, 1, 2, 3].map(|i| x[i].to_f32()))
+    }
+
+    #[inline(always)]
+    fn load_bf16(x: &[bf16]) -> Self {
+        Self([0, 1, 2, 3].map(|i| x[i].to_f32()))
+    }
+
+    #[inline(always)]
     fn store(self, out: &mut [f32]) {
         out[..4].copy_from_slice(&self.0);
     }
@@ -126,6 +144,8 @@ impl Register for Plain {
 mod x86 {
     use std::arch::x86_64::*;
 
+    use half::{bf16, f16};
+
     use super::{Job, Register};
 
     #[target_feature(enable = "avx512f")]
@@ -133,7 +153,7 @@ mod x86 {
         job.run::<Avx512>();
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn with_avx2<J: Job>(job: J) {
         job.run::<Avx2>();
     }
@@ -156,6 +176,23 @@ mod x86 {
             assert!(x.len() >= Self::WIDTH);
             // SAFETY: as above, and there are the sixteen numbers that are read.
             Self(unsafe { _mm512_loadu_ps(x.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_f16(x: &[f16]) -> Self {
+            assert!(x.len() >= Self::WIDTH);
+            // SAFETY: as above, and there are the sixteen numbers that are read.
+            Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) })
+        }
+
+        #[inline(always)]
+        fn load_bf16(x: &[bf16]) -> Self {
+            assert!(x.len() >= Self::WIDTH);
+            // SAFETY: as above, and there are the sixteen numbers that are read. They are the upper halves of theirs in f32.
+            Self(unsafe {
+                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+            })
         }
 
         #[inline(always)]
@@ -196,6 +233,23 @@ mod x86 {
             assert!(x.len() >= Self::WIDTH);
             // SAFETY: as above, and there are the eight numbers that are read.
             Self(unsafe { _mm256_loadu_ps(x.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn load_f16(x: &[f16]) -> Self {
+            assert!(x.len() >= Self::WIDTH);
+            // SAFETY: as above, and there are the eight numbers that are read.
+            Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
+        }
+
+        #[inline(always)]
+        fn load_bf16(x: &[bf16]) -> Self {
+            assert!(x.len() >= Self::WIDTH);
+            // SAFETY: as above, and there are the eight numbers that are read. They are the upper halves of theirs in f32.
+            Self(unsafe {
+                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+            })
         }
 
         #[inline(always)]

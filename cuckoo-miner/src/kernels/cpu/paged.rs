@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::attend::{self, Page, Sight, Text};
-use super::read_all;
+use super::read_as;
 use crate::kernels::{Heads, Span};
 
 /// See [`Kernels::attend`](crate::kernels::Kernels::attend).
@@ -41,7 +41,7 @@ pub(super) fn attend(q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Ten
     for span in spans {
         tensors.extend(span.pages.iter().flat_map(|(k, v)| [*k, *v]));
     }
-    let out = read_all(&tensors, |slices| {
+    let out = read_as(&tensors, |slices| {
         let (q, mut pages) = (slices[0], &slices[1..]);
         let texts = spans.iter().map(|span| {
             let (own, rest) = pages.split_at(span.pages.len() * 2);

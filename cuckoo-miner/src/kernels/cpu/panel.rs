@@ -10,6 +10,7 @@
 )]
 
 use super::lanes::{LANES, Register};
+use super::number::Number;
 
 /// Terms summed in one go; the block's sum is then added to those of the blocks before. Part of the arithmetic.
 pub(super) const BLOCK: usize = 512;
@@ -59,21 +60,21 @@ pub(super) fn multiply<R: Register>(
 
 /// The sums over one block of a single row, with the columns of several panels.
 #[inline(always)]
-pub(super) fn multiply_row<R: Register, const PANELS: usize>(
+pub(super) fn multiply_row<R: Register, W: Number, const PANELS: usize>(
     row: &[f32],
-    panels: [&[Lane]; PANELS],
+    panels: [&[[W; LANES]]; PANELS],
 ) -> [Lane; PANELS] {
     match R::WIDTH {
-        16 => row_tile::<R, PANELS, 1>(row, panels),
-        8 => row_tile::<R, PANELS, 2>(row, panels),
-        _ => row_tile::<R, PANELS, 4>(row, panels),
+        16 => row_tile::<R, W, PANELS, 1>(row, panels),
+        8 => row_tile::<R, W, PANELS, 2>(row, panels),
+        _ => row_tile::<R, W, PANELS, 4>(row, panels),
     }
 }
 
 #[inline(always)]
-fn row_tile<R: Register, const PANELS: usize, const REGISTERS: usize>(
+fn row_tile<R: Register, W: Number, const PANELS: usize, const REGISTERS: usize>(
     row: &[f32],
-    panels: [&[Lane]; PANELS],
+    panels: [&[[W; LANES]]; PANELS],
 ) -> [Lane; PANELS] {
     let depth = row.len();
     let mut columns = [&[][..]; PANELS];
@@ -85,7 +86,7 @@ fn row_tile<R: Register, const PANELS: usize, const REGISTERS: usize>(
         let x = R::splat(row[k]);
         for n in 0..PANELS {
             for r in 0..REGISTERS {
-                let weight = R::load(&columns[n][k][r * R::WIDTH..]);
+                let weight = W::load::<R>(&columns[n][k][r * R::WIDTH..]);
                 sums[n][r] = sums[n][r].add_product(x, weight);
             }
         }

@@ -1,10 +1,12 @@
 //! Linear layers of texts as products of their rows with the weight, which was laid out as panels ahead.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
+use half::{bf16, f16};
 
 use super::lanes::{Job, LANES, Register, dispatch};
+use super::number::{Number, narrowest};
 use super::panel::{BLOCK, Lane, Rows, Window, multiply, multiply_row, turn, windows};
-use super::{each, pieces, read};
+use super::{each, pieces, read, read_as};
 use crate::kernels::Packed;
 
 /// Rows and outputs computed by one piece of work: what it reads of both fits a core's own cache.
@@ -29,8 +31,10 @@ pub(super) fn pack(weight: &Tensor) -> Result<Packed> {
         });
         Ok(())
     })?;
+    let kind = narrowest(&panels);
+    let panels = Tensor::from_vec(panels, (count, inputs, LANES), &Device::Cpu)?;
     Ok(Packed {
-        data: Tensor::from_vec(panels, (count, inputs, LANES), &Device::Cpu)?,
+        data: panels.to_dtype(kind)?,
         outputs,
         inputs,
     })
@@ -38,17 +42,25 @@ pub(super) fn pack(weight: &Tensor) -> Result<Packed> {
 
 /// See [`Kernels::rows`](crate::kernels::Kernels::rows).
 pub(super) fn rows(weight: &Packed, rows: &[u32]) -> Result<Tensor> {
+    match weight.data.dtype() {
+        DType::F16 => rows_of::<f16>(weight, rows),
+        DType::BF16 => rows_of::<bf16>(weight, rows),
+        _ => rows_of::<f32>(weight, rows),
+    }
+}
+
+fn rows_of<W: Number>(weight: &Packed, rows: &[u32]) -> Result<Tensor> {
     let inputs = weight.inputs;
     let mut out = Vec::with_capacity(rows.len() * inputs);
-    read([&weight.data], |[panels]| {
-        let (lanes, _) = panels.as_chunks::<LANES>();
+    read_as::<W, _>(&[&weight.data], |panels| {
+        let (lanes, _) = panels[0].as_chunks::<LANES>();
         for row in rows {
             let row = *row as usize;
             if row >= weight.outputs {
                 bail!("row {row} was asked of a weight of {}", weight.outputs);
             }
             let panel = &lanes[row / LANES * inputs..][..inputs];
-            out.extend(panel.iter().map(|lane| lane[row % LANES]));
+            out.extend(panel.iter().map(|lane| lane[row % LANES].widen()));
         }
         Ok(())
     })?;
@@ -57,6 +69,14 @@ pub(super) fn rows(weight: &Packed, rows: &[u32]) -> Result<Tensor> {
 
 /// See [`Kernels::project`](crate::kernels::Kernels::project).
 pub(super) fn project(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+    match weight.data.dtype() {
+        DType::F16 => project_by::<f16>(x, weight, bias),
+        DType::BF16 => project_by::<bf16>(x, weight, bias),
+        _ => project_by::<f32>(x, weight, bias),
+    }
+}
+
+fn project_by<W: Number>(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
     let (rows, inner) = x.dims2()?;
     let (outputs, inputs) = (weight.outputs, weight.inputs);
     if inputs != inner || bias.is_some_and(|bias| bias.dims() != [outputs]) {
@@ -66,10 +86,9 @@ pub(super) fn project(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Res
         );
     }
     let mut out = vec![0.0; rows * outputs];
-    read(
-        [x, &weight.data, bias.unwrap_or(x)],
-        |[x, panels, bias_of]| {
-            let (panels, _) = panels.as_chunks();
+    read([x, bias.unwrap_or(x)], |[x, bias_of]| {
+        read_as::<W, _>(&[&weight.data], |panels| {
+            let (panels, _) = panels[0].as_chunks();
             let mut work = windows(&mut out, outputs, ROWS, OUTPUTS);
             // All rows go over a part of the weight before the next part is read, since the weight is what is large.
             work.sort_by_key(|window| window.column);
@@ -83,21 +102,21 @@ pub(super) fn project(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Res
                 });
             });
             Ok(())
-        },
-    )?;
+        })
+    })?;
     Tensor::from_vec(out, (rows, outputs), &Device::Cpu)
 }
 
 /// Some outputs of some rows.
-struct Piece<'a> {
+struct Piece<'a, W> {
     x: &'a [f32],
-    panels: &'a [Lane],
+    panels: &'a [[W; LANES]],
     bias: Option<&'a [f32]>,
     inner: usize,
     out: Window<'a>,
 }
 
-impl Job for Piece<'_> {
+impl<W: Number> Job for Piece<'_, W> {
     #[inline(always)]
     fn run<R: Register>(mut self) {
         let (first, inner) = (self.out.column, self.inner);
@@ -114,11 +133,20 @@ impl Job for Piece<'_> {
             count: count - count % 2,
         };
         let first = first / LANES;
+        // A part of a panel in f32, for all rows that go over it.
+        let mut room = match W::DTYPE {
+            DType::F32 => Vec::new(),
+            _ => vec![[0.0; LANES]; if x.count == 0 { 0 } else { BLOCK.min(inner) }],
+        };
         for start in (0..inner).step_by(BLOCK) {
             let depth = BLOCK.min(inner - start);
             let panel = |i: usize| &self.panels[(first + i) * inner + start..][..depth];
             for (i, at) in (0..outputs).step_by(LANES).enumerate() {
-                multiply::<R>(x, start, panel(i), |row, sums| {
+                if x.count == 0 {
+                    break;
+                }
+                let panel = W::wide::<R>(panel(i), &mut room);
+                multiply::<R>(x, start, panel, |row, sums| {
                     for (out, sums) in self.out.rows[row..].iter_mut().zip(sums) {
                         add(&mut out[at..], sums);
                     }
@@ -133,14 +161,14 @@ impl Job for Piece<'_> {
             let panels = outputs.div_ceil(LANES);
             let mut i = 0;
             while i + TOGETHER <= panels {
-                let sums = multiply_row::<R, TOGETHER>(x, std::array::from_fn(|n| panel(i + n)));
+                let sums = multiply_row::<R, W, TOGETHER>(x, std::array::from_fn(|n| panel(i + n)));
                 for sums in &sums {
                     add(&mut out[i * LANES..], sums);
                     i += 1;
                 }
             }
             while i < panels {
-                let [sums] = multiply_row::<R, 1>(x, [panel(i)]);
+                let [sums] = multiply_row::<R, W, 1>(x, [panel(i)]);
                 add(&mut out[i * LANES..], &sums);
                 i += 1;
             }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::attend::{self, Bias, Page, Sight, Text};
-use super::read_all;
+use super::read_as;
 use crate::kernels::Heads;
 
 /// Keys whose scores are held at a time; part of the arithmetic.
@@ -54,7 +54,7 @@ pub(super) fn attend_all(
     }
     let mut tensors = vec![q, k, v];
     tensors.extend(bias);
-    let out = read_all(&tensors, |slices| {
+    let out = read_as(&tensors, |slices| {
         let (q, mut k, mut v) = (slices[0], slices[1], slices[2]);
         let mut texts = Vec::with_capacity(lengths.len());
         for length in lengths {

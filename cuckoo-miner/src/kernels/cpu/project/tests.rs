@@ -11,6 +11,14 @@ fn tensor(shape: (usize, usize), seed: usize) -> Tensor {
     Tensor::from_vec(numbers(shape.0 * shape.1, seed), shape, &Device::Cpu).unwrap()
 }
 
+/// A weight of each kind of number, by the kind.
+fn weights(shape: (usize, usize), seed: usize) -> [(DType, Tensor); 3] {
+    [DType::F32, DType::F16, DType::BF16].map(|kind| {
+        let narrow = tensor(shape, seed).to_dtype(kind).unwrap();
+        (kind, narrow.to_dtype(DType::F32).unwrap())
+    })
+}
+
 fn bits(x: &Tensor) -> Vec<u32> {
     let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
     values.into_iter().map(f32::to_bits).collect()
@@ -48,26 +56,32 @@ fn agrees_with_candle_for_all_sizes() {
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others() {
     let (rows, outputs, inner) = (15, 120, 1203);
-    let (x, weight) = (tensor((rows, inner), 1), tensor((outputs, inner), 2));
-    let packed = pack(&weight).unwrap();
-    let all = bits(&project(&x, &packed, None).unwrap());
-    for i in 0..rows {
-        for count in 1..=rows - i {
-            let some = x.narrow(0, i, count).unwrap();
-            let some = bits(&project(&some, &packed, None).unwrap());
-            assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+    let x = tensor((rows, inner), 1);
+    for (_, weight) in weights((outputs, inner), 2) {
+        let packed = pack(&weight).unwrap();
+        let all = bits(&project(&x, &packed, None).unwrap());
+        for i in 0..rows {
+            for count in 1..=rows - i {
+                let some = x.narrow(0, i, count).unwrap();
+                let some = bits(&project(&some, &packed, None).unwrap());
+                assert_eq!(some, all[i * outputs..(i + count) * outputs]);
+            }
         }
     }
 }
 
-/// One arithmetic for all linear layers.
+/// One arithmetic for all linear layers, however their weights are held.
 #[test]
 fn pictures_linear_layers_have_the_same_bits() {
-    let (x, weight) = (tensor((13, 1203), 1), tensor((40, 1203), 2));
+    let x = tensor((13, 1203), 1);
     let bias = Tensor::from_vec(numbers(40, 3), 40, &Device::Cpu).unwrap();
-    let got = project(&x, &pack(&weight).unwrap(), Some(&bias)).unwrap();
-    let other = super::super::linear::linear(&x, &weight, Some(&bias)).unwrap();
-    assert_eq!(bits(&got), bits(&other));
+    for (kind, weight) in weights((40, 1203), 2) {
+        let packed = pack(&weight).unwrap();
+        assert_eq!(packed.data.dtype(), kind);
+        let got = project(&x, &packed, Some(&bias)).unwrap();
+        let other = super::super::linear::linear(&x, &weight, Some(&bias)).unwrap();
+        assert_eq!(bits(&got), bits(&other));
+    }
 }
 
 #[test]
@@ -75,10 +89,11 @@ fn every_instruction_set_gives_the_same_bits() {
     for (rows, outputs, inner) in [(1, 9, 64), (5, 70, 50), (8, 8, 16), (7, 30, 1100)] {
         let (x, weight) = (numbers(rows * inner, 1), tensor((outputs, inner), 2));
         let packed = pack(&weight).unwrap();
+        assert_eq!(packed.data.dtype(), DType::F32);
         let run = |plain: bool| {
             let mut out = vec![0.0; rows * outputs];
             read([&packed.data], |[panels]| {
-                let (panels, _) = panels.as_chunks();
+                let (panels, _) = panels.as_chunks::<LANES>();
                 for out in windows(&mut out, outputs, ROWS, OUTPUTS) {
                     let job = Piece {
                         x: &x,
@@ -104,14 +119,15 @@ fn every_instruction_set_gives_the_same_bits() {
 
 #[test]
 fn rows_are_those_of_the_weight() {
-    let weight = tensor((37, 11), 1);
-    let packed = pack(&weight).unwrap();
-    let asked = [36_u32, 0, 16, 15, 16];
-    let expected = weight
-        .index_select(&Tensor::new(&asked, &Device::Cpu).unwrap(), 0)
-        .unwrap();
-    assert_eq!(bits(&rows(&packed, &asked).unwrap()), bits(&expected));
-    assert!(rows(&packed, &[37]).is_err());
+    for (_, weight) in weights((37, 11), 1) {
+        let packed = pack(&weight).unwrap();
+        let asked = [36_u32, 0, 16, 15, 16];
+        let expected = weight
+            .index_select(&Tensor::new(&asked, &Device::Cpu).unwrap(), 0)
+            .unwrap();
+        assert_eq!(bits(&rows(&packed, &asked).unwrap()), bits(&expected));
+        assert!(rows(&packed, &[37]).is_err());
+    }
 }
 
 #[test]
