@@ -3,6 +3,7 @@
 //! One pool for each model holds its queue and its scheduler; one mailbox for each miner holds what its next poll takes
 //! away. A miner is given work only while a poll of it waits, so nothing is promised to a miner that is not there.
 
+mod demand;
 mod lease;
 mod mailbox;
 mod pool;
@@ -23,7 +24,7 @@ use crate::journal::Write;
 use crate::market::{Market, Place, Stage, Timer};
 use crate::store::LeaseRecord;
 
-pub(crate) use lease::{Lease, LeaseEnd, LeaseState, Reply, Role};
+pub(crate) use lease::{Lease, LeaseEnd, LeaseState, Loss, Reply, Role};
 pub(crate) use mailbox::PollTicket;
 pub(crate) use pool::Outlook;
 use pool::{Pool, Waiting};
@@ -77,6 +78,13 @@ impl Dispatch {
         self.pools
             .get(model)
             .map_or_else(Vec::new, |pool| pool.miners().collect())
+    }
+
+    /// The miners that offer a model now and take an input of this length.
+    pub(crate) fn able(&self, model: &ModelId, input_bytes: u64) -> Vec<NodeId> {
+        self.pools
+            .get(model)
+            .map_or_else(Vec::new, |pool| pool.able(input_bytes).collect())
     }
 
     /// The leases in work.
@@ -235,10 +243,11 @@ impl Market {
             state: LeaseState::Active,
         };
         self.cover.reserve(lease.reserved);
-        if role == Role::Work
-            && let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model)
-        {
-            pool.began();
+        if let Some(pool) = self.dispatch.pools.get_mut(&entry.record.task.model) {
+            pool.set_warm(node, true);
+            if role == Role::Work {
+                pool.began();
+            }
         }
         self.dispatch.leases.insert(id, lease);
         self.timers

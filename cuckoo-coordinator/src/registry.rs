@@ -74,6 +74,7 @@ pub(crate) struct Counts {
     pub(crate) assigned: u64,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
+    pub(crate) refused: u64,
     pub(crate) audits: u64,
     pub(crate) audits_failed: u64,
 }
@@ -167,6 +168,7 @@ impl Miner {
             assigned: self.counts.assigned,
             completed: self.counts.completed,
             failed: self.counts.failed,
+            refused: self.counts.refused,
             audits: self.counts.audits,
             audits_failed: self.counts.audits_failed,
             owed: self

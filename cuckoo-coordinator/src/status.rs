@@ -59,6 +59,9 @@ pub struct MinerStatus {
     pub completed: u64,
     /// Leases it failed or let expire.
     pub failed: u64,
+    /// Leases it gave back since the task was more than it can do, or would finish in time: no fault.
+    #[serde(default)]
+    pub refused: u64,
     /// Audits it did for others.
     pub audits: u64,
     /// Audits that found its output wrong.

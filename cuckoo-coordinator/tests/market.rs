@@ -13,6 +13,8 @@ mod audits;
 mod chain_down;
 #[path = "market/clock_jumps.rs"]
 mod clock_jumps;
+#[path = "market/demand.rs"]
+mod demand;
 #[path = "market/escrow.rs"]
 mod escrow;
 #[path = "market/fixture.rs"]
@@ -27,6 +29,8 @@ mod lifecycle;
 mod pay;
 #[path = "market/previews.rs"]
 mod previews;
+#[path = "market/refusals.rs"]
+mod refusals;
 #[path = "market/sessions.rs"]
 mod sessions;
 #[path = "market/shares.rs"]

@@ -44,7 +44,7 @@ pub trait TaskProtocol: fmt::Debug + Send + Sync + 'static {
     /// `Conflict` when the lease ended, `NotFound` when its input does not name this blob.
     async fn blob(&self, token: &SessionToken, lease: LeaseId, blob: BlobId) -> Result<Output>;
 
-    /// Extends leases, reports progress, learns of cancellations. A preview that does not [fit](Preview::fits), or is of a
+    /// Extends leases, reports progress, learns of cancellations and of models that tasks wait for. A preview that does not [fit](Preview::fits), or is of a
     /// lease that is not a task's own work, is passed over.
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply>;
 
@@ -234,11 +234,17 @@ pub struct LeaseProgress {
     pub preview: Option<Preview>,
 }
 
-/// What became of each lease, in the order asked.
+/// What became of each lease, in the order asked, and what else the miner could be of use for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HeartbeatReply {
     /// One for each lease of the heartbeat.
     pub leases: Vec<LeaseStatus>,
+    /// Models that the miner announced and did not have warm at its last poll, and for which tasks wait that it could take:
+    /// more than those who have them warm will soon begin with. The largest need first; at most
+    /// [`PollRequest::MAX_CAPABILITIES`]. A hint, which promises no work.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 64)]
+    pub wanted: Vec<ModelId>,
 }
 
 /// What a miner should do about a lease.
@@ -307,8 +313,16 @@ pub struct CompletionReply {
 pub struct Failure {
     /// The lease.
     pub lease: LeaseId,
-    /// Why: `invalid` blames the input, `rejected` is a miner without room, `execution` a failed run.
+    /// Why: `invalid` blames the input, `rejected` nobody, `execution` is a failed run.
     pub kind: ErrorKind,
+    /// Of `rejected`: whether the miner may be asked for the same task again. `never` refuses it, since it is more than this
+    /// miner can do or would finish in time; `later`, also when it is absent, says that there is no room now. Other kinds
+    /// pass over it.
+    #[serde(
+        default = "Failure::absent_retry",
+        skip_serializing_if = "Failure::is_absent_retry"
+    )]
+    pub retry: Retry,
     /// The same in words; at most [`Failure::MAX_MESSAGE`] bytes are kept.
     pub message: String,
 }
@@ -316,6 +330,19 @@ pub struct Failure {
 impl Failure {
     /// The longest message kept, in bytes.
     pub const MAX_MESSAGE: usize = 1024;
+
+    /// Whether the miner refuses the task, so that it is not to be asked for it again.
+    pub fn is_refusal(&self) -> bool {
+        self.kind == ErrorKind::Rejected && self.retry == Retry::Never
+    }
+
+    fn absent_retry() -> Retry {
+        Retry::Later
+    }
+
+    fn is_absent_retry(retry: &Retry) -> bool {
+        *retry == Self::absent_retry()
+    }
 }
 
 /// An error as it travels: the body of every response that is not a success.

@@ -16,7 +16,7 @@ use cuckoo_core::{
     Address, Assignment, B256, Capability, ChunkReply, CompletionReply, CoordinatorInfo,
     Deployment, Error, ErrorBody, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key,
     LeaseId, LeaseProgress, LeaseStatus, ModelId, ModelOffer, NodeId, NodeKind, OperatorConsent,
-    Output, PROTOCOL_VERSION, PollReply, PollRequest, Receipt, Session, SessionGrant,
+    Output, PROTOCOL_VERSION, PollReply, PollRequest, Receipt, Retry, Session, SessionGrant,
     SessionOpened, SessionToken, Signable, Signed, Task, TaskId, TaskSpec, TaskState, Timestamp,
     U256, Usage, Voucher, payload_hash,
 };
@@ -308,6 +308,14 @@ fn wire_messages() {
                 LeaseStatus::Cancelled,
                 LeaseStatus::Ended,
             ],
+            wanted: Vec::new(),
+        },
+    );
+    examples.add(
+        "heartbeat_reply_wanted",
+        HeartbeatReply {
+            leases: vec![LeaseStatus::Active { expires_at: TIME }],
+            wanted: vec![model(), "any/weights:q4".parse().unwrap()],
         },
     );
     examples.add(
@@ -333,7 +341,17 @@ fn wire_messages() {
         Failure {
             lease: lease(),
             kind: ErrorKind::Execution,
+            retry: Retry::Later,
             message: "out of memory".into(),
+        },
+    );
+    examples.add(
+        "failure_refusal",
+        Failure {
+            lease: lease(),
+            kind: ErrorKind::Rejected,
+            retry: Retry::Never,
+            message: "40 texts, and this miner takes 32".into(),
         },
     );
     examples.add(

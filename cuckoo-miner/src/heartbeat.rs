@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuckoo_core::{Error, Heartbeat, HeartbeatReply, Result};
+use cuckoo_core::{Error, Heartbeat, HeartbeatReply, ModelId, Result};
 
 use crate::leases::{self, Lease};
 use crate::link::Link;
@@ -31,6 +31,8 @@ async fn beat_forever(link: &Link) {
     let clock = &link.shared.clock;
     loop {
         let Some(due) = link.leases.next_beat() else {
+            // Nothing is heard from it any more until it gives work.
+            link.want(Vec::new());
             link.leases.changed().await;
             continue;
         };
@@ -64,6 +66,18 @@ async fn beat(link: &Link, leases: &[Arc<Lease>]) -> Result<()> {
     // One that stalls must not keep the next one from being sent.
     let limit = link.shared.settings.call_timeout().min(LONGEST / 12);
     let call = link.protocol.heartbeat(&session.token, heartbeat);
-    let HeartbeatReply { leases: answer } = link.call(&session, name, limit, call).await?;
+    let HeartbeatReply {
+        leases: answer,
+        wanted,
+    } = link.call(&session, name, limit, call).await?;
+    link.want(wanted);
     leases::apply(leases, &answer, |time| session.local(time))
+}
+
+impl Link {
+    /// Passes on which models the coordinator wants loaded, in the place of what it wanted before.
+    fn want(&self, wanted: Vec<ModelId>) {
+        let shared = &self.shared;
+        shared.wants.tell(&shared.offers, self.party, wanted);
+    }
 }

@@ -3,7 +3,7 @@
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
 //! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, in turns that `choice` gives by `weights`, `work` runs one
-//! assignment, unless `pace` says that its deadline comes too soon, `heartbeat` keeps its lease alive, `blobs` fetches what its input names, `stream` sends what it emits,
+//! assignment, unless `pace` says that its deadline comes too soon, `heartbeat` keeps its lease alive and hears which models `wants` has loaded meanwhile, `blobs` fetches what its input names, `stream` sends what it emits,
 //! `vouchers` keeps what is owed, `credit` bounds it, `earnings` measures it, `redeem` turns it into pay.
 //! [`ModelStore`] keeps the models themselves, and pulls them from the hub.
 
@@ -43,6 +43,7 @@ mod store;
 mod stream;
 mod text;
 mod vouchers;
+mod wants;
 mod warm;
 mod weights;
 mod work;

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::{io, thread};
 
-use cuckoo_core::{Error, Result};
+use cuckoo_core::{Error, Result, Retry};
 use tokio::sync::oneshot;
 
 use crate::Execution;
@@ -41,7 +41,8 @@ impl<J: Send + 'static> Line<J> {
             .map_err(|refused| match refused {
                 mpsc::TrySendError::Full(_) => Error::rejected(format!(
                     "{WAITING} tasks wait already; assign this one to another miner"
-                )),
+                ))
+                .with_retry(Retry::Later),
                 mpsc::TrySendError::Disconnected(_) => stopped(),
             })?;
         answer.await.map_err(|_| stopped())?

@@ -345,6 +345,7 @@ impl Link {
             .map(|seconds| (seconds * 1_000.0).round() as u64);
         status.completed = standing.completed;
         status.failed = standing.failed;
+        status.refused = standing.refused;
         status.earned = standing.meter.total();
         let hourly = format!("{:.9}", standing.meter.per_hour(now));
         status.hourly = parse_cai(&hourly).unwrap_or_default();

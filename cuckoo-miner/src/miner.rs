@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::offers::Offers;
 use crate::slots::Slots;
 use crate::vouchers::VoucherBook;
+use crate::wants::Wants;
 use crate::{
     CoordinatorStatus, Executor, MinerStatus, Settings, credit, heartbeat, pace, poll, redeem,
     weights,
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) settings: Settings,
     pub(crate) offers: Offers,
+    pub(crate) wants: Wants,
     pub(crate) slots: Slots,
     pub(crate) vouchers: VoucherBook,
     pub(crate) counts: Counts,
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
 pub(crate) struct Counts {
     pub(crate) completed: AtomicU64,
     pub(crate) failed: AtomicU64,
+    pub(crate) refused: AtomicU64,
     pub(crate) cancelled: AtomicU64,
 }
 
@@ -105,6 +108,7 @@ impl Miner {
             running: u32::try_from(shared.runs.len()).unwrap_or(u32::MAX),
             completed: shared.counts.completed.load(Ordering::Relaxed),
             failed: shared.counts.failed.load(Ordering::Relaxed),
+            refused: shared.counts.refused.load(Ordering::Relaxed),
             cancelled: shared.counts.cancelled.load(Ordering::Relaxed),
             earned: sum(|coordinator| coordinator.earned),
             hourly: sum(|coordinator| coordinator.hourly),
@@ -269,6 +273,7 @@ impl MinerBuilder {
                 None => Arc::new(OsEntropy::new()?),
             },
             offers: Offers::new(self.executors, &clock)?,
+            wants: Wants::new(self.coordinators.len()),
             clock,
             slots: Slots::new(self.settings.slots, self.coordinators.len()),
             vouchers: VoucherBook::new(self.vouchers),

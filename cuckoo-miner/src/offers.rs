@@ -1,6 +1,7 @@
 //! What a miner offers: the capabilities of its executors, and who runs what.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cuckoo_core::{
@@ -13,9 +14,12 @@ use crate::pace::{Pace, Run};
 /// The longest name of kernels.
 const MAX_KERNELS: usize = 64;
 
-/// Executors by model.
+/// Executors, and what each model is run by.
 #[derive(Debug)]
-pub(crate) struct Offers(BTreeMap<ModelId, Offer>);
+pub(crate) struct Offers {
+    executors: Vec<Arc<dyn Executor>>,
+    models: BTreeMap<ModelId, Offer>,
+}
 
 #[derive(Debug)]
 struct Offer {
@@ -31,8 +35,8 @@ impl Offers {
     /// `Invalid` when they offer nothing, too much, or one model twice.
     pub(crate) fn new(executors: Vec<Arc<dyn Executor>>, clock: &Arc<dyn Clock>) -> Result<Self> {
         let mut offers = BTreeMap::new();
-        for executor in executors {
-            let pace = Pace::new(Arc::clone(&executor), Arc::clone(clock));
+        for executor in &executors {
+            let pace = Pace::new(Arc::clone(executor), Arc::clone(clock));
             for capability in executor.capabilities() {
                 if capability.kernels.is_empty() || capability.kernels.len() > MAX_KERNELS {
                     return Err(Error::invalid(format!(
@@ -44,7 +48,7 @@ impl Offers {
                 let model = capability.model.clone();
                 let offer = Offer {
                     capability,
-                    executor: Arc::clone(&executor),
+                    executor: Arc::clone(executor),
                     pace: Arc::clone(&pace),
                 };
                 if offers.insert(model.clone(), offer).is_some() {
@@ -66,24 +70,27 @@ impl Offers {
                 PollRequest::MAX_CAPABILITIES
             )));
         }
-        Ok(Self(offers))
+        Ok(Self {
+            executors,
+            models: offers,
+        })
     }
 
     /// Everything offered, by model name.
     pub(crate) fn capabilities(&self) -> Vec<Capability> {
-        let offers = self.0.values();
+        let offers = self.models.values();
         offers.map(|offer| offer.capability.clone()).collect()
     }
 
     /// Whether `model` is offered.
     pub(crate) fn has(&self, model: &ModelId) -> bool {
-        self.0.contains_key(model)
+        self.models.contains_key(model)
     }
 
     /// The models that tasks can run on at once.
     pub(crate) fn warm(&self) -> Vec<ModelId> {
         let mut warm = Vec::new();
-        for (model, offer) in &self.0 {
+        for (model, offer) in &self.models {
             if offer.executor.warm().contains(model) {
                 warm.push(model.clone());
             }
@@ -91,9 +98,21 @@ impl Offers {
         warm
     }
 
+    /// Tells every executor which models tasks wait for.
+    pub(crate) fn wanted(&self, models: &[ModelId]) {
+        for executor in &self.executors {
+            // A hint must not end the heartbeats that bring it.
+            if catch_unwind(AssertUnwindSafe(|| executor.wanted(models))).is_err() {
+                tracing::error!("an executor panicked when it was told which models are wanted");
+            }
+        }
+    }
+
     /// The pace of each model's executor.
     pub(crate) fn paces(&self) -> impl Iterator<Item = (&ModelId, &Arc<Pace>)> {
-        self.0.iter().map(|(model, offer)| (model, &offer.pace))
+        self.models
+            .iter()
+            .map(|(model, offer)| (model, &offer.pace))
     }
 
     /// The executor for an assignment that arrived at `now` and must be done by `deadline`, both by the miner's clock, and
@@ -113,7 +132,7 @@ impl Offers {
             capability: offer,
             executor,
             pace,
-        }) = self.0.get(&task.model)
+        }) = self.models.get(&task.model)
         else {
             return Err(Error::rejected(format!(
                 "this miner does not offer the model `{}`",

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cuckoo_core::{Assignment, Clock, Error, ModelId, Result, Timestamp};
+use cuckoo_core::{Assignment, Clock, Error, ModelId, Result, Retry, Timestamp};
 
 use crate::Executor;
 use line::Line;
@@ -66,7 +66,7 @@ impl Pace {
     /// Lets a task in, unless `percent` of the time that it should take is more than is left to its deadline.
     ///
     /// # Errors
-    /// `Rejected` with both times.
+    /// `Rejected` with both times: for good, unless it would be done in time were the model loaded and nothing before it.
     pub(crate) fn begin(
         self: &Arc<Self>,
         task: &Assignment,
@@ -90,11 +90,17 @@ impl Pace {
                     true => format!(", after {before:.1} s for what is before it"),
                     false => String::new(),
                 };
+                let at_best = speed.estimate(work, false).unwrap_or(0.0);
+                let retry = match at_best * f64::from(percent) / 100.0 > left {
+                    true => Retry::Never,
+                    false => Retry::Later,
+                };
                 return Err(Error::rejected(format!(
                     "a task of this size of `{}` takes this miner about {seconds:.1} s{before}, and its deadline is in \
                      {left:.1} s; assign it to another miner, or give it more time",
                     task.model
-                )));
+                ))
+                .with_retry(retry));
             }
         }
         let place = line.enter(expected.unwrap_or(0.0), places, now);

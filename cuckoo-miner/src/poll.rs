@@ -213,6 +213,7 @@ async fn give_back(
     let failure = Failure {
         lease: assignment.lease,
         kind: ErrorKind::Rejected,
+        retry: Retry::Later,
         message: excess.to_owned(),
     };
     let limit = link.shared.settings.call_timeout();

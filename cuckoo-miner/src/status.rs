@@ -20,6 +20,9 @@ pub struct MinerStatus {
     pub completed: u64,
     /// Runs that failed, or whose output no coordinator took.
     pub failed: u64,
+    /// Tasks given back without fault: they were more than it can do or would finish in time, or there was no room.
+    #[serde(default)]
+    pub refused: u64,
     /// Runs stopped because their result was not wanted any more.
     pub cancelled: u64,
     /// What vouchers paid for work since the start, in wei.
@@ -72,6 +75,9 @@ pub struct CoordinatorStatus {
     pub completed: u64,
     /// Runs for it that failed, or whose output it did not take.
     pub failed: u64,
+    /// Tasks of it that were given back without fault.
+    #[serde(default)]
+    pub refused: u64,
     /// What its vouchers paid for work since the start, in wei.
     pub earned: Wei,
     /// What an hour like the last ones brings from it, in wei.

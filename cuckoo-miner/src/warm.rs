@@ -1,7 +1,8 @@
 //! More models than fit into memory: executors that take turns in a budget of bytes.
 //!
 //! A model is loaded when a task needs it and stays loaded, warm, while there is room. When there is none, idle models
-//! make room, the one that was idle longest first; a model in use is never unloaded.
+//! make room, the one that was idle longest first; a model in use is never unloaded. A model that tasks wait for elsewhere is
+//! loaded before one of them comes, when idle models that nobody waits for leave room and no task here does without it.
 
 mod pool;
 
@@ -9,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, Capability, Error, ErrorKind, ModelId, Result};
+use cuckoo_core::{Assignment, Capability, Error, ErrorKind, ModelId, Result, Retry};
 
 use crate::{Execution, Executor, TaskContext, Trial};
 use pool::Pool;
@@ -81,7 +82,8 @@ impl WarmPool {
                 self.budget() >> 20
             )));
         }
-        let place = self.0.add(memory, executor);
+        let models = offers.iter().map(|offer| offer.model.clone());
+        let place = self.0.add(memory, models.collect(), executor);
         Ok(Arc::new(Warmed {
             pool: Arc::clone(&self.0),
             place,
@@ -151,6 +153,16 @@ impl Executor for Warmed {
         self.trials.get(model).cloned().unwrap_or_default()
     }
 
+    /// Loads it if it is the most wanted of the pool that is not there. Each executor of a pool is told all that is wanted, and
+    /// so each knows whether it is its turn.
+    fn wanted(&self, models: &[ModelId]) {
+        if self.pool.want(models) == Some(self.place) {
+            let load = Arc::clone(&self.load);
+            let preload = Arc::clone(&self.pool).preload(self.place, || blocking(load));
+            tokio::spawn(preload);
+        }
+    }
+
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {
         let load = || blocking(Arc::clone(&self.load));
         let ready = tokio::select! {
@@ -161,7 +173,7 @@ impl Executor for Warmed {
             let message = format!("the model `{}` could not be loaded again", task.model);
             match source.kind() {
                 // Memory that others took: another miner may have some.
-                ErrorKind::Unavailable => Error::rejected(message),
+                ErrorKind::Unavailable => Error::rejected(message).with_retry(Retry::Later),
                 _ => Error::execution(message),
             }
             .with_source(source)

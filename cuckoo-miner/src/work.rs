@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cuckoo_core::{
-    Assignment, Completion, Error, ErrorKind, Failure, Receipt, Result, Signed, Timestamp,
+    Assignment, Completion, Error, ErrorKind, Failure, Receipt, Result, Retry, Signed, Timestamp,
     payload_hash,
 };
 use tokio::task::{JoinError, JoinHandle};
@@ -166,7 +166,8 @@ impl Work {
                 tokio::join!(self.fail(&late), stop(&shared, handle));
             }
             Ended::Closing => {
-                let closing = Error::rejected("the miner is shutting down; assign the task again");
+                let closing = Error::rejected("the miner is shutting down; assign the task again")
+                    .with_retry(Retry::Later);
                 tokio::join!(self.fail(&closing), stop(&shared, handle));
             }
         }
@@ -258,16 +259,30 @@ impl Work {
         })
     }
 
+    /// Counts a task that was not done, and says why.
+    fn note(&self, error: &Error) {
+        let counts = &self.link.shared.counts;
+        let mut standing = self.link.standing.state();
+        // Nobody's fault, and neither is it a run that came to nothing.
+        if error.kind() == ErrorKind::Rejected {
+            counts.refused.fetch_add(1, Ordering::Relaxed);
+            standing.refused += 1;
+            tracing::info!(%error, "task given back");
+        } else {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            standing.failed += 1;
+            tracing::warn!(%error, "task not done");
+        }
+    }
+
     /// Gives the lease back with the reason.
     async fn fail(&self, error: &Error) {
-        let shared = &self.link.shared;
-        shared.counts.failed.fetch_add(1, Ordering::Relaxed);
-        self.link.standing.state().failed += 1;
-        tracing::warn!(%error, "task not done");
+        self.note(error);
         self.lease.hand_in();
         let failure = Failure {
             lease: self.task.lease,
             kind: reported_kind(error.kind()),
+            retry: error.retry(),
             message: truncated(error.to_string(), Failure::MAX_MESSAGE),
         };
         let answer = self

@@ -113,6 +113,7 @@ async fn each_call_has_its_route_its_token_and_its_body() {
     let failure = Failure {
         lease,
         kind: ErrorKind::Execution,
+        retry: Retry::Later,
         message: "no".to_owned(),
     };
     let heartbeat = Heartbeat {

@@ -12,10 +12,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cuckoo_core::{
-    Assignment, B256, Entropy as _, ErrorKind, LeaseId, ModelId, NodeId, Result, SeededEntropy,
-    TaskId, Timestamp, Wei, payload_hash,
+    Assignment, B256, Clock as _, Entropy as _, ErrorKind, LeaseId, ModelId, NodeId, Result,
+    SeededEntropy, SystemClock, TaskId, Timestamp, Wei, payload_hash,
 };
 use cuckoo_miner::{Executor, ImageExecutor, TaskContext, TextExecutor, WarmPool};
 
@@ -152,6 +153,36 @@ async fn a_thousand_tasks_over_six_models_in_turn_leave_memory_as_it_was() {
         last_hundred as f64 <= first_hundred as f64 * 1.05,
         "memory grew from {first_hundred} to {last_hundred} bytes"
     );
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_loaded_before_its_task_comes() {
+    let mut models = models().split_off(2);
+    models.truncate(3);
+    let mut sizes: Vec<_> = models
+        .iter()
+        .map(|(_, load, _)| load().unwrap().memory())
+        .collect();
+    sizes.sort_unstable();
+    let pool = WarmPool::new(sizes[1] + sizes[2]);
+    let mut executors = Vec::new();
+    for (_, load, _) in models {
+        executors.push(pool.add(load).await.unwrap());
+    }
+    let third = executors[2].capabilities().remove(0).model;
+    assert!(executors[2].warm().is_empty());
+    for executor in &executors {
+        executor.wanted(std::slice::from_ref(&third));
+    }
+    let mut waited = 0;
+    while executors[2].warm().is_empty() {
+        SystemClock.sleep(Duration::from_millis(10)).await;
+        waited += 1;
+        assert!(waited < 3_000, "it was not loaded");
+    }
+    assert!(executors[0].warm().is_empty(), "the first made room");
+    assert!(!executors[1].warm().is_empty());
+    assert!(pool.used() <= pool.budget());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
     B256, Embeddings, EmbeddingsInput, ErrorKind, Failure, FinishReason, Heartbeat, Key, LeaseId,
-    LeaseProgress, Message, NodeId, Output, Receipt, Role, Signed, SignedReceipt, TaskId,
+    LeaseProgress, Message, NodeId, Output, Receipt, Retry, Role, Signed, SignedReceipt, TaskId,
     TextInput, TextPiece, TextWriter, TokenLogprob, Usage, Voucher, cai, payload_hash,
 };
 use serde::Serialize;
@@ -82,9 +82,16 @@ fn messages(seeds: &mut Vec<Seed>) {
     let failure = Failure {
         lease: LeaseId::from(word(1)),
         kind: ErrorKind::Execution,
+        retry: Retry::Later,
         message: "out of memory".to_owned(),
     };
     seeds.push(("control", "failure", json(&failure)));
+    let refusal = Failure {
+        kind: ErrorKind::Rejected,
+        retry: Retry::Never,
+        ..failure
+    };
+    seeds.push(("control", "refusal", json(&refusal)));
     let request = session(miner().address(), 1);
     let request = Signed::sign(request, miner(), &MEMBERS.deployment);
     seeds.push(("control", "session", json(&request)));

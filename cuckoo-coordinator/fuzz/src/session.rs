@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use cuckoo_core::{
     Address, Assignment, B256, Chunk, Completion, Deployment, ErrorKind, Failure, Heartbeat, Key,
-    LeaseId, LeaseProgress, LeaseStatus, NodeId, Output, Receipt, Result, Session, SessionOpened,
-    SessionToken, Signature, Signed, TaskProtocol, Timestamp, U256, Usage, payload_hash,
+    LeaseId, LeaseProgress, LeaseStatus, NodeId, Output, Receipt, Result, Retry, Session,
+    SessionOpened, SessionToken, Signature, Signed, TaskProtocol, Timestamp, U256, Usage,
+    payload_hash,
 };
 
 use super::market::{MEMBERS, Market, SESSION, START, play, poll, spec};
@@ -176,9 +177,14 @@ impl Model {
             6 => {
                 let (token, may) = self.token(step);
                 let (lease, holder) = self.lease(step);
+                let (kind, retry) = match step.signer % 2 {
+                    0 => (ErrorKind::Execution, Retry::Later),
+                    _ => (ErrorKind::Rejected, Retry::Never),
+                };
                 let failure = Failure {
                     lease,
-                    kind: ErrorKind::Execution,
+                    kind,
+                    retry,
                     message: "no".to_owned(),
                 };
                 let failed = check(may.is_some(), self.protocol.fail(&token, failure).await);

@@ -1,8 +1,8 @@
 //! A lease: one task given to one miner once.
 
 use cuckoo_core::{
-    B256, CompletionReply, Error, ErrorBody, LeaseId, LeaseStatus, NodeId, SignedReceipt, TaskId,
-    Timestamp, Wei,
+    B256, CompletionReply, Error, ErrorBody, ErrorKind, LeaseId, LeaseStatus, NodeId,
+    SignedReceipt, TaskId, Timestamp, Wei,
 };
 use tokio::sync::watch;
 
@@ -64,6 +64,46 @@ pub(crate) enum LeaseEnd {
     GivenBack,
     /// The task ended at its deadline.
     TaskEnded,
+}
+
+/// What a lease came to that ended without an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The miner failed it or let it expire, and is to blame.
+    Failed,
+    /// The miner calls the input invalid.
+    Invalid,
+    /// The task is more than this miner can do, or would finish in time: it is not asked again.
+    Refused,
+    /// The miner has no room now, closes or was cut off: it may be asked again soon.
+    Returned,
+}
+
+impl Loss {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Failed, Self::Invalid, Self::Refused, Self::Returned];
+
+    /// What a failure of this kind is, unless it is a refusal.
+    pub(crate) fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Invalid => Self::Invalid,
+            ErrorKind::Rejected
+            | ErrorKind::Unavailable
+            | ErrorKind::Closed
+            | ErrorKind::Cancelled => Self::Returned,
+            _ => Self::Failed,
+        }
+    }
+
+    /// Its name among the numbers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Returned => "returned",
+        }
+    }
 }
 
 impl Lease {

@@ -60,6 +60,7 @@ impl Market {
         } else {
             self.sync_pools(node, now);
         }
+        self.note_warm(node, &request.warm);
         self.fill(node, now);
         Ok(PollTicket {
             miner: node,

@@ -24,6 +24,10 @@ pub(crate) struct Pool {
     work_millis: Option<f64>,
     /// How many are worked on.
     working: u64,
+    /// Miners that have the model in memory, as their last poll or lease says.
+    warm: BTreeSet<NodeId>,
+    /// Miners that were told to load it, and have not polled since.
+    told: BTreeSet<NodeId>,
 }
 
 /// How a task would fare.
@@ -72,6 +76,8 @@ impl Pool {
             idle: BTreeSet::new(),
             work_millis: None,
             working: 0,
+            warm: BTreeSet::new(),
+            told: BTreeSet::new(),
         }
     }
 
@@ -99,10 +105,9 @@ impl Pool {
 
     /// How a task would fare.
     pub(crate) fn outlook(&self, input_bytes: u64, priority: i8) -> Outlook {
-        let able = self.by_limit.range((input_bytes, NodeId(0))..);
         let behind = Place::new(priority, u64::MAX);
         Outlook {
-            miners: able.count() as u64,
+            miners: self.able(input_bytes).count() as u64,
             ahead: self.queue.range(..behind).count() as u64,
             idle: !self.idle.is_empty(),
             work_millis: self.work_millis,
@@ -125,6 +130,42 @@ impl Pool {
         self.limits.keys().copied()
     }
 
+    /// The miners that take an input of this length.
+    pub(crate) fn able(&self, input_bytes: u64) -> impl Iterator<Item = NodeId> + '_ {
+        let able = self.by_limit.range((input_bytes, NodeId(0))..);
+        able.map(|(_, miner)| *miner)
+    }
+
+    /// Notes whether a miner has the model in memory.
+    pub(crate) fn set_warm(&mut self, miner: NodeId, warm: bool) {
+        self.told.remove(&miner);
+        if warm {
+            self.warm.insert(miner);
+        } else {
+            self.warm.remove(&miner);
+        }
+    }
+
+    /// Whether a miner without the model in memory should load it: how many tasks wait beyond those that others will soon
+    /// begin with, and the place of the first one that it may have. Each run under way stands for one task, and so does each
+    /// miner that has the model or was told to load it; so a few tasks are not loaded for everywhere.
+    pub(crate) fn wanted_of(&mut self, miner: NodeId) -> Option<(usize, Place)> {
+        self.told.remove(&miner);
+        if self.queue.is_empty() || self.warm.contains(&miner) {
+            return None;
+        }
+        let others = self.warm.len() + self.told.len();
+        let soon = usize::try_from(self.working).map_or(usize::MAX, |working| working.max(others));
+        let need = self
+            .queue
+            .len()
+            .checked_sub(soon)
+            .filter(|need| *need > 0)?;
+        let first = self.next_for(miner)?;
+        self.told.insert(miner);
+        Some((need, first))
+    }
+
     pub(crate) fn join(&mut self, miner: NodeId, weight: Wei, max_input_bytes: u64) {
         if let Some(limit) = self.limits.insert(miner, max_input_bytes) {
             self.by_limit.remove(&(limit, miner));
@@ -138,6 +179,8 @@ impl Pool {
             self.by_limit.remove(&(limit, miner));
         }
         self.idle.remove(&miner);
+        self.warm.remove(&miner);
+        self.told.remove(&miner);
         self.scheduler.leave(miner);
     }
 
@@ -241,6 +284,43 @@ mod tests {
         assert!(pool.assign(at(6)).is_some());
         assert_eq!(pool.next_for(NodeId(1)), None);
         assert_eq!(pool.len(), 1);
+    }
+
+    #[test]
+    fn a_model_is_wanted_of_as_many_miners_as_tasks_wait_beyond_what_is_in_hand() {
+        let mut pool = Pool::new(B256::ZERO);
+        for miner in 1..=4 {
+            pool.join(NodeId(miner), Wei::from(1), 10);
+        }
+        pool.set_warm(NodeId(1), true);
+        assert_eq!(pool.wanted_of(NodeId(2)), None, "nothing waits");
+        pool.wait(at(7), waiting(1, 1, &[]));
+        assert_eq!(pool.wanted_of(NodeId(2)), None, "the warm one will take it");
+        pool.wait(at(8), waiting(2, 1, &[2]));
+        pool.wait(at(9), waiting(3, 1, &[]));
+        assert_eq!(pool.wanted_of(NodeId(1)), None, "it is warm");
+        assert_eq!(pool.wanted_of(NodeId(2)), Some((2, at(7))));
+        assert_eq!(pool.wanted_of(NodeId(2)), Some((2, at(7))), "told again");
+        assert_eq!(pool.wanted_of(NodeId(3)), Some((1, at(7))));
+        assert_eq!(pool.wanted_of(NodeId(4)), None, "two were told");
+        // One of them did not load it, as its poll says, and one is gone.
+        pool.set_warm(NodeId(2), false);
+        pool.leave(NodeId(3));
+        assert_eq!(pool.wanted_of(NodeId(4)), Some((2, at(7))));
+        // As many are worked on as wait.
+        for _ in 0..3 {
+            pool.began();
+        }
+        assert_eq!(pool.wanted_of(NodeId(4)), None);
+    }
+
+    #[test]
+    fn a_model_is_not_wanted_of_a_miner_that_may_have_none_of_its_tasks() {
+        let mut pool = Pool::new(B256::ZERO);
+        pool.join(NodeId(1), Wei::from(1), 10);
+        pool.wait(at(1), waiting(1, 11, &[]));
+        pool.wait(at(2), waiting(2, 1, &[1]));
+        assert_eq!(pool.wanted_of(NodeId(1)), None);
     }
 
     #[test]

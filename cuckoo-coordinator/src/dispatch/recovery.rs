@@ -8,10 +8,28 @@ use cuckoo_core::{
 };
 
 use super::work::not_yours;
-use super::{Lease, LeaseEnd, LeaseState, Role};
+use super::{Lease, LeaseEnd, LeaseState, Loss, Role};
 use crate::events::Event;
 use crate::journal::Write;
 use crate::market::{Conclusion, Market, Stage, Timer};
+
+/// Why a lease ended without an output.
+#[derive(Debug, Clone, Copy)]
+struct Why<'a> {
+    loss: Loss,
+    kind: ErrorKind,
+    reason: &'a str,
+}
+
+impl<'a> Why<'a> {
+    fn new(kind: ErrorKind, reason: &'a str) -> Self {
+        Self {
+            loss: Loss::of(kind),
+            kind,
+            reason,
+        }
+    }
+}
 
 impl Market {
     /// A miner gives a lease back.
@@ -40,9 +58,14 @@ impl Market {
             LeaseState::Ended(LeaseEnd::GivenBack) => return Ok(()),
             LeaseState::Ended(end) => return Err(end.refusal()),
         }
+        let refused = failure.is_refusal();
         let mut message = failure.message;
         message.truncate(message.floor_char_boundary(Failure::MAX_MESSAGE));
-        self.lost(id, LeaseEnd::GivenBack, failure.kind, &message, now);
+        let mut why = Why::new(failure.kind, &message);
+        if refused {
+            why.loss = Loss::Refused;
+        }
+        self.lost(id, LeaseEnd::GivenBack, why, now);
         Ok(())
     }
 
@@ -56,15 +79,15 @@ impl Market {
             return;
         }
         // A miner that was never handed the assignment did not fail it.
-        let (kind, reason) = if lease.delivered {
-            (
+        let why = if lease.delivered {
+            Why::new(
                 ErrorKind::Timeout,
                 "no heartbeat came before the lease expired",
             )
         } else {
-            (ErrorKind::Unavailable, "the miner did not come back for it")
+            Why::new(ErrorKind::Unavailable, "the miner did not come back for it")
         };
-        self.lost(id, LeaseEnd::Expired, kind, reason, now);
+        self.lost(id, LeaseEnd::Expired, why, now);
     }
 
     pub(crate) fn expire_if_due(&mut self, id: LeaseId, now: Timestamp) {
@@ -78,30 +101,28 @@ impl Market {
     }
 
     /// A lease ended without an output: the task goes to another miner, the audit to another auditor.
-    pub(crate) fn lost(
-        &mut self,
-        id: LeaseId,
-        end: LeaseEnd,
-        kind: ErrorKind,
-        reason: &str,
-        now: Timestamp,
-    ) {
+    fn lost(&mut self, id: LeaseId, end: LeaseEnd, why: Why<'_>, now: Timestamp) {
         let Some(lease) = self.dispatch.lease(id) else {
             return;
         };
         let (task, node, role) = (lease.task, lease.miner, lease.role);
-        let blamed = is_blamed(kind);
-        if role == Role::Work && !blamed {
+        let Why { loss, kind, reason } = why;
+        if role == Role::Work && loss != Loss::Failed {
             self.refund(id);
         }
-        if blamed && let Some(miner) = self.registry.miners.get_mut(&node) {
-            miner.counts.failed += 1;
+        if let Some(miner) = self.registry.miners.get_mut(&node) {
+            miner.counts.failed += u64::from(loss == Loss::Failed);
+            miner.counts.refused += u64::from(loss == Loss::Refused);
         }
-        tracing::info!(%task, miner = %node, %kind, reason, "a lease ended without an output");
+        if let Some(entry) = self.tasks.get(&task) {
+            self.tally.lost(&entry.record.task.model, loss);
+        }
+        let loss = loss.name();
+        tracing::info!(%task, miner = %node, %kind, loss, reason, "a lease ended without an output");
         self.end_lease(id, end, now);
         match role {
             Role::Audit => self.auditor_lost(task, node, now),
-            Role::Work => self.requeue(task, node, kind, reason, now),
+            Role::Work => self.requeue(task, node, why, now),
         }
     }
 
@@ -148,7 +169,8 @@ impl Market {
         }
     }
 
-    fn requeue(&mut self, id: TaskId, node: NodeId, kind: ErrorKind, reason: &str, now: Timestamp) {
+    fn requeue(&mut self, id: TaskId, node: NodeId, why: Why<'_>, now: Timestamp) {
+        let Why { loss, kind, reason } = why;
         let max_attempts = self.settings.max_attempts;
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
@@ -156,30 +178,36 @@ impl Market {
         if !entry.stage.is_open() {
             return;
         }
-        if !entry.excluded.contains(&node) {
+        entry.note_failure(node, kind, reason, now);
+        let refused = loss == Loss::Refused && entry.refuse(node);
+        if !refused && !entry.excluded.contains(&node) {
             entry.excluded.push(node);
         }
-        entry.note_failure(node, kind, reason, now);
-        if kind == ErrorKind::Invalid {
-            if !entry.invalid_by.contains(&node) {
-                entry.invalid_by.push(node);
+        match loss {
+            Loss::Invalid => {
+                if !entry.invalid_by.contains(&node) {
+                    entry.invalid_by.push(node);
+                }
+                if entry.invalid_by.len() >= 2 {
+                    self.conclude(id, invalid_input(reason), now);
+                    return;
+                }
             }
-            if entry.invalid_by.len() >= 2 {
-                self.conclude(id, invalid_input(reason), now);
-                return;
+            Loss::Failed => {
+                entry.attempts += 1;
+                if entry.attempts >= max_attempts {
+                    let message = format!(
+                        "{max_attempts} miners failed it; the last one, {node}, said: {reason}"
+                    );
+                    self.conclude(id, Conclusion::failed(kind, message, Fault::Miner), now);
+                    return;
+                }
             }
-        } else if is_blamed(kind) {
-            entry.attempts += 1;
-            if entry.attempts >= max_attempts {
-                let message = format!(
-                    "{max_attempts} miners failed it; the last one, {node}, said: {reason}"
-                );
-                self.conclude(id, Conclusion::failed(kind, message, Fault::Miner), now);
-                return;
+            Loss::Refused if refused => {}
+            Loss::Refused | Loss::Returned => {
+                let soon = now.after(Duration::from_millis(self.settings.heartbeat_millis));
+                self.timers.add(soon, Timer::Readmit(id, node));
             }
-        } else {
-            let soon = now.after(Duration::from_millis(self.settings.heartbeat_millis));
-            self.timers.add(soon, Timer::Readmit(id, node));
         }
         self.look_for_others_later(id, now);
         let event = Event::Requeued {
@@ -226,8 +254,9 @@ impl Market {
             return;
         }
         let unwanted = entry.unwanted();
-        let offers = self.dispatch.miners(&entry.record.task.model);
-        if offers.iter().any(|miner| !unwanted.contains(miner)) {
+        let task = &entry.record.task;
+        let able = self.dispatch.able(&task.model, task.input.len() as u64);
+        if able.iter().any(|miner| !unwanted.contains(miner)) {
             self.look_for_others_later(id, now);
         } else if !entry.invalid_by.is_empty() {
             let last = entry.record.failures.last();
@@ -273,22 +302,11 @@ impl Market {
             .map(|miner| miner.leases.clone());
         for lease in leases.unwrap_or_default() {
             if self.dispatch.lease(lease).is_some_and(Lease::is_active) {
-                self.lost(lease, LeaseEnd::GivenBack, ErrorKind::Closed, reason, now);
+                let why = Why::new(ErrorKind::Closed, reason);
+                self.lost(lease, LeaseEnd::GivenBack, why, now);
             }
         }
     }
-}
-
-/// Whether a failure of this kind is the miner's own: being full, closing, cut off or asked nonsense is not.
-pub(crate) fn is_blamed(kind: ErrorKind) -> bool {
-    !matches!(
-        kind,
-        ErrorKind::Rejected
-            | ErrorKind::Unavailable
-            | ErrorKind::Closed
-            | ErrorKind::Cancelled
-            | ErrorKind::Invalid
-    )
 }
 
 fn invalid_input(reason: &str) -> Conclusion {

@@ -30,7 +30,7 @@ pub(crate) enum Claim {
 }
 
 impl Market {
-    /// Extends leases and tells what became of each.
+    /// Extends leases and tells what became of each, and which models the miner could load.
     ///
     /// # Errors
     /// `Closed`, `Unauthorized`, or `Invalid` for too many leases.
@@ -49,8 +49,10 @@ impl Market {
             )));
         }
         let beat = |beat: &LeaseProgress| self.beat(miner, beat, now);
+        let leases = request.leases.iter().map(beat).collect();
         Ok(HeartbeatReply {
-            leases: request.leases.iter().map(beat).collect(),
+            leases,
+            wanted: self.wanted_of(miner),
         })
     }
 

@@ -117,7 +117,7 @@ pub(super) async fn blob(
 
 /// Extends leases, reports progress and learns which tasks were cancelled.
 #[utoipa::path(post, path = paths::HEARTBEAT, tag = "miner", security(("session" = [])), request_body = Heartbeat, responses(
-    (status = 200, description = "What became of each lease, in the order asked", body = HeartbeatReply),
+    (status = 200, description = "What became of each lease, in the order asked, and which models are wanted", body = HeartbeatReply),
     (status = 400, description = "Malformed", body = ErrorBody),
     (status = 401, description = "The session ended: open another", body = ErrorBody),
 ))]

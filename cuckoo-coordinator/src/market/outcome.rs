@@ -83,6 +83,19 @@ impl Market {
                 Fault::Miner,
             );
         }
+        let able = self.dispatch.able(&task.model, task.input.len() as u64);
+        if entry.attempts == 0
+            && able.iter().all(|miner| entry.refused_by.contains(miner))
+            && let Some(last) = entry.last_refusal()
+        {
+            return fail(
+                format!(
+                    "every miner that could take it refused it; allow more time, or ask for less; the last one, {}, said: {}",
+                    last.miner, last.reason
+                ),
+                Fault::Nobody,
+            );
+        }
         if let Some(last) = entry.record.failures.last() {
             let fault = if entry.attempts > 0 {
                 Fault::Miner

@@ -12,6 +12,8 @@ use crate::store::{Content, Failed, StagedOutput, TaskRecord};
 
 /// The most failures a task remembers: a miner without room may give it back again and again.
 const MAX_FAILURES: usize = 32;
+/// The most miners a task remembers that refused it; those beyond are asked again, as if they had no room.
+const MAX_REFUSERS: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) excluded: Vec<NodeId>,
     /// Miners whose outputs all differed: never again.
     pub(crate) barred: Vec<NodeId>,
+    /// Miners that it is too much for: never again. In memory alone, as attempts are.
+    pub(crate) refused_by: Vec<NodeId>,
     /// Miners that called its input invalid.
     pub(crate) invalid_by: Vec<NodeId>,
     /// A timer looks whether only miners that failed it are left.
@@ -126,6 +130,7 @@ impl Entry {
             attempts: 0,
             excluded: Vec::new(),
             barred: Vec::new(),
+            refused_by: Vec::new(),
             invalid_by: Vec::new(),
             second_chance: false,
             audit: None,
@@ -174,7 +179,26 @@ impl Entry {
 
     /// Who must not get it.
     pub(crate) fn unwanted(&self) -> Vec<NodeId> {
-        self.excluded.iter().chain(&self.barred).copied().collect()
+        let unwanted = self.excluded.iter().chain(&self.barred);
+        unwanted.chain(&self.refused_by).copied().collect()
+    }
+
+    /// Notes that a miner refuses it; gives whether that is remembered.
+    pub(crate) fn refuse(&mut self, miner: NodeId) -> bool {
+        if self.refused_by.contains(&miner) {
+            return true;
+        }
+        let room = self.refused_by.len() < MAX_REFUSERS;
+        if room {
+            self.refused_by.push(miner);
+        }
+        room
+    }
+
+    /// The latest failure that was a refusal.
+    pub(crate) fn last_refusal(&self) -> Option<&Failed> {
+        let mut failures = self.record.failures.iter().rev();
+        failures.find(|failed| self.refused_by.contains(&failed.miner))
     }
 
     pub(crate) fn set_state(&mut self, state: TaskState) {

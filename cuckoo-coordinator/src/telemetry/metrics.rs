@@ -117,6 +117,17 @@ impl Scrape {
                 .into_iter()
                 .map(|(role, count)| ([("role", role)], count)),
         )?;
+        let models = self.readings.tally.models.iter();
+        to.counters(
+            "leases_lost",
+            "Leases that ended without an output, and what they came to",
+            models.flat_map(|(model, tally)| {
+                let lost = tally.lost.iter();
+                lost.map(move |(loss, count)| {
+                    ([("model", model.as_str()), ("loss", *loss)], *count)
+                })
+            }),
+        )?;
         let free = self.readings.free_slots;
         to.gauge("slots_free", "Tasks that miners could take right now", free)?;
         let presence = self.readings.presence.iter();

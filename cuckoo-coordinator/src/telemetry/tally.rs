@@ -7,6 +7,7 @@ use cuckoo_core::{Fault, ModelId, Timestamp};
 
 use super::histogram::{CHANGES, Histogram, SECONDS};
 use crate::Verdict;
+use crate::dispatch::Loss;
 
 /// Counts since the start.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct ModelTally {
     pub(crate) execution: Histogram,
     /// From submission to the output.
     pub(crate) duration: Histogram,
+    /// Leases that ended without an output, by what they came to.
+    pub(crate) lost: BTreeMap<&'static str, u64>,
 }
 
 /// What one commit cost.
@@ -62,6 +65,7 @@ impl ModelTally {
             wait: Histogram::new(SECONDS),
             execution: Histogram::new(SECONDS),
             duration: Histogram::new(SECONDS),
+            lost: Loss::ALL.map(|loss| (loss.name(), 0)).into(),
         }
     }
 }
@@ -113,6 +117,12 @@ impl Tally {
         self.completed += 1;
         if let Some(tally) = self.models.get_mut(model) {
             tally.duration.note_time(after);
+        }
+    }
+
+    pub(crate) fn lost(&mut self, model: &ModelId, loss: Loss) {
+        if let Some(tally) = self.models.get_mut(model) {
+            *tally.lost.entry(loss.name()).or_default() += 1;
         }
     }
 

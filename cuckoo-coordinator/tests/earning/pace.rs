@@ -37,7 +37,12 @@ async fn what_a_miner_would_not_finish_in_time_goes_to_another_one() {
     let hurried = market.submit(8).await;
     pass(&market, 1).await;
     assert_eq!(sloth.running(), 0);
-    assert_eq!(of(&slow, 0).failed, 1, "given back at once");
+    let status = of(&slow, 0);
+    assert_eq!(
+        (status.refused, status.failed),
+        (1, 0),
+        "given back at once"
+    );
     let hare = Echo::new(market.clock.clone(), LENGTH);
     let quick = market
         .start(&market.other, &hare, Settings::default())
@@ -50,6 +55,12 @@ async fn what_a_miner_would_not_finish_in_time_goes_to_another_one() {
     assert!(
         miners.iter().all(|miner| miner.failed == 0),
         "nobody is blamed: {miners:?}"
+    );
+    let refused = miners.iter().map(|miner| miner.refused);
+    assert_eq!(
+        refused.sum::<u64>(),
+        1,
+        "and nobody is asked again: {miners:?}"
     );
 
     // What leaves it time enough it takes, beside one that is stopped.

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cuckoo_coordinator::TaskStore as _;
-use cuckoo_core::{Clock as _, ErrorKind, Failure, PollRequest, paths};
+use cuckoo_core::{Clock as _, ErrorKind, Failure, PollRequest, Retry, paths};
 use futures::StreamExt as _;
 use hmac::Mac as _;
 use reqwest::Method;
@@ -77,6 +77,7 @@ async fn what_failed_is_listed_with_its_reasons_and_can_be_replayed() {
     let failure = Failure {
         lease: assignment.lease,
         kind: ErrorKind::Execution,
+        retry: Retry::Later,
         message: "out of memory".into(),
     };
     protocol.fail(&token, failure).await.unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cuckoo_coordinator::OutputEvent;
 use cuckoo_core::{
     B256, Chunk, Completion, Deployment, ErrorKind, Failure, Fault, Heartbeat, Key, LeaseId,
-    LeaseProgress, LeaseStatus, Member, PollRequest, Result, Retry, Session, SessionToken, Signed,
-    TaskProtocol, TaskState, Timestamp, U256, cai, payload_hash,
+    LeaseProgress, LeaseStatus, Member, ModelId, PollRequest, Result, Retry, Session, SessionToken,
+    Signed, TaskProtocol, TaskState, Timestamp, U256, cai, payload_hash,
 };
 use cuckoo_miner::HttpCoordinator;
 use futures::StreamExt as _;
@@ -287,6 +287,7 @@ async fn a_session_ends_when_closed_or_with_its_time() {
             let failure = Failure {
                 lease,
                 kind: ErrorKind::Execution,
+                retry: Retry::Later,
                 message: String::new(),
             };
             assert_eq!(
@@ -444,6 +445,7 @@ async fn a_failed_run_is_tried_by_another_miner() {
         let failure = Failure {
             lease: assignment.lease,
             kind: ErrorKind::Execution,
+            retry: Retry::Later,
             message: "out of memory ".repeat(1_000),
         };
         protocol.fail(&token, failure.clone()).await.unwrap();
@@ -452,6 +454,58 @@ async fn a_failed_run_is_tried_by_another_miner() {
         task.result().await.unwrap();
         // Given back already: the same again is answered the same way.
         protocol.fail(&token, failure).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_task_that_a_miner_refuses_does_not_come_back_to_it() {
+    both(async |market, protocol| {
+        let [slow, other] = &market.miners;
+        let token = market.join(protocol.as_ref(), slow).await;
+        let (task, assignment) = market.assigned(protocol.as_ref(), &token).await;
+        let refusal = Failure {
+            lease: assignment.lease,
+            kind: ErrorKind::Rejected,
+            retry: Retry::Never,
+            message: "it takes this miner 80 s".to_owned(),
+        };
+        protocol.fail(&token, refusal).await.unwrap();
+        // Longer than a miner without room is left in peace, and than it takes until those that failed are asked again.
+        let settings = market.coordinator.settings();
+        let patience = settings.lease_millis + settings.heartbeat_millis;
+        for _ in 0..2 {
+            let again = protocol.poll(&token, poll(1)).await.unwrap();
+            assert!(again.assignments.is_empty(), "{again:?}");
+            market.clock.advance(Duration::from_millis(patience));
+        }
+        let miners = market.coordinator.status().miners;
+        let miner = miners.iter().find(|miner| miner.node == slow.node).unwrap();
+        assert_eq!((miner.refused, miner.failed), (1, 0));
+        let other_token = market.join(protocol.as_ref(), other).await;
+        let (again, _) = completed_by(market, protocol.as_ref(), &other_token, other).await;
+        assert_eq!(again.task, task.id());
+        assert_eq!(task.result().await.unwrap().receipt.value.miner, other.node);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_learns_which_models_tasks_wait_for() {
+    const NONE: [ModelId; 0] = [];
+    both(async |market, protocol| {
+        let token = market.join(protocol.as_ref(), &market.miners[0]).await;
+        let wanted = async |warm: Vec<ModelId>| {
+            let busy = PollRequest { warm, ..poll(0) };
+            protocol.poll(&token, busy).await.unwrap();
+            let beat = Heartbeat { leases: Vec::new() };
+            protocol.heartbeat(&token, beat).await.unwrap().wanted
+        };
+        assert_eq!(wanted(Vec::new()).await, NONE);
+        let spec = spec("a red circle");
+        let _task = market.coordinator.submit(spec).await.unwrap();
+        assert_eq!(wanted(Vec::new()).await, [model()]);
+        assert_eq!(wanted(vec![model()]).await, NONE);
     })
     .await;
 }

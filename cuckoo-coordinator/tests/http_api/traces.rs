@@ -233,6 +233,7 @@ async fn what_fails_and_who_is_at_fault_is_said_without_a_miners_words() {
     let failure = cuckoo_core::Failure {
         lease: assignment.lease,
         kind: cuckoo_core::ErrorKind::Execution,
+        retry: cuckoo_core::Retry::Later,
         message: "I was asked for a secret".into(),
     };
     protocol.fail(&token, failure).await.unwrap();

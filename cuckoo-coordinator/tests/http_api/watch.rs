@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cuckoo_coordinator::{Front, HttpSettings, router_with};
-use cuckoo_core::{TaskProtocol as _, paths};
+use cuckoo_core::{ErrorKind, Failure, Retry, TaskProtocol as _, paths};
 use cuckoo_miner::HttpCoordinator;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -157,6 +157,41 @@ async fn what_happened_is_counted_exactly() {
     // A program that embeds the coordinator has the same without HTTP.
     let embedded = Scrape::parse(&market.coordinator.metrics().unwrap());
     assert_eq!(embedded.types, scrape.types);
+}
+
+#[tokio::test]
+async fn leases_that_were_lost_are_counted_by_what_they_came_to() {
+    let market = Market::open().await;
+    let protocol = HttpCoordinator::new(&market.url).unwrap();
+    let token = market.join(&protocol, &market.miners[0]).await;
+    for (kind, retry, times) in [
+        (ErrorKind::Execution, Retry::Never, 1),
+        (ErrorKind::Invalid, Retry::Never, 2),
+        (ErrorKind::Rejected, Retry::Never, 3),
+        (ErrorKind::Rejected, Retry::Later, 4),
+    ] {
+        for _ in 0..times {
+            let (_, assignment) = market.assigned(&protocol, &token).await;
+            let failure = Failure {
+                lease: assignment.lease,
+                kind,
+                retry,
+                message: String::new(),
+            };
+            protocol.fail(&token, failure).await.unwrap();
+        }
+    }
+    let scrape = Scrape::of(&market).await;
+    let expected = [
+        ("failed", 1.0),
+        ("invalid", 2.0),
+        ("refused", 3.0),
+        ("returned", 4.0),
+    ];
+    for (loss, count) in expected {
+        let name = format!("cuckoo_leases_lost_total{{model=\"shapes\",loss=\"{loss}\"}}");
+        assert_eq!(scrape.get(&name), count, "{name}");
+    }
 }
 
 #[tokio::test]

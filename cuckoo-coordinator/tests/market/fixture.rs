@@ -11,7 +11,7 @@ use cuckoo_core::{
     Assignment, B256, Capability, Clock as _, Completion, CompletionReply, DeployConfig, DevChain,
     Entropy as _, ErrorKind, Failure, Fault, Heartbeat, HeartbeatReply, Key, LeaseProgress,
     LeaseStatus, LocalMarket, ManualClock, Member, ModelId, NodeId, Output, PollReply, PollRequest,
-    Preview, Receipt, Result, SeededEntropy, Session, SessionToken, Signed, StakingContract,
+    Preview, Receipt, Result, Retry, SeededEntropy, Session, SessionToken, Signed, StakingContract,
     TaskProtocol, TaskSpec, TaskState, Timestamp, Usage, Wei, cai, payload_hash,
 };
 use serde_json::json;
@@ -300,7 +300,19 @@ impl Miner {
         let failure = Failure {
             lease: assignment.lease,
             kind,
+            retry: Retry::Later,
             message: format!("it is {kind}"),
+        };
+        self.protocol.fail(&self.token, failure).await
+    }
+
+    /// Gives a task back that is too much for this miner.
+    pub(crate) async fn refuse(&self, assignment: &Assignment) -> Result<()> {
+        let failure = Failure {
+            lease: assignment.lease,
+            kind: ErrorKind::Rejected,
+            retry: Retry::Never,
+            message: format!("it takes {} too long", self.member.node),
         };
         self.protocol.fail(&self.token, failure).await
     }
@@ -321,7 +333,7 @@ impl Miner {
             progress,
             preview,
         }];
-        let HeartbeatReply { leases } = self
+        let HeartbeatReply { leases, .. } = self
             .protocol
             .heartbeat(&self.token, Heartbeat { leases })
             .await

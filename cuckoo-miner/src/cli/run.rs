@@ -95,6 +95,7 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
     tracing::info!(
         completed = status.completed,
         failed = status.failed,
+        refused = status.refused,
         cancelled = status.cancelled,
         "stopped"
     );

@@ -200,6 +200,7 @@ impl TaskProtocol for Peer {
             leases: leases
                 .map(|progress| self.status(&state, progress.lease))
                 .collect(),
+            wanted: Vec::new(),
         })
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct State {
     pub(crate) latency: Option<f64>,
     pub(crate) completed: u64,
     pub(crate) failed: u64,
+    pub(crate) refused: u64,
     pub(crate) redeemed: Wei,
     pub(crate) escrow: Option<Wei>,
     /// The trouble that was logged.
@@ -45,6 +46,7 @@ impl Standing {
                 latency: None,
                 completed: 0,
                 failed: 0,
+                refused: 0,
                 redeemed: Wei::ZERO,
                 escrow: None,
                 told: false,

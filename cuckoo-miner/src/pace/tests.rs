@@ -120,7 +120,10 @@ fn what_is_not_known_is_taken_and_what_takes_too_long_is_not() {
     desk.ran("ab", 5);
     drop(desk.begin("ab", 5).unwrap());
     let error = desk.begin("ab", 4).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert_eq!(
+        (error.kind(), error.retry()),
+        (ErrorKind::Rejected, Retry::Never)
+    );
     for part in ["`letters`", "about 5.0 s", "in 4.0 s"] {
         assert!(error.message().contains(part), "{error}");
     }
@@ -209,7 +212,10 @@ fn what_waits_in_the_executor_waits_for_what_is_before_it() {
     desk.pass(2);
     let second = desk.begin("ab", 60).unwrap();
     // Three seconds until the first is done, then five.
-    assert!(desk.begin("ab", 7).is_err());
+    let error = desk.begin("ab", 7).unwrap_err();
+    assert_eq!(error.retry(), Retry::Later, "it would do as the first one");
+    let error = desk.begin("ab", 4).unwrap_err();
+    assert_eq!(error.retry(), Retry::Never);
     let third = desk.begin("ab", 8).unwrap();
     // The second's place is free in five, and the third's in eight.
     let error = desk.begin("ab", 9).unwrap_err();
@@ -236,7 +242,10 @@ fn a_model_that_is_loaded_first_takes_longer() {
     }
     desk.ran("ab", 12);
     assert!(close(desk.expects("ab"), 5.0));
-    assert!(desk.begin("ab", 11).is_err());
+    let error = desk.begin("ab", 11).unwrap_err();
+    assert_eq!(error.retry(), Retry::Later, "it may be loaded by then");
+    let error = desk.begin("ab", 4).unwrap_err();
+    assert_eq!(error.retry(), Retry::Never);
     drop(desk.begin("ab", 12).unwrap());
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cuckoo_core::{Error, Result};
+use cuckoo_core::{Error, ModelId, Result};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Mutex as FairMutex, Notify};
@@ -16,12 +16,28 @@ type Loaded = Shared<BoxFuture<'static, Result<Arc<dyn Executor>, Arc<Error>>>>;
 /// One executor's place.
 #[derive(Debug)]
 struct Place {
+    models: Vec<ModelId>,
     memory: u64,
     loaded: Option<Loaded>,
     /// Tasks that run on it or wait for it to be loaded.
     users: usize,
     /// When it was used last, in uses of the pool.
     used_at: u64,
+    /// Tasks wait for it elsewhere.
+    wanted: bool,
+    /// It could not be loaded, and is not loaded again before a task needs it.
+    broken: bool,
+}
+
+impl Place {
+    /// What came of loading it; nothing while it is on its way or not asked for.
+    fn arrived(&self) -> Option<Result<Arc<dyn Executor>, Arc<Error>>> {
+        self.loaded.clone()?.now_or_never()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.users == 0 && self.loaded.is_some()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,14 +88,22 @@ impl Pool {
     }
 
     /// A place for an executor, which stays loaded if there is room.
-    pub(super) fn add(&self, memory: u64, executor: Arc<dyn Executor>) -> usize {
+    pub(super) fn add(
+        &self,
+        memory: u64,
+        models: Vec<ModelId>,
+        executor: Arc<dyn Executor>,
+    ) -> usize {
         let mut state = self.lock();
         let fits = state.used().saturating_add(memory) <= self.budget;
         state.places.push(Place {
+            models,
             memory,
             loaded: fits.then(|| async { Ok(executor) }.boxed().shared()),
             users: 0,
             used_at: 0,
+            wanted: false,
+            broken: false,
         });
         state.places.len() - 1
     }
@@ -91,8 +115,7 @@ impl Pool {
 
     /// The executor at `place`, if it is there.
     pub(super) fn loaded(&self, place: usize) -> Option<Arc<dyn Executor>> {
-        let loaded = self.lock().places[place].loaded.clone();
-        loaded?.now_or_never()?.ok()
+        self.lock().places[place].arrived()?.ok()
     }
 
     /// The executor at `place`, loaded by `load` if it is not there, once there is room. Safe to drop: what has begun to be
@@ -110,13 +133,94 @@ impl Pool {
             self.room_for(place).await;
             self.enter(place, load)
         };
-        match loaded.clone().await {
+        match self.finish(place, loaded).await {
             Ok(executor) => Ok(Lease { executor, user }),
-            Err(error) => {
-                self.forget(place, &loaded);
-                Err(Error::new(error.kind(), error.to_string()).with_source(error))
-            }
+            Err(error) => Err(Error::new(error.kind(), error.to_string()).with_source(error)),
         }
+    }
+
+    /// Notes for which models tasks wait elsewhere, the most wanted first; gives the place to load next, if there is one:
+    /// not while one of them is on its way.
+    pub(super) fn want(&self, models: &[ModelId]) -> Option<usize> {
+        let mut state = self.lock();
+        for place in &mut state.places {
+            place.wanted = place.models.iter().any(|model| models.contains(model));
+        }
+        let place_of = |model: &ModelId| {
+            let mut places = state.places.iter();
+            places.position(|place| place.models.contains(model))
+        };
+        let mut missing = models.iter().filter_map(place_of).filter(|place| {
+            let place = &state.places[*place];
+            place.arrived().is_none() && !place.broken
+        });
+        let next = missing.next()?;
+        state.places[next].loaded.is_none().then_some(next)
+    }
+
+    /// Has the executor at `place` loaded for tasks that may come, where that takes nothing from anybody: no task here waits
+    /// for room, and what makes room for it is idle and not wanted itself.
+    pub(super) async fn preload<F>(self: Arc<Self>, place: usize, load: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<Arc<dyn Executor>>> + Send + 'static,
+    {
+        let (user, loaded) = {
+            let Ok(_turn) = self.turn.try_lock() else {
+                return;
+            };
+            let Some(unloaded) = self.spare_room(place) else {
+                return;
+            };
+            drop(unloaded);
+            self.enter(place, load)
+        };
+        // In use until it is there, for the memory of what is half loaded cannot be given to another.
+        if let Err(error) = self.finish(place, loaded).await {
+            tracing::warn!(%error, "a model that tasks wait for could not be loaded");
+        }
+        drop(user);
+    }
+
+    /// Unloads what is idle and not wanted, longest idle first, if that gives room for `place` and it is not loaded; else
+    /// nothing.
+    fn spare_room(&self, place: usize) -> Option<Vec<Loaded>> {
+        let mut state = self.lock();
+        let entry = &state.places[place];
+        if entry.loaded.is_some() {
+            return None;
+        }
+        let needed = state.used().saturating_add(entry.memory);
+        let mut excess = needed.saturating_sub(self.budget);
+        let mut spare: Vec<_> = (0..state.places.len())
+            .filter(|spare| state.places[*spare].is_idle() && !state.places[*spare].wanted)
+            .collect();
+        spare.sort_by_key(|spare| state.places[*spare].used_at);
+        let mut leaving = Vec::new();
+        for spare in spare {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(state.places[spare].memory);
+            leaving.push(spare);
+        }
+        if excess > 0 {
+            return None;
+        }
+        let unload = |spare: usize| state.places[spare].loaded.take();
+        Some(leaving.into_iter().filter_map(unload).collect())
+    }
+
+    /// Waits until a load is done; gives up one that failed, so that the next task tries again.
+    async fn finish(&self, place: usize, loaded: Loaded) -> Result<Arc<dyn Executor>, Arc<Error>> {
+        let result = loaded.clone().await;
+        let entry = &mut self.lock().places[place];
+        entry.broken = result.is_err();
+        // Unless a later one has its place.
+        let same = |there: &Loaded| there.ptr_eq(&loaded);
+        if result.is_err() && entry.loaded.as_ref().is_some_and(same) {
+            entry.loaded = None;
+        }
+        result
     }
 
     /// Waits until a place is loaded, or could be.
@@ -135,7 +239,8 @@ impl Pool {
         }
     }
 
-    /// Unloads what is idle, longest idle first, until there is room for `place`; gives whether there is.
+    /// Unloads what is idle until there is room for `place`, what is wanted last and else longest idle first; gives whether
+    /// there is.
     fn make_room(&self, place: usize) -> (bool, Vec<Loaded>) {
         let mut state = self.lock();
         let mut unloaded = Vec::new();
@@ -147,8 +252,8 @@ impl Pool {
             let idle = state
                 .places
                 .iter_mut()
-                .filter(|place| place.users == 0 && place.loaded.is_some())
-                .min_by_key(|place| place.used_at);
+                .filter(|place| place.is_idle())
+                .min_by_key(|place| (place.wanted, place.used_at));
             let Some(idle) = idle else {
                 return (false, unloaded);
             };
@@ -185,18 +290,6 @@ impl Pool {
             place,
         };
         (user, loaded)
-    }
-
-    /// Gives up a load that failed, unless a later one has its place, so that the next task tries again.
-    fn forget(&self, place: usize, failed: &Loaded) {
-        let entry = &mut self.lock().places[place];
-        if entry
-            .loaded
-            .as_ref()
-            .is_some_and(|loaded| loaded.ptr_eq(failed))
-        {
-            entry.loaded = None;
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, Bytes, Capability, Error, Output, Result, Wei};
+use cuckoo_core::{Assignment, Bytes, Capability, Error, Output, Result, Retry, Wei};
 use cuckoo_miner::{Execution, Executor, TaskContext};
 use tokio::sync::Semaphore;
 
@@ -102,7 +102,10 @@ impl Executor for Echo {
             "hang" => std::future::pending().await,
             "panic" => panic!("out of {}", "tape"),
             "bad input" => return Err(Error::invalid("this text is not allowed")),
-            "no room" => return Err(Error::rejected("another time")),
+            "too much" => return Err(Error::rejected("more than it can lift")),
+            "no room" => {
+                return Err(Error::rejected("another time").with_retry(Retry::Later));
+            }
             "broken" => return Err(Error::internal("a wire is loose")),
             "huge" => return Ok(execution(vec![0; 2_000])),
             "no type" => {

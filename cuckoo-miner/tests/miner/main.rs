@@ -15,6 +15,7 @@ mod redeem;
 mod sessions;
 mod shutdown;
 mod streams;
+mod wants;
 mod work;
 
 use std::sync::Arc;

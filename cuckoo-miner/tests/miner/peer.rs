@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use cuckoo_core::{
     Assignment, B256, BlobId, Chunk, ChunkReply, Clock, Completion, CompletionReply,
     CoordinatorInfo, DeployConfig, Deployment, DevChain, Entropy, Error, ErrorKind, Failure,
-    Heartbeat, HeartbeatReply, Key, LeaseId, LeaseStatus, LocalMarket, ManualClock, Member, Output,
-    PROTOCOL_VERSION, PollReply, PollRequest, Result, SeededEntropy, Session, SessionGrant,
-    SessionOpened, SessionToken, Signed, SignedVoucher, StakingContract, SystemClock, TaskId,
-    TaskProtocol, Timestamp, U256, Voucher, cai, payload_hash,
+    Heartbeat, HeartbeatReply, Key, LeaseId, LeaseStatus, LocalMarket, ManualClock, Member,
+    ModelId, Output, PROTOCOL_VERSION, PollReply, PollRequest, Result, SeededEntropy, Session,
+    SessionGrant, SessionOpened, SessionToken, Signed, SignedVoucher, StakingContract, SystemClock,
+    TaskId, TaskProtocol, Timestamp, U256, Voucher, cai, payload_hash,
 };
 use tokio::sync::Notify;
 
@@ -130,6 +130,8 @@ pub(crate) struct State {
     /// What to do with the next chunk.
     pub(crate) chunk_answers: VecDeque<ChunkAnswer>,
     pub(crate) lease_answers: HashMap<LeaseId, LeaseStatus>,
+    /// What heartbeats are told that tasks wait for.
+    pub(crate) wanted: Vec<ModelId>,
     pub(crate) down: bool,
     pub(crate) impatient: bool,
     pub(crate) surplus: usize,
@@ -369,15 +371,15 @@ impl TaskProtocol for Peer {
     async fn heartbeat(&self, token: &SessionToken, request: Heartbeat) -> Result<HeartbeatReply> {
         self.admit(token)?;
         let expires_at = self.now().after(Duration::from_secs(10));
-        let leases = self.set(|state| {
+        let (leases, wanted) = self.set(|state| {
             state.heartbeats.push(request.clone());
             let answer = |lease| state.lease_answers.get(lease).copied();
             let leases = request.leases.iter().map(|progress| {
                 answer(&progress.lease).unwrap_or(LeaseStatus::Active { expires_at })
             });
-            leases.collect()
+            (leases.collect(), state.wanted.clone())
         });
-        Ok(HeartbeatReply { leases })
+        Ok(HeartbeatReply { leases, wanted })
     }
 
     async fn stream(&self, token: &SessionToken, chunk: Chunk) -> Result<ChunkReply> {

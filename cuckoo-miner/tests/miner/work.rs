@@ -160,6 +160,7 @@ async fn failed_runs_are_reported_with_who_is_to_blame() {
     let (_market, peer, _echo, miner) = connected().await;
     let cases = [
         ("bad input", ErrorKind::Invalid, "not allowed"),
+        ("too much", ErrorKind::Rejected, "lift"),
         ("no room", ErrorKind::Rejected, "another time"),
         ("broken", ErrorKind::Execution, "loose"),
         ("panic", ErrorKind::Execution, "panicked: out of tape"),
@@ -177,9 +178,12 @@ async fn failed_runs_are_reported_with_who_is_to_blame() {
         .await;
         let failure = peer.state().failures.last().unwrap().clone();
         assert_eq!(failure.kind, kind, "{failure:?}");
+        assert_eq!(failure.is_refusal(), text == "too much", "{failure:?}");
         assert!(failure.message.contains(words), "{failure:?}");
     }
-    assert_eq!(miner.status().failed, 6);
+    let status = miner.status();
+    assert_eq!((status.failed, status.refused), (5, 2));
+    assert_eq!(status.coordinators[0].refused, 2);
     peer.assign(peer.task("fine"));
     peer.until("the next task", |state| state.completions.len() == 1)
         .await;

@@ -37,7 +37,7 @@ pub(super) fn render(status: &MinerStatus) -> Result<String, fmt::Error> {
         count(status.cancelled),
     );
     type Part = fn(&CoordinatorStatus) -> Option<f64>;
-    let parts: [(&str, &str, Part); 14] = [
+    let parts: [(&str, &str, Part); 15] = [
         ("completed", "Outputs accepted since the start", |one| {
             Some(one.completed as f64)
         }),
@@ -45,6 +45,11 @@ pub(super) fn render(status: &MinerStatus) -> Result<String, fmt::Error> {
             "failed",
             "Runs failed, or not accepted, since the start",
             |one| Some(one.failed as f64),
+        ),
+        (
+            "refused",
+            "Tasks given back without fault since the start",
+            |one| Some(one.refused as f64),
         ),
         ("connected", "Whether a session is open", |one| {
             Some(f64::from(one.connected))

@@ -22,11 +22,12 @@ pub(super) fn line(status: &MinerStatus) -> String {
         .filter(|one| one.held_since.is_some() || one.dropped)
         .count();
     format!(
-        "slots {}/{} done {} failed {} cancelled {} coordinators {}/{} held {} earned {} CAI ({} CAI/h)",
+        "slots {}/{} done {} failed {} refused {} cancelled {} coordinators {}/{} held {} earned {} CAI ({} CAI/h)",
         status.running,
         status.slots,
         status.completed,
         status.failed,
+        status.refused,
         status.cancelled,
         connected,
         status.coordinators.len(),
@@ -49,9 +50,10 @@ fn write_page(page: &mut String, status: &MinerStatus) -> std::fmt::Result {
     writeln!(page, "miner {}, up {}", status.operator, span_text(up))?;
     writeln!(
         page,
-        "{} done, {} failed, {} cancelled; earned {} CAI, {} CAI an hour",
+        "{} done, {} failed, {} refused, {} cancelled; earned {} CAI, {} CAI an hour",
         status.completed,
         status.failed,
+        status.refused,
         status.cancelled,
         short(status.earned),
         short(status.hourly)
@@ -209,6 +211,7 @@ mod tests {
             running: 3,
             completed: 7,
             failed: 1,
+            refused: 3,
             cancelled: 2,
             earned: cai(7),
             hourly: cai(252),
@@ -218,7 +221,7 @@ mod tests {
         let page = page(&status);
         for part in [
             "up 1 min 40 s",
-            "7 done, 1 failed, 2 cancelled; earned 7 CAI, 252 CAI an hour",
+            "7 done, 1 failed, 3 refused, 2 cancelled; earned 7 CAI, 252 CAI an hour",
             "slots: 3 of 4 busy",
             "2 min to the deadline",
             "[#####               ]  25 %  about 30 s left",
@@ -233,7 +236,7 @@ mod tests {
         assert!(!page.contains('\x1b'));
         assert_eq!(
             line(&status),
-            "slots 3/4 done 7 failed 1 cancelled 2 coordinators 1/2 held 0 earned 7 CAI (252 CAI/h)"
+            "slots 3/4 done 7 failed 1 refused 3 cancelled 2 coordinators 1/2 held 0 earned 7 CAI (252 CAI/h)"
         );
         assert_eq!(short(cai(1) / Wei::from(10_000_000)), "0");
     }

@@ -34,12 +34,21 @@ impl Executor for Counted {
     }
 }
 
+/// The models of the pool's executors.
+const NAMES: [&str; 3] = ["first", "second", "third"];
+
+/// The models of these places.
+fn models(places: &[usize]) -> Vec<ModelId> {
+    let names = places.iter().map(|place| NAMES[*place]);
+    names.map(|name| name.parse().unwrap()).collect()
+}
+
 /// A pool of 10 bytes with three executors of 4, and how many are alive of each.
 fn pool() -> (Arc<Pool>, [Arc<AtomicUsize>; 3]) {
     let pool = Arc::new(Pool::new(10));
     let alive: [Arc<AtomicUsize>; 3] = Default::default();
-    for count in &alive {
-        pool.add(4, Counted::among(count));
+    for (place, count) in alive.iter().enumerate() {
+        pool.add(4, models(&[place]), Counted::among(count));
     }
     (pool, alive)
 }
@@ -52,6 +61,17 @@ async fn take(pool: &Arc<Pool>, alive: &[Arc<AtomicUsize>; 3], place: usize) -> 
     let count = Arc::clone(&alive[place]);
     let load = || async move { Ok(Counted::among(&count)) };
     pool.acquire(place, load).await.unwrap()
+}
+
+/// Hears what is wanted, and loads what is next; gives that.
+async fn want(pool: &Arc<Pool>, alive: &[Arc<AtomicUsize>; 3], places: &[usize]) -> Option<usize> {
+    let next = pool.want(&models(places));
+    if let Some(place) = next {
+        let count = Arc::clone(&alive[place]);
+        let load = || async move { Ok(Counted::among(&count)) };
+        Arc::clone(pool).preload(place, load).await;
+    }
+    next
 }
 
 #[tokio::test]
@@ -132,4 +152,114 @@ async fn a_load_that_fails_is_tried_again() {
     assert_eq!(error.kind(), ErrorKind::Execution);
     drop(take(&pool, &alive, 2).await);
     assert_eq!(pool.used(), 8);
+}
+
+#[tokio::test]
+async fn a_wanted_model_is_loaded_while_another_works() {
+    let (pool, alive) = pool();
+    let working = take(&pool, &alive, 0).await;
+    assert_eq!(want(&pool, &alive, &[2]).await, Some(2));
+    assert_eq!(counts(&alive), [1, 0, 1], "what was idle made room");
+    assert!(pool.is_loaded(2));
+    assert_eq!(want(&pool, &alive, &[2]).await, None, "it is there");
+    drop(working);
+    // It was used last, so to speak.
+    drop(take(&pool, &alive, 1).await);
+    assert_eq!(counts(&alive), [0, 1, 1]);
+}
+
+#[tokio::test]
+async fn nothing_in_work_or_wanted_makes_room_for_what_is_wanted() {
+    let (pool, alive) = pool();
+    let working = (take(&pool, &alive, 0).await, take(&pool, &alive, 1).await);
+    assert_eq!(want(&pool, &alive, &[2]).await, Some(2));
+    assert_eq!(counts(&alive), [1, 1, 0], "both are in work");
+    drop(working);
+    assert_eq!(want(&pool, &alive, &[0, 2, 1]).await, Some(2));
+    assert_eq!(counts(&alive), [1, 1, 0], "both are wanted");
+    // What is no longer wanted may go, though it was used later.
+    assert_eq!(want(&pool, &alive, &[0, 2]).await, Some(2));
+    assert_eq!(counts(&alive), [1, 0, 1]);
+    // A task has no such regard, but takes what is not wanted first.
+    assert_eq!(want(&pool, &alive, &[0]).await, None);
+    drop(take(&pool, &alive, 1).await);
+    assert_eq!(counts(&alive), [1, 1, 0]);
+    drop(take(&pool, &alive, 0).await);
+    assert_eq!(want(&pool, &alive, &[0, 1]).await, None);
+    drop(take(&pool, &alive, 2).await);
+    assert_eq!(counts(&alive), [1, 0, 1]);
+}
+
+#[tokio::test]
+async fn nothing_is_unloaded_for_a_room_that_would_not_do() {
+    let (pool, alive) = pool();
+    let large: Arc<AtomicUsize> = Arc::default();
+    pool.add(8, vec!["large".parse().unwrap()], Counted::among(&large));
+    let working = take(&pool, &alive, 0).await;
+    let load = || async { panic!("there is no room") };
+    Arc::clone(&pool).preload(3, load).await;
+    assert_eq!(counts(&alive), [1, 1, 0]);
+    drop(working);
+    let count = Arc::clone(&large);
+    let load = || async move { Ok(Counted::among(&count)) };
+    Arc::clone(&pool).preload(3, load).await;
+    assert_eq!((counts(&alive), pool.used()), ([0, 0, 0], 8));
+}
+
+#[tokio::test]
+async fn tasks_that_wait_for_room_come_before_what_is_wanted() {
+    let (pool, alive) = pool();
+    let first = take(&pool, &alive, 0).await;
+    let second = take(&pool, &alive, 1).await;
+    let mut waiting = Box::pin(take(&pool, &alive, 2));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    drop(first);
+    // There is room for it now, and somebody waited before.
+    pool.want(&models(&[0]));
+    let load = || async { panic!("a task waits for the room") };
+    Arc::clone(&pool).preload(2, load).await;
+    drop(waiting.await);
+    assert_eq!(counts(&alive), [0, 1, 1]);
+    drop(second);
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_keeps_its_room_and_one_is_loaded_at_a_time() {
+    let (pool, alive) = pool();
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let count = Arc::clone(&alive[2]);
+    let load = || async move {
+        let _ = gate.await;
+        Ok(Counted::among(&count))
+    };
+    drop(take(&pool, &alive, 1).await);
+    assert_eq!(pool.want(&models(&[2])), Some(2));
+    let mut preload = Box::pin(Arc::clone(&pool).preload(2, load));
+    assert!(futures::poll!(&mut preload).is_pending());
+    assert_eq!(counts(&alive), [0, 1, 0]);
+    assert_eq!(pool.want(&models(&[2, 0])), None);
+    // A task that needs the room has it once the load is done; one of the model itself shares it.
+    let second = take(&pool, &alive, 1).await;
+    let mut other = Box::pin(take(&pool, &alive, 0));
+    assert!(futures::poll!(&mut other).is_pending());
+    open.send(()).unwrap();
+    preload.await;
+    drop(other.await);
+    assert_eq!(counts(&alive), [1, 1, 0]);
+    drop(second);
+}
+
+#[tokio::test]
+async fn what_could_not_be_loaded_is_left_to_the_next_task() {
+    let (pool, alive) = pool();
+    assert_eq!(pool.want(&models(&[2])), Some(2));
+    let failing = || async { Err(Error::unavailable("no memory")) };
+    Arc::clone(&pool).preload(2, failing).await;
+    assert_eq!(pool.used(), 4, "one was unloaded for it");
+    assert_eq!(want(&pool, &alive, &[2]).await, None);
+    assert_eq!(want(&pool, &alive, &[2, 0]).await, Some(0), "the next one");
+    drop(take(&pool, &alive, 2).await);
+    drop(take(&pool, &alive, 0).await);
+    drop(take(&pool, &alive, 1).await);
+    assert_eq!(want(&pool, &alive, &[2]).await, Some(2));
 }
