@@ -308,18 +308,49 @@ async fn two_terminals_from_keys_to_a_picture() {
         served.connected && served.latency_millis.is_some(),
         "{seen:?}"
     );
+    // It was timed before there was work.
+    let [model] = &seen.models[..] else {
+        panic!("one model is offered: {seen:?}");
+    };
+    assert!(model.warm && model.memory > 0, "{model:?}");
+    assert_eq!(seen.weights, model.memory);
+    let pace = model.pace.as_ref().unwrap();
+    let [small, large] = &pace.trials[..] else {
+        panic!("two trials of `shapes`: {pace:?}");
+    };
+    let work = large.work.unwrap();
+    assert_eq!(small.work, Some(work / 4.0));
+    let speed = pace.work_per_second.unwrap();
+    assert!(
+        (speed * large.seconds / work - 1.0).abs() < 1e-9,
+        "{pace:?}"
+    );
+    let machine = seen.machine.as_ref().unwrap();
+    assert!(machine.resident.unwrap() > 1 << 20, "{machine:?}");
+    assert_eq!(machine.warm_budget, None);
     let shown = run(desk.miner().args(status));
-    assert!(
-        shown.contains("1 done, 0 failed")
-            && shown.contains("node 1 ")
-            && shown.contains(" 100.0 %"),
-        "{shown}"
-    );
+    let took = format!("at the start: {:.2} s {}", large.seconds, large.what);
+    for part in [
+        "1 done, 0 failed",
+        "node 1 ",
+        " 100.0 %",
+        " resident, ",
+        "\nshapes  ",
+        took.as_str(),
+    ] {
+        assert!(shown.contains(part), "`{part}` in {shown}");
+    }
+    for line in shown.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     let scrape = desk.curl(&[&format!("http://{page}/metrics")]);
-    assert!(
-        scrape.contains("cuckoo_miner_coordinator_completed{coordinator=\"1\"} 1"),
-        "{scrape}"
-    );
+    for part in [
+        "cuckoo_miner_coordinator_completed{coordinator=\"1\"} 1",
+        "cuckoo_miner_model_work_per_second{model=\"shapes\"} ",
+        "cuckoo_miner_resident_memory_bytes ",
+    ] {
+        assert!(scrape.contains(part), "`{part}` in {scrape}");
+    }
     // A web page that has its own name lead to this machine.
     let stranger = fails(Command::new("curl").args([
         "-sS",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod devices;
 mod dispute;
 mod doctor;
 mod host;

@@ -64,7 +64,10 @@ pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
 pub use redeem::RedeemSettings;
 pub use settings::Settings;
-pub use status::{CoordinatorStatus, MinerStatus, RunStatus};
+pub use status::{
+    CoordinatorStatus, GpuStatus, MachineStatus, MinerStatus, ModelStatus, PaceStatus, RunStatus,
+    TrialStatus,
+};
 pub use store::{
     CachedModel, Fault, FolderKind, Hub, HubModel, ModelStore, Problem, PullEvent, PullOptions,
     Pulled, Removal, Verified, free_space, size_text,

@@ -114,6 +114,9 @@ impl Miner {
             hourly: sum(|coordinator| coordinator.hourly),
             runs: links.iter().flat_map(|link| link.runs()).collect(),
             coordinators,
+            models: shared.offers.status(),
+            weights: shared.offers.weights(),
+            machine: None,
         }
     }
 

@@ -8,8 +8,8 @@ use cuckoo_core::{
     Assignment, Capability, Clock, Error, ModelId, PollRequest, Result, Timestamp, payload_hash,
 };
 
-use crate::Executor;
 use crate::pace::{Pace, Run};
+use crate::{Executor, ModelStatus};
 
 /// The longest name of kernels.
 const MAX_KERNELS: usize = 64;
@@ -108,6 +108,35 @@ impl Offers {
         }
     }
 
+    /// Each model, by name.
+    pub(crate) fn status(&self) -> Vec<ModelStatus> {
+        let offers = self.models.iter();
+        let offers = offers.map(|(model, offer)| ModelStatus {
+            model: model.clone(),
+            warm: offer.executor.warm().contains(model),
+            memory: offer.executor.memory(),
+            pace: offer.pace.measured(model),
+        });
+        offers.collect()
+    }
+
+    /// Bytes that executors with a warm model hold.
+    pub(crate) fn weights(&self) -> u64 {
+        let mut counted: Vec<&Arc<Pace>> = Vec::new();
+        let mut bytes = 0_u64;
+        for offer in self.models.values() {
+            // Of an executor there is one pace, whatever it offers.
+            if counted.iter().any(|pace| Arc::ptr_eq(pace, &offer.pace)) {
+                continue;
+            }
+            counted.push(&offer.pace);
+            if !offer.executor.warm().is_empty() {
+                bytes = bytes.saturating_add(offer.executor.memory());
+            }
+        }
+        bytes
+    }
+
     /// The pace of each model's executor.
     pub(crate) fn paces(&self) -> impl Iterator<Item = (&ModelId, &Arc<Pace>)> {
         self.models
@@ -171,5 +200,87 @@ impl Offers {
         }
         let place = pace.begin(task, deadline, percent)?;
         Ok((Arc::clone(executor), place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use cuckoo_core::{B256, ManualClock};
+
+    use super::*;
+    use crate::{Execution, TaskContext};
+
+    /// Models that share weights of this many bytes, in memory or not.
+    #[derive(Debug)]
+    struct Shelf {
+        models: &'static [&'static str],
+        memory: u64,
+        warm: &'static [&'static str],
+    }
+
+    fn shelf(
+        models: &'static [&'static str],
+        memory: u64,
+        warm: &'static [&'static str],
+    ) -> Arc<dyn Executor> {
+        Arc::new(Shelf {
+            models,
+            memory,
+            warm,
+        })
+    }
+
+    fn ids(names: &[&str]) -> Vec<ModelId> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[async_trait]
+    impl Executor for Shelf {
+        fn capabilities(&self) -> Vec<Capability> {
+            let models = ids(self.models).into_iter();
+            models
+                .map(|model| Capability::new(model, B256::repeat_byte(7), "hand-1"))
+                .collect()
+        }
+
+        async fn execute(&self, _: Assignment, _: TaskContext) -> Result<Execution> {
+            Err(Error::execution("only offered"))
+        }
+
+        fn memory(&self) -> u64 {
+            self.memory
+        }
+
+        fn warm(&self) -> Vec<ModelId> {
+            ids(self.warm)
+        }
+    }
+
+    #[test]
+    fn weights_that_models_share_count_once_and_cold_ones_not() {
+        let executors = vec![
+            shelf(&["b", "d"], 100, &["b", "d"]),
+            shelf(&["a"], 20, &["a"]),
+            shelf(&["c"], 3, &[]),
+        ];
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1)));
+        let offers = Offers::new(executors, &clock).unwrap();
+        assert_eq!(offers.weights(), 120);
+        let status = offers.status();
+        let told: Vec<_> = status
+            .iter()
+            .map(|one| (one.model.as_str(), one.warm, one.memory))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("a", true, 20),
+                ("b", true, 100),
+                ("c", false, 3),
+                ("d", true, 100)
+            ]
+        );
+        assert!(status.iter().all(|one| one.pace.is_none()));
     }
 }

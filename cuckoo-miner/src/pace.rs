@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use cuckoo_core::{Assignment, Clock, Error, ModelId, Result, Retry, Timestamp};
 
-use crate::Executor;
+use crate::{Executor, PaceStatus, TrialStatus};
 use line::Line;
 pub(crate) use trial::self_test;
 
@@ -115,11 +115,27 @@ impl Pace {
         })
     }
 
-    /// A trial of this size took so long.
-    fn tried(&self, model: &ModelId, work: f64, took: Duration) {
+    /// These trials of a model were timed.
+    fn tried(&self, model: &ModelId, trials: Vec<TrialStatus>) {
         let mut state = self.state();
         let speed = state.speeds.entry(model.clone()).or_default();
-        speed.sized.learn(work, took.as_secs_f64());
+        for trial in &trials {
+            if let Some(work) = trial.work {
+                speed.sized.learn(work, trial.seconds);
+            }
+        }
+        speed.trials = trials;
+    }
+
+    /// What the trials of a model took; `None` before they were timed, and where there are none.
+    pub(crate) fn measured(&self, model: &ModelId) -> Option<PaceStatus> {
+        let trials = self.state().speeds.get(model)?.trials.clone();
+        let largest = trials.last()?;
+        let work_per_second = largest.work.filter(|_| largest.seconds > 0.0);
+        Some(PaceStatus {
+            work_per_second: work_per_second.map(|work| work / largest.seconds),
+            trials,
+        })
     }
 }
 
@@ -179,6 +195,8 @@ struct Speed {
     loading: Fit,
     /// The refusals since the last run that was as large.
     refused: Option<Refused>,
+    /// The trials at the start.
+    trials: Vec<TrialStatus>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use cuckoo_core::{Address, ModelId, NodeId, TaskId, Timestamp, Wei};
 use serde::{Deserialize, Serialize};
 
 /// A miner at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MinerStatus {
     /// The address it signs with.
     pub operator: Address,
@@ -33,6 +33,90 @@ pub struct MinerStatus {
     pub runs: Vec<RunStatus>,
     /// The coordinators it serves, in the order given.
     pub coordinators: Vec<CoordinatorStatus>,
+    /// The models it offers, by name.
+    #[serde(default)]
+    pub models: Vec<ModelStatus>,
+    /// Bytes of weights that are in memory, by what executors say ([`Executor::memory`](crate::Executor::memory)).
+    #[serde(default)]
+    pub weights: u64,
+    /// The machine. [`Miner::status`](crate::Miner::status) asks no device and leaves it out; the status that the command
+    /// line serves (`[status]`) has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineStatus>,
+}
+
+/// A model that a miner offers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// Its name.
+    pub model: ModelId,
+    /// Whether a task can run on it at once; it has to be loaded first where not.
+    pub warm: bool,
+    /// Bytes that its executor holds while it is warm; 0 where that does not say. Models of one executor share them.
+    pub memory: u64,
+    /// What the self-test at the start measured; absent until it did, and where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<PaceStatus>,
+}
+
+/// How fast a model was at the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PaceStatus {
+    /// Units of [`Executor::work`](crate::Executor::work) a second, of the largest trial; absent where its size is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work_per_second: Option<f64>,
+    /// All trials, in the order they ran in: the smallest first.
+    pub trials: Vec<TrialStatus>,
+}
+
+/// A trial that was timed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialStatus {
+    /// What it was, such as `a picture of 64x64 in 4 steps`.
+    pub what: String,
+    /// Its size in units of [`Executor::work`](crate::Executor::work); absent where that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<f64>,
+    /// What it took, in seconds.
+    pub seconds: f64,
+}
+
+/// The machine that a miner runs on, as it was read at most a second before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineStatus {
+    /// The process's resident memory, in bytes; absent where the system does not tell.
+    pub resident: Option<u64>,
+    /// The most bytes of weights that are in memory at once (`warm_mib`); absent where all models stay loaded.
+    pub warm_budget: Option<u64>,
+    /// The hottest of the processor's sensors, in degrees Celsius; absent where the system does not tell.
+    pub processor_celsius: Option<i32>,
+    /// NVIDIA's GPUs, in the order of its management library (NVML); none without the library, or without the feature
+    /// `cuda`.
+    pub gpus: Vec<GpuStatus>,
+}
+
+/// A GPU, as its driver tells. What it does not tell is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GpuStatus {
+    /// Its number, from 0.
+    pub index: u32,
+    /// Its name; empty until it told it.
+    pub name: String,
+    /// Its temperature, in degrees Celsius.
+    pub celsius: Option<u32>,
+    /// The share of the time in which it computed, 0 to 100 percent.
+    pub busy_percent: Option<u32>,
+    /// Bytes of its memory that are taken, by all processes.
+    pub memory_used: Option<u64>,
+    /// Bytes of its memory.
+    pub memory_total: Option<u64>,
+    /// What it draws, in milliwatts.
+    pub milliwatts: Option<u32>,
+    /// Why it could not be read, and what to do; absent where it could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A task that a miner runs.

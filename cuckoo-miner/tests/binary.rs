@@ -365,7 +365,13 @@ fn a_doctor_names_each_fault_with_its_remedy() {
         String::from_utf8(output.stdout).unwrap()
     };
     let sick = doctor(&[]);
+    // No fault: where there is a GPU, it is read; else it is said once why not.
+    let gpu = match cfg!(feature = "cuda") {
+        true => "gpu            ",
+        false => "note  gpu            none is read: this build does not read GPUs",
+    };
     for line in [
+        gpu,
         "  ok  key            operator 0x",
         "FAIL  chain",
         "-> start the node at [chain] rpc",

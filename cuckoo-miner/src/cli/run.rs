@@ -59,7 +59,8 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
             fetched => fetched?,
         }
     }
-    for executor in load_all(&config).await? {
+    let pool = config.warm_mib.map(|mib| WarmPool::new(mib << 20));
+    for executor in load_all(&config, pool.as_ref()).await? {
         builder = builder.executor(executor);
     }
     for executor in host.load(&config)? {
@@ -71,7 +72,7 @@ pub(crate) async fn run(path: &Path, host: &Host) -> Result<()> {
         chain = connect(&config.chain) => chain?,
     };
     let miner = builder.chain(chain).start().await?;
-    page.show(&miner);
+    page.show(&miner, pool.as_ref());
     tracing::info!(
         operator = %miner.status().operator,
         slots = config.settings.slots,
@@ -107,13 +108,12 @@ pub(crate) fn is_open(url: &str) -> bool {
     url.starts_with("http://") && !url.contains("127.0.0.1") && !url.contains("localhost")
 }
 
-/// Loads every model of the settings; with `warm_mib`, to take turns in that much memory.
-async fn load_all(config: &Config) -> Result<Vec<Arc<dyn Executor>>> {
+/// Loads every model of the settings; with a pool (`warm_mib`), to take turns in its memory.
+async fn load_all(config: &Config, pool: Option<&WarmPool>) -> Result<Vec<Arc<dyn Executor>>> {
     let slots = config.settings.slots;
-    let pool = config.warm_mib.map(|mib| WarmPool::new(mib << 20));
     let mut executors = Vec::new();
     for model in &config.models {
-        executors.push(match &pool {
+        executors.push(match pool {
             None => load(model, slots)?,
             Some(pool) => {
                 let model = model.clone();

@@ -1,5 +1,6 @@
 //! What a running miner does: asked of it over the loopback interface, shown once or again and again.
 
+mod machine;
 mod metrics;
 mod serve;
 mod view;

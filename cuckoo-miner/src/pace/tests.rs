@@ -288,9 +288,26 @@ async fn trials_are_timed_before_the_first_task() {
     assert!(close(desk.expects("abcdefghij"), 13.0));
     assert_eq!(desk.expects("?"), None, "small tasks are not usual ones");
     assert!(desk.begin("abcdefghij", 12).is_err());
+    let pace = desk.pace.measured(&model()).unwrap();
+    let timed = pace.trials.iter().map(|trial| (trial.work, trial.seconds));
+    assert_eq!(
+        timed.collect::<Vec<_>>(),
+        [(Some(1.0), 4.0), (Some(5.0), 8.0)]
+    );
+    assert_eq!(pace.work_per_second, Some(5.0 / 8.0));
+    // What later runs taught is not what the trials took.
+    desk.ran("abcdefghij", 20);
+    assert_eq!(desk.pace.measured(&model()), Some(pace));
 
     let none = Desk::new(1);
     assert_eq!(none.pace.measure(&model()).await.unwrap(), None);
+    none.ran("ab", 5);
+    assert_eq!(none.pace.measured(&model()), None);
+    let unsized_trial = Desk::of(1, &["?"], false);
+    unsized_trial.pace.measure(&model()).await.unwrap();
+    let pace = unsized_trial.pace.measured(&model()).unwrap();
+    assert_eq!((pace.work_per_second, pace.trials.len()), (None, 1));
+    let none = Desk::new(1);
     assert_eq!(none.expects("ab"), None);
 }
 
@@ -307,6 +324,7 @@ async fn trials_that_fail_or_take_long_teach_nothing() {
         let measured = desk.pace.measure(&model()).await;
         let error = measured.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
+        assert_eq!(desk.pace.measured(&model()), None);
         assert_eq!(desk.expects("ab"), None);
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::Pace;
 use crate::miner::Shared;
-use crate::{TaskContext, Trial};
+use crate::{TaskContext, Trial, TrialStatus};
 
 /// How long the trials of one model may take together.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,12 +51,12 @@ impl Pace {
             }
             measured.push((trial, took));
         }
-        for (trial, took) in &measured {
-            let task = trial.assignment(model.clone(), deadline);
-            if let Some(work) = self.work(&task) {
-                self.tried(model, work, *took);
-            }
-        }
+        let timed = measured.iter().map(|(trial, took)| TrialStatus {
+            what: trial.what.clone(),
+            work: self.work(&trial.assignment(model.clone(), deadline)),
+            seconds: took.as_secs_f64(),
+        });
+        self.tried(model, timed.collect());
         let largest = measured.pop();
         Ok(largest.map(|(trial, took)| (trial.what, took)))
     }

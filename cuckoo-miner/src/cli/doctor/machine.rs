@@ -7,6 +7,7 @@ use sysinfo::System;
 
 use super::report::Report;
 use crate::cli::config::Config;
+use crate::cli::devices::{self, Absent};
 use crate::{free_space, size_text};
 
 /// Less free space than this is too little for logs and vouchers, let alone models.
@@ -15,10 +16,7 @@ const LITTLE_SPACE: u64 = 1 << 30;
 pub(super) fn check(config: &Config, report: &mut Report) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     report.good("processor", format!("{cores} cores, {}", vectors()));
-    report.good(
-        "gpu",
-        "none is used: this build computes on the processor (said once; not an error)",
-    );
+    gpus(report);
     if let Ok(mut system) = System::new() {
         system.refresh_memory();
         let (left, all) = (system.available_memory(), system.total_memory());
@@ -28,6 +26,28 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         );
     }
     disk(&config.vouchers, report);
+}
+
+/// What GPUs tell of themselves. That there is none is no fault: models compute on the processor.
+fn gpus(report: &mut Report) {
+    let mut gpus = match devices::gpus() {
+        Ok(gpus) => gpus,
+        Err(Absent { cause, remedy }) => {
+            let found = format!("none is read: {cause}; models compute on the processor");
+            return report.note("gpu", found, remedy);
+        }
+    };
+    for gpu in gpus.read() {
+        let name = format!("{} {}", gpu.index, gpu.name);
+        let told = devices::readings(&gpu);
+        match gpu.error {
+            None => report.good(
+                "gpu",
+                format!("{name}: {told}; models compute on the processor"),
+            ),
+            Some(error) => report.note("gpu", format!("{name} is not read"), error),
+        }
+    }
 }
 
 /// Which instructions the kernels choose.

@@ -1,5 +1,7 @@
 //! The status as Prometheus reads it.
 
+mod machine;
+
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
@@ -36,6 +38,9 @@ pub(super) fn render(status: &MinerStatus) -> Result<String, fmt::Error> {
         "Runs stopped since the start, their result not wanted any more",
         count(status.cancelled),
     );
+    for (key, help, values) in machine::families(status) {
+        number(key, help, values);
+    }
     type Part = fn(&CoordinatorStatus) -> Option<f64>;
     let parts: [(&str, &str, Part); 15] = [
         ("completed", "Outputs accepted since the start", |one| {
@@ -116,3 +121,6 @@ pub(super) fn render(status: &MinerStatus) -> Result<String, fmt::Error> {
 fn cai(amount: Wei) -> f64 {
     f64::from(amount) / 1e18
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,17 +16,28 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::machine::Machine;
 use super::{StatusConfig, metrics};
-use crate::Miner;
+use crate::{Miner, MinerStatus, WarmPool};
 
 const MAX_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the system refused a connection, mostly for want of files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A page that shows a miner once there is one.
+/// A page that shows a miner once there is one, and the machine it runs on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct StatusPage(Arc<OnceLock<Miner>>);
+pub(crate) struct StatusPage {
+    shown: Arc<OnceLock<Shown>>,
+    machine: Machine,
+}
+
+#[derive(Debug)]
+struct Shown {
+    miner: Miner,
+    /// The most bytes of weights in memory, where models take turns.
+    warm_budget: Option<u64>,
+}
 
 impl StatusPage {
     /// Serves the page, if the settings say where, as long as the process runs.
@@ -49,10 +60,13 @@ impl StatusPage {
         Ok(page)
     }
 
-    /// From now on the page shows `miner`.
-    pub(crate) fn show(&self, miner: &Miner) {
+    /// From now on the page shows `miner`, and the budget of `pool` where its models take turns in one.
+    pub(crate) fn show(&self, miner: &Miner, pool: Option<&WarmPool>) {
         // There is one miner in a process.
-        let _ = self.0.set(miner.clone());
+        let _ = self.shown.set(Shown {
+            miner: miner.clone(),
+            warm_budget: pool.map(WarmPool::budget),
+        });
     }
 
     async fn serve(self, listener: TcpListener) {
@@ -67,9 +81,9 @@ impl StatusPage {
             };
             let page = self.clone();
             tokio::spawn(async move {
-                let answer = service_fn(|request| {
-                    let response = page.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
+                let answer = service_fn(move |request| {
+                    let page = page.clone();
+                    async move { Ok::<_, Infallible>(page.answer(request).await) }
                 });
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -86,8 +100,8 @@ impl StatusPage {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<String> {
-        if !is_local(request) {
+    async fn answer(&self, request: Request<Incoming>) -> Response<String> {
+        if !is_local(&request) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "ask by a loopback address, such as http://127.0.0.1:9461",
@@ -99,27 +113,41 @@ impl StatusPage {
                 "this can only be read: use GET",
             );
         }
-        let Some(miner) = self.0.get() else {
+        let Some(shown) = self.shown.get() else {
             return plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the miner is starting; its log says what it waits for",
             );
         };
-        let (kind, text) = match request.uri().path() {
-            "/" | "/status" => {
-                let text =
-                    serde_json::to_string(&miner.status()).map_err(|error| error.to_string());
+        let scrape = match request.uri().path() {
+            "/" | "/status" => false,
+            "/metrics" => true,
+            _ => return plain(StatusCode::NOT_FOUND, "there are /status and /metrics"),
+        };
+        let status = self.status(shown).await;
+        let (kind, text) = match scrape {
+            false => {
+                let text = serde_json::to_string(&status).map_err(|error| error.to_string());
                 ("application/json", text)
             }
-            "/metrics" => {
-                let text = metrics::render(&miner.status()).map_err(|error| error.to_string());
+            true => {
+                let text = metrics::render(&status).map_err(|error| error.to_string());
                 (metrics::TEXT_FORMAT, text)
             }
-            _ => return plain(StatusCode::NOT_FOUND, "there are /status and /metrics"),
         };
         match text {
             Ok(text) => answer(StatusCode::OK, kind, text),
             Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &error),
+        }
+    }
+
+    /// The miner now, and the machine, which is asked first since that may take a while.
+    async fn status(&self, shown: &Shown) -> MinerStatus {
+        let mut machine = self.machine.read().await;
+        machine.warm_budget = shown.warm_budget;
+        MinerStatus {
+            machine: Some(machine),
+            ..shown.miner.status()
         }
     }
 }

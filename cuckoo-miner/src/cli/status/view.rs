@@ -1,13 +1,16 @@
-//! The status for people: a page, and a line.
+//! The status for people: a page of at most 80 columns, and a line.
+
+mod machine;
+mod text;
 
 use std::fmt::Write as _;
 
 use cuckoo_core::cli::span_text;
-use cuckoo_core::{Wei, format_cai};
 
+use self::text::{clip, narrow, paragraph, plain, short};
 use crate::{CoordinatorStatus, MinerStatus, RunStatus};
 
-const BAR: u16 = 20;
+const BAR: u16 = 10;
 
 /// One line, for logs.
 pub(super) fn line(status: &MinerStatus) -> String {
@@ -48,8 +51,7 @@ pub(super) fn page(status: &MinerStatus) -> String {
 fn write_page(page: &mut String, status: &MinerStatus) -> std::fmt::Result {
     let up = status.at.since(status.started_at).as_secs();
     writeln!(page, "miner {}, up {}", status.operator, span_text(up))?;
-    writeln!(
-        page,
+    let ended = format!(
         "{} done, {} failed, {} refused, {} cancelled; earned {} CAI, {} CAI an hour",
         status.completed,
         status.failed,
@@ -57,14 +59,16 @@ fn write_page(page: &mut String, status: &MinerStatus) -> std::fmt::Result {
         status.cancelled,
         short(status.earned),
         short(status.hourly)
-    )?;
+    );
+    paragraph(page, 0, &ended)?;
     writeln!(page, "\nslots: {} of {} busy", status.running, status.slots)?;
     for run in &status.runs {
         write_run(page, run, status)?;
     }
+    machine::write(page, status)?;
     writeln!(
         page,
-        "\n{:<12} {:>12} {:>7} {:>8} {:>7} {:>12} {:>12} {:>12} {:>12}",
+        "\n{:<11} {:>8} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8}",
         "coordinator", "stake", "share", "latency", "done", "CAI/h", "owed", "redeemed", "unpaid"
     )?;
     for coordinator in &status.coordinators {
@@ -88,12 +92,11 @@ fn write_run(page: &mut String, run: &RunStatus, status: &MinerStatus) -> std::f
     };
     writeln!(
         page,
-        "  {:<20} for {:<10} [{:<width$}] {:>3} %  {}",
-        plain(run.model.as_str()),
+        "  {:<16} for {:<9} [{:<width$}] {:>3} %  {left}",
+        clip(run.model.as_str(), 16),
         run.coordinator.to_string(),
         "#".repeat(full),
         progress / 10,
-        left,
         width = usize::from(BAR)
     )
 }
@@ -102,142 +105,43 @@ fn write_coordinator(page: &mut String, one: &CoordinatorStatus) -> std::fmt::Re
     let name = one
         .node
         .map_or_else(|| "unknown".to_owned(), |node| node.to_string());
-    let latency = one
-        .latency_millis
-        .map_or_else(|| "-".to_owned(), |millis| format!("{millis} ms"));
+    let latency = match one.latency_millis {
+        None => "-".to_owned(),
+        Some(millis) if millis < 10_000 => format!("{millis} ms"),
+        Some(millis) => format!("{} s", millis / 1_000),
+    };
     let owing = one.owed.saturating_sub(one.redeemed);
     writeln!(
         page,
-        "{name:<12} {:>12} {:>5}.{} % {latency:>6} {:>7} {:>12} {:>12} {:>12} {:>12}",
-        short(one.stake),
+        "{name:<11} {:>8} {:>3}.{} % {latency:>7} {:>7} {:>8} {:>8} {:>8} {:>8}",
+        narrow(one.stake),
         one.share / 10,
         one.share % 10,
         one.completed,
-        short(one.hourly),
-        short(owing),
-        short(one.redeemed),
-        short(one.unpaid)
+        narrow(one.hourly),
+        narrow(owing),
+        narrow(one.redeemed),
+        narrow(one.unpaid)
     )?;
     let escrow = one.escrow.filter(|_| !one.uncovered.is_zero());
     if let Some(escrow) = escrow {
         let (uncovered, escrow) = (short(one.uncovered), short(escrow));
-        writeln!(
-            page,
-            "  not covered: {uncovered} CAI; its escrow has {escrow} CAI"
-        )?;
+        let missing = format!("not covered: {uncovered} CAI; its escrow has {escrow} CAI");
+        paragraph(page, 2, &missing)?;
     }
     let state = match (one.dropped, one.connected) {
         (true, _) => "dropped",
         (false, false) => "no session",
         (false, true) => "trouble",
     };
-    match (&one.held, &one.last_error) {
-        (Some(held), _) if !one.dropped => writeln!(page, "  held: {}", plain(held)),
-        (_, Some(error)) => writeln!(page, "  {state}: {}", plain(error)),
-        (_, None) if !one.connected => writeln!(page, "  {state}"),
-        _ => Ok(()),
-    }
-}
-
-/// An amount in CAI to six places.
-fn short(amount: Wei) -> String {
-    let text = format_cai(amount);
-    match text.split_once('.') {
-        Some((whole, fraction)) if fraction.len() > 6 => {
-            let fraction = fraction[..6].trim_end_matches('0');
-            if fraction.is_empty() {
-                whole.to_owned()
-            } else {
-                format!("{whole}.{fraction}")
-            }
-        }
-        _ => text,
-    }
-}
-
-/// Text of others without what a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .collect()
+    let said = match (&one.held, &one.last_error) {
+        (Some(held), _) if !one.dropped => format!("held: {}", plain(held)),
+        (_, Some(error)) => format!("{state}: {}", plain(error)),
+        (_, None) if !one.connected => state.to_owned(),
+        _ => return Ok(()),
+    };
+    paragraph(page, 2, &said)
 }
 
 #[cfg(test)]
-mod tests {
-    use cuckoo_core::{Address, B256, NodeId, TaskId, Timestamp, cai};
-
-    use super::*;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1_000)
-    }
-
-    #[test]
-    fn a_page_tells_runs_pay_and_trouble() {
-        let run = |progress| RunStatus {
-            task: TaskId::from(B256::ZERO),
-            coordinator: NodeId(1),
-            model: "shapes".parse().unwrap(),
-            progress,
-            started_at: at(90),
-            deadline: at(220),
-        };
-        let coordinator = CoordinatorStatus {
-            node: Some(NodeId(1)),
-            connected: true,
-            stake: cai(2_000_000),
-            share: 625,
-            latency_millis: Some(12),
-            completed: 7,
-            owed: cai(9),
-            redeemed: cai(4),
-            unpaid: cai(1) / Wei::from(3),
-            escrow: Some(cai(2)),
-            uncovered: cai(3),
-            held: Some("it owes\x1b[2J too much".to_owned()),
-            ..CoordinatorStatus::default()
-        };
-        let status = MinerStatus {
-            operator: Address::ZERO,
-            at: at(100),
-            started_at: at(0),
-            slots: 4,
-            running: 3,
-            completed: 7,
-            failed: 1,
-            refused: 3,
-            cancelled: 2,
-            earned: cai(7),
-            hourly: cai(252),
-            runs: vec![run(0), run(250), run(1_000)],
-            coordinators: vec![coordinator, CoordinatorStatus::default()],
-        };
-        let page = page(&status);
-        for part in [
-            "up 1 min 40 s",
-            "7 done, 1 failed, 3 refused, 2 cancelled; earned 7 CAI, 252 CAI an hour",
-            "slots: 3 of 4 busy",
-            "2 min to the deadline",
-            "[#####               ]  25 %  about 30 s left",
-            "handing in",
-            "node 1            2000000    62.5 %  12 ms       7            0            5            4     0.333333",
-            "not covered: 3 CAI; its escrow has 2 CAI",
-            "held: it owes [2J too much",
-            "  no session",
-        ] {
-            assert!(page.contains(part), "`{part}` in\n{page}");
-        }
-        assert!(!page.contains('\x1b'));
-        assert_eq!(
-            line(&status),
-            "slots 3/4 done 7 failed 1 refused 3 cancelled 2 coordinators 1/2 held 0 earned 7 CAI (252 CAI/h)"
-        );
-        assert_eq!(short(cai(1) / Wei::from(10_000_000)), "0");
-    }
-}
+mod tests;
