@@ -1,19 +1,22 @@
-"""A market for OpenAI's clients: pictures, a chat and embeddings, served over HTTP by one Python program.
+"""A market for OpenAI's clients: pictures, a chat, embeddings and transcripts, served over HTTP by one Python program.
 
     python examples/openai_market.py 127.0.0.1:8480
 
-The pictures are those of the model that ships with the repository. The other two are small enough to be read here:
-a chat model that knows only the conversation it is in, and an embedding of letter trigrams.
+The pictures are those of the model that ships with the repository. The other three are small enough to be read here:
+a chat model that knows only the conversation it is in, an embedding of letter trigrams, and an ear for Morse code.
 """
 
 import asyncio
 import collections
+import io
+import itertools
 import json
 import math
 import pathlib
 import random
 import struct
 import sys
+import wave
 import zlib
 
 import cuckoo
@@ -111,17 +114,84 @@ class Trigrams:
         return [number / length for number in vector]
 
 
+class Morse:
+    """Writes down Morse code, a word a segment, by where a recording is loud and for how long. In English, it says what
+    telegraphers' abbreviations stand for."""
+
+    SIGNS = (
+        "a .- b -... c -.-. d -.. e . f ..-. g --. h .... i .. j .--- k -.- l .-.. m -- n -. o --- p .--. q --.- r .-. "
+        "s ... t - u ..- v ...- w .-- x -..- y -.-- z --.. 0 ----- 1 .---- 2 ..--- 3 ...-- 4 ....- 5 ..... 6 -.... "
+        "7 --... 8 ---.. 9 ----. . .-.-.- , --..-- ? ..--.. / -..-."
+    ).split()
+    LETTERS = dict(zip(SIGNS[1::2], SIGNS[::2]))
+    ABBREVIATIONS = {"cq": "calling anyone", "qth": "my position", "tnx": "thanks", "73": "best regards"}
+    # A sample of 16 bits is loud from here on.
+    LOUD = 3000
+
+    def capabilities(self):
+        return [capability("morse", "morse, version 1")]
+
+    async def execute(self, task, context):
+        asked = json.loads(task["input"])
+        recording, _ = await context.blob(asked["audio"])
+        try:
+            with wave.open(io.BytesIO(recording)) as file:
+                rate, width, channels = file.getframerate(), file.getsampwidth(), file.getnchannels()
+                frames = file.readframes(file.getnframes())
+        except (wave.Error, EOFError) as error:
+            why = str(error) or "it breaks off"
+            raise cuckoo.InvalidError(f"the recording cannot be read ({why}); send a WAV file of PCM") from error
+        if (width, channels) != (2, 1) or rate < 1000:
+            raise cuckoo.InvalidError("the recording is not of one channel with 16 bits; convert it with ffmpeg -ac 1")
+        count = len(frames) // 2
+        samples = struct.unpack(f"<{count}h", frames[: 2 * count])
+        words = list(self.words(samples, rate // 100))
+        if asked.get("translate"):
+            words = [(start, end, self.ABBREVIATIONS.get(word, word)) for start, end, word in words]
+        millis = count * 1000 // rate
+        transcript = {
+            "text": " ".join(word for _, _, word in words),
+            "language": asked.get("language", "en"),
+            "duration_millis": millis,
+            "segments": [
+                {"start_millis": 10 * start, "end_millis": min(10 * end, millis), "text": word}
+                for start, end, word in words
+            ],
+        }
+        usage = {"input_units": millis, "output_units": len(words), "compute_millis": 0}
+        return json.dumps(transcript).encode(), "application/vnd.cuckoo.transcript+json", usage
+
+    def words(self, samples, step):
+        """Begin, end and text of each word, counted in steps of so many samples."""
+        loud = [max(map(abs, samples[at : at + step])) > self.LOUD for at in range(0, len(samples), step)]
+        runs = [(on, len(list(run))) for on, run in itertools.groupby(loud)]
+        unit = min((length for on, length in runs if on), default=1)
+        at, start, word, sign = 0, 0, "", ""
+        # The silence after the last sign ends its word.
+        for on, length in [*runs, (False, 7 * unit)]:
+            if on:
+                start = start if word or sign else at
+                sign += "-" if length > 2 * unit else "."
+            elif sign and length > 2 * unit:
+                word, sign = word + self.LETTERS.get(sign, "?"), ""
+            if not on and word and length > 5 * unit:
+                yield start, at, word
+                word = ""
+            at += length
+
+
 MODELS = [
     {"model": "shapes", "kind": "image", "price": "0.05"},
     {"model": "bigrams", "kind": "chat", "price": "0.01"},
     {"model": "trigrams", "kind": "embeddings", "price": "0.001"},
+    {"model": "morse", "kind": "transcription", "price": "0.001"},
 ]
 
 
 async def main(address):
     market = await cuckoo.LocalMarket.open()
     coordinator = await market.coordinator({"models": MODELS, "audit_probability": 0.0})
-    executors = [cuckoo.ImageExecutor(SHAPES, model="shapes"), Bigrams(), Trigrams()]
+    executors = [cuckoo.ImageExecutor(SHAPES, model="shapes"), Bigrams(), Trigrams(), Morse()]
     miner = await market.miner(coordinator, executors, settings={"slots": 4})
     server = await coordinator.serve(address)
     print(f"base_url: {server.url}/v1", flush=True)

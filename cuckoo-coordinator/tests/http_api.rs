@@ -20,6 +20,10 @@ mod market;
 mod native;
 #[path = "http_api/openai.rs"]
 mod openai;
+#[path = "http_api/openai_audio.rs"]
+mod openai_audio;
+#[path = "http_api/openai_audio_refusals.rs"]
+mod openai_audio_refusals;
 #[path = "http_api/openai_images.rs"]
 mod openai_images;
 #[path = "http_api/openai_models.rs"]

@@ -421,6 +421,10 @@ pub mod paths {
     pub const COMPLETIONS: &str = "/v1/completions";
     /// `POST` as OpenAI's embeddings.
     pub const EMBEDDINGS: &str = "/v1/embeddings";
+    /// `POST` as OpenAI's transcriptions.
+    pub const TRANSCRIPTIONS: &str = "/v1/audio/transcriptions";
+    /// `POST` as OpenAI's translations of recordings into English.
+    pub const TRANSLATIONS: &str = "/v1/audio/translations";
     /// `GET` as OpenAI's list of models.
     pub const MODELS: &str = "/v1/models";
     /// `GET` as OpenAI's view of one model; a `/` in its name is written `%2F`.

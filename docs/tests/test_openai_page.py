@@ -35,26 +35,45 @@ def address():
         market.wait(30)
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_a_python_snippet_runs_as_it_stands(code, address, tmp_path):
+def python(code, address, folder):
     run = subprocess.run(
         [sys.executable, "-c", code.replace(ADDRESS, address)],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        cwd=folder, capture_output=True, text=True, timeout=300,
     )
     assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def curl(code, address, folder):
+    run = subprocess.run(
+        ["bash", "-ec", code.replace(ADDRESS, address)],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert '"error"' not in run.stdout, run.stdout
+    return run.stdout
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_a_python_snippet_runs_as_it_stands(code, address, tmp_path):
+    output = python(code, address, tmp_path)
     for line, said in re.findall(r"(print\(.*?\))  # (.*)", code):
-        assert said in run.stdout, line
+        assert said in output, line
     for name in re.findall(r'open\("([^"]+)", "wb"\)', code):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG"), name
+        magic = {".png": b"\x89PNG", ".wav": b"RIFF"}[pathlib.Path(name).suffix]
+        assert (tmp_path / name).read_bytes().startswith(magic), name
 
 
 @pytest.mark.parametrize("code", blocks("sh"))
 def test_a_curl_snippet_is_answered(code, address, tmp_path):
-    run = subprocess.run(
-        ["bash", "-ec", code.replace(ADDRESS, address)],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    assert '"error"' not in run.stdout, run.stdout
+    output = curl(code, address, tmp_path)
     for answer in ['"url":', "data: [DONE]", '"embedding":', '"owned_by":']:
-        assert answer in run.stdout, answer
+        assert answer in output, answer
+
+
+def test_a_recording_is_sent_by_curl(address, tmp_path):
+    (code,) = blocks("sh recording")
+    (made,) = (snippet for snippet in blocks("python") if "wave.open" in snippet)
+    python(made, address, tmp_path)
+    output = curl(code, address, tmp_path)
+    assert output == "WEBVTT\n\n00:00:00.000 --> 00:00:01.620\ncq\n\n00:00:02.040 --> 00:00:03.720\nsos\n\n"

@@ -1,11 +1,14 @@
 """OpenAI's own client, as it comes, against a coordinator of this package over HTTP."""
 
+import array
 import asyncio
 import base64
 import importlib.util
 import io
+import math
 import pathlib
 import urllib.request
+import wave
 
 import cuckoo
 import openai
@@ -37,7 +40,8 @@ async def market(tmp_path):
     coordinator = await place.coordinator(
         {"models": example.MODELS, "audit_probability": 0.0, "lease_millis": 3000, "heartbeat_millis": 200}
     )
-    executors = [cuckoo.ImageExecutor(example.SHAPES, model="shapes"), example.Bigrams(), example.Trigrams()]
+    pictures = cuckoo.ImageExecutor(example.SHAPES, model="shapes")
+    executors = [pictures, example.Bigrams(), example.Trigrams(), example.Morse()]
     miner = await place.miner(coordinator, executors, settings={"slots": 4})
     keys = [{"name": "app", "key_file": str(tmp_path / "app.key"), "max_tasks_per_day": 50}]
     server = await coordinator.serve(api_keys=keys)
@@ -112,9 +116,69 @@ async def test_texts_are_embedded(market):
     assert plain.data[0].embedding == pytest.approx(near)
 
 
+def keyed(code):
+    """A recording of Morse code, with dots of 60 ms."""
+    tone, rest = [round(9000 * math.sin(step / 2)) for step in range(480)], [0] * 480
+    signs = {".": tone + rest, "-": tone * 3 + rest, " ": rest * 2, "/": rest * 2}
+    samples = array.array("h", [sample for sign in code for sample in signs[sign]])
+    recording = io.BytesIO()
+    with wave.open(recording, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return recording.getvalue()
+
+
+async def test_recordings_are_written_down(market):
+    audio = market.client.audio
+    ask = {"model": "morse", "file": ("code.wav", keyed("-.-. --.- / ... --- ..."))}
+    told = await audio.transcriptions.create(**ask)
+    assert told.text == "cq sos"
+    assert (told.usage.type, told.usage.seconds) == ("duration", 4)
+    verbose = await audio.transcriptions.create(
+        **ask, response_format="verbose_json", timestamp_granularities=["segment"], language="en", temperature=0
+    )
+    assert (verbose.task, verbose.language, verbose.duration) == ("transcribe", "english", 3.72)
+    segments = [(one.id, one.start, one.end, one.text) for one in verbose.segments]
+    assert segments == [(0, 0.0, 1.62, "cq"), (1, 2.04, 3.72, "sos")]
+    written = {form: await audio.transcriptions.create(**ask, response_format=form) for form in ("text", "srt", "vtt")}
+    assert written["text"] == "cq sos\n"
+    assert written["srt"] == "1\n00:00:00,000 --> 00:00:01,620\ncq\n\n2\n00:00:02,040 --> 00:00:03,720\nsos\n\n"
+    assert written["vtt"] == "WEBVTT\n\n00:00:00.000 --> 00:00:01.620\ncq\n\n00:00:02.040 --> 00:00:03.720\nsos\n\n"
+
+    english = await audio.translations.create(**ask)
+    assert english.text == "calling anyone sos"
+    english = await audio.translations.create(**ask, response_format="verbose_json", prompt="a telegram", temperature=0)
+    assert (english.task, english.language, english.segments[0].text) == ("translate", "english", "calling anyone")
+
+
+async def test_what_is_no_recording_is_refused(market):
+    create = market.client.audio.transcriptions.create
+    ask = {"model": "morse", "file": ("code.wav", keyed("..."))}
+    for odd, param in [
+        ({"file": ("song.mp3", b"ID3" + bytes(100))}, "file"),
+        ({"timestamp_granularities": ["word"], "response_format": "verbose_json"}, "timestamp_granularities[]"),
+        ({"response_format": "diarized_json"}, "response_format"),
+        ({"include": ["logprobs"]}, "include[]"),
+        ({"languages": ["en"]}, "languages[]"),
+        ({"stream": True}, "stream"),
+        ({"temperature": 1.5}, "temperature"),
+        ({"model": "bigrams"}, "model"),
+    ]:
+        with pytest.raises(openai.BadRequestError) as raised:
+            await create(**{**ask, **odd})
+        assert raised.value.param == param
+    with pytest.raises(openai.NotFoundError):
+        await create(**{**ask, "model": "whisper-1"})
+    # What only the model can know.
+    with pytest.raises(openai.BadRequestError, match="one channel"):
+        stereo = bytearray(ask["file"][1])
+        stereo[22] = 2
+        await create(**{**ask, "file": ("code.wav", bytes(stereo))})
+
+
 async def test_models_are_listed(market):
     listed = [model async for model in market.client.models.list()]
-    assert [model.id for model in listed] == ["shapes", "bigrams", "trigrams"]
+    assert [model.id for model in listed] == ["shapes", "bigrams", "trigrams", "morse"]
     assert (await market.client.models.retrieve("bigrams")).kind == "chat"
 
 

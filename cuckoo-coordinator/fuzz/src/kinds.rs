@@ -2,6 +2,7 @@
 
 use cuckoo_core::{
     Embeddings, EmbeddingsInput, ErrorKind, Output, TextInput, TextLine, TextOutput, TextReader,
+    Transcript, TranscriptionInput,
 };
 
 /// The first byte says where outputs are cut in two and how many texts were embedded; the rest is input and output of
@@ -29,6 +30,14 @@ pub fn kinds(data: &[u8]) {
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Execution),
     }
+    let output = Output::new(Transcript::MEDIA_TYPE, data.to_vec());
+    match Transcript::read(&output) {
+        Ok(transcript) => {
+            let again = transcript.output().expect("what was read can be written");
+            assert_eq!(Transcript::read(&again).ok(), Some(transcript));
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Execution),
+    }
 }
 
 fn inputs(text: &str) {
@@ -46,6 +55,18 @@ fn inputs(text: &str) {
         Ok(input) => {
             let json = serde_json::to_string(&input).expect("an input is JSON");
             assert_eq!(EmbeddingsInput::read(&json).ok(), Some(input));
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid),
+    }
+    match TranscriptionInput::read(text) {
+        Ok(mut input) => {
+            let json = serde_json::to_string(&input).expect("an input is JSON");
+            let mut again =
+                TranscriptionInput::read(&json).expect("what was read can be read again");
+            for input in [&mut input, &mut again] {
+                input.temperature = None;
+            }
+            assert_eq!(again, input);
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::Invalid),
     }

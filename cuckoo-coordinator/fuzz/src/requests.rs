@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_coordinator::{fuzzing, router};
 use cuckoo_core::{B256, ErrorBody, Receipt, Signed, Usage, payload_hash};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::market::{MEMBERS, Market, play, poll, session, spec};
@@ -72,17 +73,25 @@ async fn note(answers: Answers, request: Request, next: Next) -> Response {
     Response::from_parts(head, Body::from(bytes))
 }
 
-/// A refusal has a reason in the agreed form and is no defect of ours.
+/// A refusal has a reason in the agreed form, or in OpenAI's, and is no defect of ours.
 fn check(status: StatusCode, body: &[u8]) {
-    let told: ErrorBody = serde_json::from_slice(body).unwrap_or_else(|error| {
+    let reason = reason(body).unwrap_or_else(|error| {
         panic!(
             "{status} without a reason ({error}): {:?}",
             String::from_utf8_lossy(body)
         )
     });
-    assert!(!told.message.is_empty());
+    assert!(!reason.is_empty());
     let ours = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
-    assert!(!ours, "{status}: {told:?}");
+    assert!(!ours, "{status}: {reason}");
+}
+
+fn reason(body: &[u8]) -> serde_json::Result<String> {
+    let mut told: Value = serde_json::from_slice(body)?;
+    if let Some(message) = told.pointer_mut("/error/message") {
+        return serde_json::from_value(message.take());
+    }
+    Ok(serde_json::from_value::<ErrorBody>(told)?.message)
 }
 
 /// A miner with a task in work.

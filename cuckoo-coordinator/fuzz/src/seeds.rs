@@ -6,9 +6,10 @@ mod calls;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cuckoo_core::{
-    B256, Embeddings, EmbeddingsInput, ErrorKind, Failure, FinishReason, Heartbeat, Key, LeaseId,
-    LeaseProgress, Message, NodeId, Output, Receipt, Retry, Role, Signed, SignedReceipt, TaskId,
-    TextInput, TextPiece, TextWriter, TokenLogprob, Usage, Voucher, cai, payload_hash,
+    B256, BlobId, Embeddings, EmbeddingsInput, ErrorKind, Failure, FinishReason, Heartbeat, Key,
+    LeaseId, LeaseProgress, Message, NodeId, Output, Receipt, Retry, Role, Signed, SignedReceipt,
+    TaskId, TextInput, TextPiece, TextWriter, TokenLogprob, Transcript, TranscriptSegment,
+    TranscriptionInput, Usage, Voucher, cai, payload_hash,
 };
 use serde::Serialize;
 
@@ -144,6 +145,24 @@ fn texts(seeds: &mut Vec<Seed>) {
     kind("text-output", &writer.end(FinishReason::Stop).bytes);
     let vectors = Embeddings::output(&[vec![1.0, -0.5], vec![0.0, 2.5e-8]]).expect("vectors");
     kind("embeddings", &vectors.bytes);
+    let input = TranscriptionInput {
+        language: Some("en".to_owned()),
+        prompt: Some("Cuckoo".to_owned()),
+        temperature: Some(0.5),
+        ..TranscriptionInput::new(BlobId::of(b"a recording"))
+    };
+    kind("transcription", &json(&input));
+    let transcript = Transcript {
+        text: "forty-two".to_owned(),
+        language: "en".to_owned(),
+        duration_millis: 1_500,
+        segments: vec![TranscriptSegment {
+            start_millis: 0,
+            end_millis: 1_200,
+            text: "forty-two".to_owned(),
+        }],
+    };
+    kind("transcript", &json(&transcript));
     for (name, text) in [
         ("cai", "2000000.000000000000000001"),
         ("wei", "1000000000000000000"),

@@ -1,13 +1,15 @@
 //! The routes that OpenAI's clients call, as its API reference describes them (<https://platform.openai.com/docs/api-reference>).
 //!
-//! Each request becomes ordinary tasks, one for each picture or choice asked for, under the same keys, limits and
+//! Each request becomes ordinary tasks, one for each picture, choice or recording, under the same keys, limits and
 //! idempotency keys as native ones. They are cancelled when one of them fails or the client hangs up. A field that cannot be
 //! honoured is refused by its name; `docs/openai.md` lists them.
 
+mod audio;
 mod chat;
 mod completions;
 mod embeddings;
 mod error;
+mod form;
 mod images;
 mod links;
 mod models;
@@ -31,6 +33,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(chat::complete))
         .routes(routes!(completions::complete))
         .routes(routes!(embeddings::embed))
+        .routes(routes!(audio::transcribe))
+        .routes(routes!(audio::translate))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
 }
@@ -42,6 +46,8 @@ pub(super) fn has(path: &str) -> bool {
         paths::CHAT,
         paths::COMPLETIONS,
         paths::EMBEDDINGS,
+        paths::TRANSCRIPTIONS,
+        paths::TRANSLATIONS,
     ];
     routes.contains(&path)
         || path

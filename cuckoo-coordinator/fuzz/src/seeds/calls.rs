@@ -78,6 +78,15 @@ pub(super) fn requests(seeds: &mut Vec<Seed>) {
         Some(&spec),
     );
     add("quote", "POST /v1/quotes", &[JSON], Some(&spec));
+    let parts = [("model", "shapes"), ("file", "RIFF    WAVEfmt ")].map(|(name, content)| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n")
+    });
+    add(
+        "transcribe",
+        "POST /v1/audio/transcriptions",
+        &["Content-Type: multipart/form-data; boundary=x"],
+        Some(&(parts.concat() + "--x--")),
+    );
     add(
         "list",
         "GET /v1/tasks?state=open&limit=2&model=shapes",

@@ -33,7 +33,7 @@ pub(super) struct Model {
     owned_by: &'static str,
     /// What it is for, and so which route takes it.
     kind: ModelKind,
-    /// What a task on it costs, in CAI: a picture, a choice, or a list of embeddings.
+    /// What a task on it costs, in CAI: a picture, a choice, a list of embeddings, or a recording.
     #[serde(with = "cai_text")]
     #[schema(value_type = String)]
     price: Wei,

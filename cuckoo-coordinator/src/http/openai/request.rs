@@ -54,10 +54,18 @@ pub(super) trait Fields: DeserializeOwned {
 /// Status 400 that names the field that is malformed, unknown or cannot be honoured; 413 and 415 as for every body.
 pub(super) async fn fields<T: Fields>(shared: &Shared, request: Request) -> Result<T, Refused> {
     let body: Value = json(request, task_limit(shared.max_input_bytes)).await?;
-    let Value::Object(given) = &body else {
+    known(&body)
+}
+
+/// Reads the fields that were given, as a JSON object.
+///
+/// # Errors
+/// Status 400 that names the field that is malformed, unknown or cannot be honoured.
+pub(super) fn known<T: Fields>(body: &Value) -> Result<T, Refused> {
+    let Value::Object(given) = body else {
         return Err(Error::invalid("the body is not a JSON object").into());
     };
-    let fields = T::deserialize(&body).map_err(|error| {
+    let fields = T::deserialize(body).map_err(|error| {
         let alone = |name: &String, value: &Value| {
             let field = Rest::from_iter([(name.clone(), value.clone())]);
             T::deserialize(&Value::Object(field))
