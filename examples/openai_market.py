@@ -46,7 +46,7 @@ class Bigrams:
         words = " ".join(message["content"] for message in asked.get("messages", [])).split()
         if not words:
             raise cuckoo.InvalidError("the conversation has no words to learn from; say something")
-        for name in ("top_p", "frequency_penalty", "presence_penalty"):
+        for name in ("top_p", "frequency_penalty", "presence_penalty", "format"):
             if name in asked:
                 raise cuckoo.InvalidError(f"this model does not honour {name}; leave it out")
         follow = collections.defaultdict(collections.Counter)

@@ -90,9 +90,11 @@ pub(crate) fn submission(
                 TaskSpec::MAX_KEY
             )));
         }
-        let asked = serde_json::to_vec(spec)
+        let mut asked = serde_json::to_value(spec)
             .map_err(|source| Error::invalid("the task is not JSON").with_source(source))?;
-        digest = payload_hash(&asked);
+        // The same request may come with its fields in another order.
+        asked.sort_all_objects();
+        digest = payload_hash(asked.to_string().as_bytes());
     }
     Ok(Submission {
         requester,
@@ -161,6 +163,24 @@ mod tests {
         assert_eq!(task.deadline, Timestamp::from_millis(121_000));
         let given = admit_input(json!({"prompt": "a", "seed": 7})).unwrap();
         assert_eq!(given.input, r#"{"prompt":"a","seed":7}"#);
+    }
+
+    #[test]
+    fn a_key_names_what_is_asked_whatever_the_order_of_its_fields() {
+        let digest = |input: Value| {
+            let mut spec = TaskSpec::new("shapes".parse().unwrap(), input);
+            spec.idempotency_key = Some("order-17".to_owned());
+            submission(&spec, None, None).unwrap().digest
+        };
+        let first = digest(json!({"prompt": "a", "more": {"x": 1, "y": [2]}}));
+        assert_eq!(
+            first,
+            digest(json!({"more": {"y": [2], "x": 1}, "prompt": "a"}))
+        );
+        assert_ne!(
+            first,
+            digest(json!({"prompt": "a", "more": {"x": 1, "y": [3]}}))
+        );
     }
 
     #[test]

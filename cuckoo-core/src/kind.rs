@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use embeddings::{Embeddings, EmbeddingsInput};
 pub use text::{
-    FinishReason, Message, Role, TextInput, TextLine, TextOutput, TextPiece, TextPrompt,
-    TextReader, TextWriter, TokenLogprob, TopLogprob,
+    FinishReason, Message, Role, TextFormat, TextInput, TextLine, TextOutput, TextPiece,
+    TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
 };
 pub use transcription::{Transcript, TranscriptSegment, TranscriptionInput};
 

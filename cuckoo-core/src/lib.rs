@@ -61,8 +61,8 @@ pub use id::{LeaseId, ModelId, NodeId, TaskId};
 pub use key::{Key, Signature};
 pub use keystore::{load_key, save_key};
 pub use kind::{
-    Embeddings, EmbeddingsInput, FinishReason, Message, ModelKind, Role, TextInput, TextLine,
-    TextOutput, TextPiece, TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
+    Embeddings, EmbeddingsInput, FinishReason, Message, ModelKind, Role, TextFormat, TextInput,
+    TextLine, TextOutput, TextPiece, TextPrompt, TextReader, TextWriter, TokenLogprob, TopLogprob,
     Transcript, TranscriptSegment, TranscriptionInput,
 };
 pub use local_market::{LocalMarket, Member};

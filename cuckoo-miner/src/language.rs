@@ -3,7 +3,7 @@
 //! ```text
 //! messages -> template -> vocabulary -> decoder <-> cache
 //!                                          |
-//! lines <- answer <- detokenizer <- sampler
+//! lines <- answer <- detokenizer <- sampler <-> grammar
 //! ```
 //!
 //! A folder holds `config.json`, safetensors weights (F32, F16 or BF16; computed in F32), `tokenizer.json`, and where the
@@ -23,6 +23,7 @@ mod detokenizer;
 mod engine;
 mod family;
 mod gguf;
+mod grammar;
 mod rotary;
 mod sampler;
 mod sequence;
@@ -31,9 +32,9 @@ mod template;
 mod vocabulary;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use cuckoo_core::{Message, Result, TextInput, TextPrompt};
+use cuckoo_core::{Message, Result, TextFormat, TextInput, TextPrompt};
 
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::error::{self, Error};
@@ -47,6 +48,7 @@ use decoder::{Chunk, Decoder};
 use defaults::Defaults;
 pub(crate) use engine::Engine;
 use gguf::Gguf;
+use grammar::{Grammar, Grammars};
 use sampler::Sampling;
 use sequence::Request;
 use template::ChatTemplate;
@@ -75,6 +77,8 @@ pub struct LanguageModel {
     defaults: Defaults,
     /// Tokens that end a text, in order.
     ends: Vec<u32>,
+    /// Made for the first text that has a format; else why it cannot be.
+    grammars: OnceLock<Result<Grammars, String>>,
     hash: [u8; 32],
     memory: u64,
 }
@@ -144,6 +148,7 @@ impl LanguageModel {
             template,
             defaults,
             ends,
+            grammars: OnceLock::new(),
             hash: folder.hash(),
             memory: weights.memory(),
             kernels,
@@ -249,9 +254,11 @@ impl LanguageModel {
         Ok(made)
     }
 
-    /// What a task's input asks of this model.
+    /// What a task's input asks of this model. The first format takes a while: its tokens are made ready for grammars.
     pub(crate) fn request(&self, input: TextInput) -> Result<Request> {
         let prompt = self.encode(input.prompt())?;
+        let format = input.format.as_ref();
+        let grammar = format.map(|format| self.grammar(format)).transpose()?;
         let defaults = &self.defaults;
         Ok(Request {
             prompt,
@@ -270,7 +277,21 @@ impl LanguageModel {
                 logprobs: input.logprobs.map(usize::from),
             },
             stop: input.stop,
+            grammar,
         })
+    }
+
+    fn grammar(&self, format: &TextFormat) -> error::Result<Grammar> {
+        let make = || {
+            let grammars = Grammars::new(&self.vocabulary, self.vocabulary());
+            grammars.map_err(|error| error.to_string())
+        };
+        match self.grammars.get_or_init(make) {
+            Ok(grammars) => grammars.compile(format),
+            Err(problem) => Err(Error::Stopped {
+                problem: problem.clone(),
+            }),
+        }
     }
 
     fn conversation(&self, messages: &[Message]) -> error::Result<String> {

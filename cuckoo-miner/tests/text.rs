@@ -124,6 +124,44 @@ async fn texts_end_where_they_were_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn texts_have_the_form_that_is_asked_for() {
+    let executor = executor("llama");
+    let run = async |more: &str| {
+        let schema = r#"{"type": "object", "properties": {"bird": {"enum": ["cuckoo", "wren"]}}, "required": ["bird"], "additionalProperties": false}"#;
+        let input = format!(
+            r#"{{"prompt": "The cuckoo", "seed": 5, "format": {{"type": "json_schema", "schema": {schema}}}{more}}}"#
+        );
+        let execution = run(&executor, &input).await.unwrap();
+        TextOutput::read(&execution.output).unwrap()
+    };
+    let whole = run("").await;
+    assert_eq!(whole.finish_reason, FinishReason::Stop);
+    let read: serde_json::Value = serde_json::from_str(&whole.text).unwrap();
+    assert!(
+        ["cuckoo", "wren"].contains(&read["bird"].as_str().unwrap()),
+        "{read}"
+    );
+    // A stop text and a bound end it where they would end any other.
+    let stopped = run(r#", "stop": [":"]"#).await;
+    let (before, _) = whole.text.split_once(':').unwrap();
+    assert_eq!(
+        (stopped.text.as_str(), stopped.finish_reason),
+        (before, FinishReason::Stop)
+    );
+    let short = run(r#", "max_tokens": 2"#).await;
+    assert_eq!(short.finish_reason, FinishReason::Length);
+    assert!(whole.text.starts_with(&short.text));
+    // What is not followed is refused before a word is said.
+    let input = r#"{"prompt": "a", "format": {"type": "json_schema", "schema": {"type": "array", "uniqueItems": true}}}"#;
+    let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
+    let refused = executor.execute(task(input), context.clone()).await;
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("uniqueItems"), "{error}");
+    assert!(context.emitted().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn offers_name_the_files_and_the_arithmetic() {
     let executor = executor("gemma").with_min_price(cai(2));
     let offers = executor.capabilities();

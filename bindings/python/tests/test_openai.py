@@ -5,8 +5,10 @@ import asyncio
 import base64
 import importlib.util
 import io
+import json
 import math
 import pathlib
+import re
 import urllib.request
 import wave
 
@@ -103,6 +105,44 @@ async def test_a_chat_is_streamed(market):
     assert token.logprob == 0 and token.top_logprobs[0].token == token.token
 
 
+async def test_answers_have_the_form_that_is_asked_for():
+    place = await cuckoo.LocalMarket.open(seed=2)
+    models = [{"model": "stories", "kind": "chat", "price": "0.01"}]
+    coordinator = await place.coordinator({"models": models, "audit_probability": 0.0})
+    executor = cuckoo.TextExecutor(ROOT / "examples" / "models" / "stories", model="stories")
+    miner = await place.miner(coordinator, [executor], settings={"slots": 4})
+    server = await coordinator.serve()
+    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any")
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "pattern": "^[A-Z][a-z]{2,7}$"},
+            "tags": {"type": "array", "items": {"enum": ["small", "red"]}, "minItems": 1, "maxItems": 2},
+        },
+        "required": ["name", "tags"],
+        "additionalProperties": False,
+    }
+    ask = {
+        "model": "stories",
+        "messages": [{"role": "user", "content": "What is 17 + 25?"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "pet", "strict": True, "schema": schema}},
+    }
+    made = await client.chat.completions.create(**ask, seed=7, n=4, temperature=1)
+    for choice in made.choices:
+        assert choice.finish_reason == "stop"
+        pet = json.loads(choice.message.content)
+        assert list(pet) == ["name", "tags"]
+        assert re.fullmatch("[A-Z][a-z]{2,7}", pet["name"])
+        assert 1 <= len(pet["tags"]) <= 2 and set(pet["tags"]) <= {"small", "red"}
+    stream = await client.chat.completions.create(**ask, seed=7, temperature=1, stream=True)
+    said = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert said == made.choices[0].message.content
+    await client.close()
+    await server.close()
+    await miner.close()
+    await coordinator.close()
+
+
 async def test_texts_are_embedded(market):
     texts = ["a red circle", "the red circle", "quarterly earnings"]
     embedded = await market.client.embeddings.create(model="trigrams", input=texts)
@@ -192,8 +232,10 @@ async def test_errors_are_the_clients_own(market):
         await chat.create(model="shapes", messages=hello)
     assert raised.value.param == "model" and "an image model" in raised.value.message
     with pytest.raises(openai.BadRequestError) as raised:
-        await chat.create(model="bigrams", messages=hello, response_format={"type": "json_object"})
+        await chat.create(model="bigrams", messages=hello, response_format={"type": "yaml"})
     assert raised.value.param == "response_format"
+    with pytest.raises(openai.BadRequestError, match="does not honour format"):
+        await chat.create(model="bigrams", messages=hello, response_format={"type": "json_object"})
     with pytest.raises(openai.BadRequestError, match="no words"):
         await chat.create(model="bigrams", messages=[{"role": "user", "content": " "}], stream=True)
     with pytest.raises(openai.BadRequestError, match="top_p"):

@@ -113,3 +113,44 @@ async fn a_language_model_streams_what_it_says_whole() {
         [whole["choices"][0]["finish_reason"].as_str().unwrap()]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_language_model_answers_in_the_form_that_is_asked_for() {
+    let shop = shop().await;
+    let schema = json!({
+        "type": "object", "required": ["z", "a"], "additionalProperties": false,
+        "properties": {"z": {"enum": ["wren", "cuckoo"]}, "a": {"type": "integer", "minimum": 1, "maximum": 9}},
+    });
+    let mut body = json!({
+        "model": CHAT, "messages": [{"role": "user", "content": "Sing!"}], "seed": 3,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "song", "strict": true, "schema": schema}},
+    });
+    let whole = shop.answer(paths::CHAT, body.clone()).await;
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["finish_reason"], "stop", "{whole}");
+    let text = choice["message"]["content"].as_str().unwrap();
+    let read: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(read.as_object().unwrap().len(), 2, "{text}");
+    assert!(["wren", "cuckoo"].contains(&read["z"].as_str().unwrap()));
+    assert!((1..=9).contains(&read["a"].as_u64().unwrap()));
+    assert!(
+        text.find("\"z\"") < text.find("\"a\""),
+        "properties come in the schema's order: {text}"
+    );
+    body["stream"] = json!(true);
+    let mut events = shop.events(paths::CHAT, body.clone()).await;
+    assert_eq!(events.pop().as_deref(), Some("[DONE]"));
+    let pieces = events.iter().map(|event| {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        let piece = chunk["choices"][0]["delta"]["content"].as_str();
+        piece.unwrap_or_default().to_owned()
+    });
+    assert_eq!(pieces.collect::<String>(), text);
+    // Any object will do.
+    body["stream"] = json!(false);
+    body["max_tokens"] = json!(8);
+    body["response_format"] = json!({"type": "json_object"});
+    let whole = shop.answer(paths::CHAT, body).await;
+    let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.starts_with('{'), "{text}");
+}

@@ -127,7 +127,27 @@ async fn what_cannot_be_honoured_is_refused_by_name() {
         ),
         (
             paths::CHAT,
-            json!({"response_format": {"type": "json_object"}}),
+            json!({"response_format": {"type": "grammar", "grammar": "a"}}),
+            "response_format",
+        ),
+        (
+            paths::CHAT,
+            json!({"response_format": {"type": "json_schema"}}),
+            "response_format",
+        ),
+        (
+            paths::CHAT,
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}),
+            "response_format.json_schema.schema",
+        ),
+        (
+            paths::CHAT,
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}}),
+            "response_format.json_schema.name",
+        ),
+        (
+            paths::CHAT,
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": [1]}}}),
             "response_format",
         ),
         (

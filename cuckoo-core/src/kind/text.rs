@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Error, Output, Result};
 
+mod format;
+
+pub use format::TextFormat;
+
 /// The input of a model that chats or completes: either messages or a prompt, and how to choose the words.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +40,9 @@ pub struct TextInput {
     /// Ends the text before any of these, at most [`TextInput::MAX_STOPS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
+    /// The form of the text; any when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<TextFormat>,
     /// Asks for the log probability of each token and of so many likeliest ones in its place, 0 to 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u8>,
@@ -164,6 +171,9 @@ impl TextInput {
                 Self::MAX_STOPS
             );
             return Some(("stop", message));
+        }
+        if let Some(message) = self.format.as_ref().and_then(TextFormat::fault) {
+            return Some(("format", message));
         }
         let logprobs = self.logprobs.filter(|count| *count > Self::MAX_LOGPROBS)?;
         let message = format!(

@@ -177,16 +177,20 @@ impl Worker {
             Err(error) => return self.fail_all(&error),
         };
         // Those whose last token was among the rows, each with its scores.
-        let due: Vec<_> = (0..self.running.len())
-            .filter(|i| rows[*i] > 0 && self.running[*i].pending() == 0)
+        let due: Vec<_> = self
+            .running
+            .iter_mut()
+            .zip(&rows)
+            .enumerate()
+            .filter(|(_, (sequence, rows))| **rows > 0 && sequence.pending() == 0)
+            .map(|(i, (sequence, _))| (i, sequence))
             .collect();
-        let running = &self.running;
         let choices: Vec<_> = due
-            .par_iter()
+            .into_par_iter()
             .zip(&scores)
-            .map(|(i, scores)| running[*i].choose(scores))
+            .map(|((i, sequence), scores)| (i, sequence.choose(&model.ends, scores)))
             .collect();
-        for (i, choice) in due.into_iter().zip(choices).rev() {
+        for (i, choice) in choices.into_iter().rev() {
             let ended = choice.and_then(|choice| self.running[i].accept(&model, choice));
             match ended {
                 Ok(None) => {}

@@ -1,11 +1,12 @@
 //! The choice of the next token from the model's scores.
 //!
-//! In this order: penalties, temperature, top-k, top-p, min-p, draw. Sums and exponentials are in `f64` with functions that
+//! In this order: the format's choice of tokens, penalties, temperature, top-k, top-p, min-p, draw. Sums and exponentials are in `f64` with functions that
 //! round alike everywhere, and the draw depends on seed and position alone; so equal scores give equal tokens on every
 //! miner, whatever else it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::grammar::Allowed;
 use crate::model::error::{Error, Result};
 use crate::noise;
 use crate::portable::{exp, ln};
@@ -71,14 +72,19 @@ pub(crate) struct Choice {
 }
 
 impl Sampling {
-    /// Chooses the next token.
-    pub(crate) fn choose(&self, scores: &[f32], history: &History) -> Result<Choice> {
+    /// Chooses the next token, among those that are allowed where not all are.
+    pub(crate) fn choose(
+        &self,
+        scores: &[f32],
+        history: &History,
+        allowed: Option<&Allowed>,
+    ) -> Result<Choice> {
         if scores.is_empty() || !scores.iter().all(|score| score.is_finite()) {
             return Err(Error::NotFinite {
                 token: history.count as usize + 1,
             });
         }
-        let candidates = self.candidates(scores, history);
+        let candidates = self.candidates(scores, history, allowed);
         let draw = noise::uniform(self.seed, history.count);
         let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
         let mut left = draw * total;
@@ -100,21 +106,30 @@ impl Sampling {
     /// Tokens that may be drawn and their probabilities.
     #[cfg(test)]
     pub(crate) fn chances(&self, scores: &[f32], history: &History) -> Vec<(u32, f64)> {
-        let candidates = self.candidates(scores, history);
+        let candidates = self.candidates(scores, history, None);
         let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
         let share = |(token, weight)| (token, weight / total);
         candidates.into_iter().map(share).collect()
     }
 
     /// Tokens that may be drawn and their weights, likeliest first, or in their own order where all may.
-    fn candidates(&self, scores: &[f32], history: &History) -> Vec<(u32, f64)> {
-        let scores = self.penalised(scores, history);
-        let best = largest(&scores);
-        if self.temperature < 1e-6 {
-            return vec![(best as u32, 1.0)];
+    fn candidates(
+        &self,
+        scores: &[f32],
+        history: &History,
+        allowed: Option<&Allowed>,
+    ) -> Vec<(u32, f64)> {
+        let mut candidates: Vec<(u32, f64)> =
+            (0_u32..).zip(self.penalised(scores, history)).collect();
+        if let Some(allowed) = allowed {
+            candidates.retain(|(token, _)| allowed.contains(*token));
         }
-        let top = scores[best];
-        let mut candidates: Vec<(u32, f64)> = (0_u32..).zip(scores).collect();
+        let Some((best, top)) = largest(&candidates) else {
+            return Vec::new();
+        };
+        if self.temperature < 1e-6 {
+            return vec![(best, 1.0)];
+        }
         if self.top_k > 0 && self.top_k < candidates.len() {
             candidates.select_nth_unstable_by(self.top_k - 1, likelier);
             candidates.truncate(self.top_k);
@@ -170,15 +185,10 @@ fn likelier(a: &(u32, f64), b: &(u32, f64)) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-/// Where the largest number is; the first of several.
-fn largest(scores: &[f64]) -> usize {
-    let mut best = 0;
-    for (i, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
-            best = i;
-        }
-    }
-    best
+/// The token of the largest score; the first of several.
+fn largest(scores: &[(u32, f64)]) -> Option<(u32, f64)> {
+    let larger = |best: (u32, f64), next: (u32, f64)| if next.1 > best.1 { next } else { best };
+    scores.iter().copied().reduce(larger)
 }
 
 /// The token's log probability, and the `count` likeliest tokens with theirs.
@@ -233,13 +243,13 @@ mod tests {
     const SCORES: [f32; 4] = [1.0, 3.0, 2.0, 3.0];
 
     fn tokens(sampling: &Sampling, scores: &[f32]) -> Vec<u32> {
-        let candidates = sampling.candidates(scores, &History::default());
+        let candidates = sampling.candidates(scores, &History::default(), None);
         candidates.into_iter().map(|(token, _)| token).collect()
     }
 
     #[test]
     fn the_likeliest_is_the_first_of_equals() {
-        let choice = greedy().choose(&SCORES, &History::default()).unwrap();
+        let choice = greedy().choose(&SCORES, &History::default(), None).unwrap();
         assert_eq!((choice.token, choice.logprobs), (1, None));
     }
 
@@ -252,7 +262,7 @@ mod tests {
                 ..History::default()
             };
             let sampling = Sampling { seed, ..drawing() };
-            sampling.choose(&scores, &history).unwrap().token
+            sampling.choose(&scores, &history, None).unwrap().token
         };
         let n = 20_000;
         let ones = (0..n).filter(|i| draw(5, *i) == 1).count() as f64 / n as f64;
@@ -317,7 +327,7 @@ mod tests {
         };
         let mut history = History::default();
         history.push(1);
-        let choice = sampling.choose(&SCORES, &history).unwrap();
+        let choice = sampling.choose(&SCORES, &history, None).unwrap();
         let total: f64 = SCORES.iter().map(|score| f64::from(*score).exp()).sum();
         let (own, top) = choice.logprobs.unwrap();
         assert_eq!(choice.token, 3);
@@ -331,16 +341,16 @@ mod tests {
             logprobs: Some(0),
             ..greedy()
         };
-        let choice = none.choose(&SCORES, &History::default()).unwrap();
+        let choice = none.choose(&SCORES, &History::default(), None).unwrap();
         assert!(choice.logprobs.unwrap().1.is_empty());
     }
 
     #[test]
     fn numbers_that_are_none_are_refused() {
         for bad in [f32::NAN, f32::INFINITY] {
-            let error = greedy().choose(&[1.0, bad], &History::default());
+            let error = greedy().choose(&[1.0, bad], &History::default(), None);
             assert!(matches!(error, Err(Error::NotFinite { token: 1 })));
         }
-        assert!(greedy().choose(&[], &History::default()).is_err());
+        assert!(greedy().choose(&[], &History::default(), None).is_err());
     }
 }

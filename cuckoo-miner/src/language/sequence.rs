@@ -7,13 +7,14 @@ use super::LanguageModel;
 use super::answer::Answer;
 use super::cache::{Cache, Pool};
 use super::decoder::Chunk;
+use super::grammar::Grammar;
 use super::sampler::{Choice, History, Sampling};
 use super::stop::Stops;
 use crate::model::error::{Error, Result};
 use crate::{Execution, TaskContext};
 
 /// What a text is to be.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Request {
     /// The prompt, at least one token and less than the context.
     pub(crate) prompt: Vec<u32>,
@@ -23,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) context: usize,
     pub(crate) sampling: Sampling,
     pub(crate) stop: Vec<String>,
+    /// The form it is to have, at its beginning.
+    pub(crate) grammar: Option<Grammar>,
 }
 
 impl Request {
@@ -49,6 +52,8 @@ pub(crate) struct Sequence {
     most: usize,
     sampling: Sampling,
     history: History,
+    /// Has come as far as `tokens`, whatever the network has forgotten of them.
+    grammar: Option<Grammar>,
     answer: Answer,
     cache: Cache,
     context: TaskContext,
@@ -67,6 +72,7 @@ impl Sequence {
             history: History::new(&request.prompt),
             tokens: request.prompt,
             sampling: request.sampling,
+            grammar: request.grammar,
             answer: Answer::new(Stops::new(request.stop)),
             cache: Cache::default(),
             context,
@@ -115,17 +121,30 @@ impl Sequence {
         }
     }
 
-    /// Chooses its next token from the scores.
-    pub(crate) fn choose(&self, scores: &[f32]) -> Result<Choice> {
-        self.sampling.choose(scores, &self.history)
+    /// Chooses its next token from the scores; none where all it can do is end. `ends` are the tokens that end a text.
+    pub(crate) fn choose(&mut self, ends: &[u32], scores: &[f32]) -> Result<Option<Choice>> {
+        let allowed = match &mut self.grammar {
+            Some(grammar) => match grammar.allowed(ends)? {
+                Some(allowed) => Some(allowed),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let choice = self
+            .sampling
+            .choose(scores, &self.history, allowed.as_ref())?;
+        Ok(Some(choice))
     }
 
     /// Adds the chosen token and shows what can be shown; why the text ends here, if it does.
     pub(crate) fn accept(
         &mut self,
         model: &LanguageModel,
-        choice: Choice,
+        choice: Option<Choice>,
     ) -> Result<Option<FinishReason>> {
+        let Some(choice) = choice else {
+            return Ok(Some(FinishReason::Stop));
+        };
         self.tokens.push(choice.token);
         self.history.push(choice.token);
         let thousandths = self.made() * 1000 / self.most;
@@ -134,11 +153,15 @@ impl Sequence {
         if model.ends.binary_search(&choice.token).is_ok() {
             return Ok(Some(FinishReason::Stop));
         }
+        let complete = match &mut self.grammar {
+            Some(grammar) => grammar.advance(choice.token)?,
+            None => false,
+        };
         let context = &self.context;
         let stopped = self
             .answer
             .push(&model.vocabulary, &choice, &mut |line| context.emit(line))?;
-        Ok(match stopped {
+        Ok(match stopped || complete {
             true => Some(FinishReason::Stop),
             false => (self.made() >= self.most).then_some(FinishReason::Length),
         })

@@ -1,5 +1,7 @@
 //! Text to tokens and back: the folder's `tokenizer.json`, by the `tokenizers` crate.
 
+use std::collections::BTreeMap;
+
 use tokenizers::Tokenizer;
 
 use crate::model::error::{Error, Result};
@@ -58,8 +60,60 @@ impl Vocabulary {
         decode(&[token])
     }
 
+    /// The bytes that each token is of within a text, those that are none left out: special tokens, and what the tokenizer
+    /// shows as something else than its name says.
+    pub(crate) fn bytes(&self) -> Result<Vec<(u32, Vec<u8>)>> {
+        let alphabet: BTreeMap<char, u8> = alphabet().into_iter().zip(0..=u8::MAX).collect();
+        let (anchor, before) = match &self.anchor {
+            Some((anchor, text)) => (Some(*anchor), text.as_str()),
+            None => (None, ""),
+        };
+        let mut all = Vec::new();
+        for (name, token) in self.tokenizer.get_vocab(true) {
+            let tokens: Vec<u32> = anchor.into_iter().chain([token]).collect();
+            let text = self.text(&tokens)?;
+            let Some(text) = text.strip_prefix(before).filter(|text| !text.is_empty()) else {
+                continue;
+            };
+            if !text.contains(char::REPLACEMENT_CHARACTER) {
+                all.push((token, text.as_bytes().to_vec()));
+                continue;
+            }
+            // A part of a character has no text of its own: its bytes are in its name.
+            let named = match hexadecimal(&name) {
+                Some(byte) => Some(vec![byte]),
+                None => name.chars().map(|c| alphabet.get(&c).copied()).collect(),
+            };
+            if let Some(bytes) = named
+                && String::from_utf8_lossy(&bytes) == text
+            {
+                all.push((token, bytes));
+            }
+        }
+        Ok(all)
+    }
+
     /// The number of a token, by its exact text.
     pub(crate) fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
+}
+
+/// The byte that a token such as `<0xE6>` stands for.
+fn hexadecimal(name: &str) -> Option<u8> {
+    let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// The characters that byte-level tokenizers write each byte as (Radford et al., GPT-2): itself where it can be seen, the
+/// next free one from U+0100 on where it cannot.
+pub(crate) fn alphabet() -> [char; 256] {
+    let mut hidden = (0x100..).filter_map(char::from_u32);
+    std::array::from_fn(|byte| {
+        let seen = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+        match seen {
+            true => char::from(byte as u8),
+            false => hidden.next().unwrap_or_default(),
+        }
+    })
 }

@@ -14,8 +14,10 @@ use super::stream::{Part, stream};
 use super::text::{Delivery, HARMLESS, Head, Said, Sampling, TextUsage};
 use crate::http::Shared;
 
+mod format;
 mod message;
 
+use format::ResponseFormat;
 use message::ChatMessage;
 
 /// A conversation to go on with. Fields of OpenAI's that are not listed are refused unless they change nothing.
@@ -33,6 +35,8 @@ pub(super) struct ChatRequest {
     logprobs: Option<bool>,
     /// How many of the likeliest tokens in the place of each, at most 20; only with `logprobs`.
     top_logprobs: Option<u8>,
+    /// The form of the answer, for models that can be held to one.
+    response_format: Option<ResponseFormat>,
     #[serde(flatten)]
     sampling: Sampling,
     #[serde(flatten)]
@@ -56,7 +60,6 @@ impl Fields for ChatRequest {
         ("parallel_tool_calls", &[]),
         ("functions", &["[]"]),
         ("function_call", &["\"none\"", "\"auto\""]),
-        ("response_format", &["{\"type\":\"text\"}"]),
         ("modalities", &["[\"text\"]"]),
         ("verbosity", &["\"medium\""]),
         ("reasoning_effort", &["\"none\""]),
@@ -85,8 +88,10 @@ impl ChatRequest {
                 return Err(Refused::param("top_logprobs", message));
             }
         };
+        let format = self.response_format.take().map(ResponseFormat::read);
         Ok(TextInput {
             max_tokens: self.max_completion_tokens,
+            format: format.transpose()?.flatten(),
             logprobs,
             ..TextInput::chat(messages.collect::<Result<Vec<Message>, _>>()?)
         })
@@ -234,6 +239,7 @@ pub(super) async fn complete(
         .sampling
         .inputs(vec![prompt], choices, |field| match field {
             "logprobs" => "top_logprobs",
+            "format" => "response_format",
             "max_tokens" if newer_name => "max_completion_tokens",
             other => other,
         })?;

@@ -132,3 +132,49 @@ fn inputs_are_checked() {
         assert!(error.to_string().contains(named), "{bad}: {error}");
     }
 }
+
+#[test]
+fn formats_are_bounded() {
+    let read = |format: &str| TextInput::read(&format!(r#"{{"prompt": "a", "format": {format}}}"#));
+    assert_eq!(
+        read(r#"{"type": "json_object"}"#).unwrap().format,
+        Some(TextFormat::JsonObject)
+    );
+    let named = r#"{"type":"json_schema","schema":{"properties":{"z":{},"a":{"type":"null"}}}}"#;
+    let input = read(named).unwrap();
+    assert_eq!(
+        serde_json::to_string(&input.format).unwrap(),
+        named,
+        "properties keep their order"
+    );
+    let lists = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let within = |depth| {
+        format!(
+            r#"{{"type": "json_schema", "schema": {{"a": {}}}}}"#,
+            lists(depth)
+        )
+    };
+    read(&within(TextFormat::MAX_DEPTH - 1)).unwrap();
+    let long = format!(
+        r#"{{"type": "json_schema", "schema": {{"title": "{}"}}}}"#,
+        "a".repeat(TextFormat::MAX_BYTES)
+    );
+    for (bad, named) in [
+        (within(TextFormat::MAX_DEPTH), "format.schema is deeper"),
+        (long, "format.schema has"),
+        (
+            r#"{"type": "json_schema", "schema": [1]}"#.to_owned(),
+            "format.schema is not",
+        ),
+        (r#"{"type": "json_schema"}"#.to_owned(), "schema"),
+        (r#"{"type": "yaml"}"#.to_owned(), "yaml"),
+        (
+            r#"{"type": "json_schema", "schema": {}, "strict": true}"#.to_owned(),
+            "strict",
+        ),
+    ] {
+        let error = read(&bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(named), "{named}: {error}");
+    }
+}

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use cuckoo_core::{ErrorKind, ManualClock, TextInput, TextOutput, Timestamp};
+use cuckoo_core::{ErrorKind, ManualClock, TextFormat, TextInput, TextOutput, Timestamp};
+use serde_json::json;
 
 use super::*;
 
@@ -25,7 +26,7 @@ fn context() -> TaskContext {
     TaskContext::new(Timestamp::from_millis(2_000))
 }
 
-/// Requests of different lengths; those with an odd number are drawn, the others likeliest.
+/// Requests of different lengths; those with an odd number are drawn, the others likeliest, and some have a form.
 fn input(i: u64, most: Option<u32>) -> TextInput {
     TextInput {
         max_tokens: most,
@@ -34,6 +35,9 @@ fn input(i: u64, most: Option<u32>) -> TextInput {
         presence_penalty: Some(2.0),
         seed: Some(i),
         logprobs: i.is_multiple_of(3).then_some(2),
+        format: (i % 4 >= 2).then(|| TextFormat::JsonSchema {
+            schema: json!({"type": "array", "items": {"type": "string"}, "minItems": 20}),
+        }),
         ..TextInput::completion("the cuckoo sings ".repeat(1 + i as usize % 5))
     }
 }
@@ -66,6 +70,8 @@ async fn a_text_is_the_same_alone_and_among_others_however_little_memory_there_i
     let some = TextOutput::read(&alone[0].output).unwrap();
     assert_eq!(some.logprobs.len() as u64, alone[0].usage.output_units);
     assert!(alone[1].usage.output_units > 10, "worth comparing");
+    let formed = TextOutput::read(&alone[3].output).unwrap();
+    assert!(formed.text.starts_with('['), "{}", formed.text);
     // Of up to 150 tokens each, so that four pages hold two or three of them at once.
     for (texts, chunk, pages) in [
         (8, 64, 1000),

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::language::vocabulary::alphabet;
 use crate::model::error::Result;
 use crate::model::gguf::Header;
 use pairs::pairs;
-use splits::{Split, alphabet};
+use splits::Split;
 
 const TEXTS: &str = "tokenizer.ggml.tokens";
 const KINDS: &str = "tokenizer.ggml.token_type";

@@ -36,6 +36,7 @@ fn a_scrape_has_models_and_machine() {
         running: 0,
         completed: 0,
         failed: 0,
+        refused: 0,
         cancelled: 0,
         earned: Wei::ZERO,
         hourly: Wei::ZERO,

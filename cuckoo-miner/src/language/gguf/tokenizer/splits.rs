@@ -95,16 +95,3 @@ impl Split {
         json!({"type": "Sequence", "pretokenizers": steps})
     }
 }
-
-/// The characters that byte-level tokenizers write each byte as (Radford et al., GPT-2): itself where it can be seen, the
-/// next free one from U+0100 on where it cannot.
-pub(super) fn alphabet() -> [char; 256] {
-    let mut hidden = (0x100..).filter_map(char::from_u32);
-    std::array::from_fn(|byte| {
-        let seen = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-        match seen {
-            true => char::from(byte as u8),
-            false => hidden.next().unwrap_or_default(),
-        }
-    })
-}
