@@ -72,8 +72,11 @@ fn is_size(value: &Value) -> bool {
     value.as_object().unwrap().len() == 2 && side("w") && side("h")
 }
 
+/// Whether a text is what its schema asks for.
+type Fits = fn(&Value) -> bool;
+
 /// Schemas, and what is true of all that fits them.
-fn schemas() -> [(Value, fn(&Value) -> bool); 8] {
+fn schemas() -> [(Value, Fits); 8] {
     let side = json!({"type": "integer", "minimum": 1, "maximum": 64});
     let size = json!({
         "type": "object", "properties": {"w": side, "h": side}, "required": ["w", "h"],
