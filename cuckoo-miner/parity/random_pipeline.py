@@ -130,6 +130,8 @@ def save_parts(folder, parts, generator):
         path = folder / part / f"{stem}.safetensors"
         prefix = "text_model." if part == "text_encoder" else ""
         tensors = {prefix + name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        # T5's table of tokens by its second name.
+        tensors.pop("encoder.embed_tokens.weight", None)
         save_file(tensors, path, metadata={"format": "pt"})
 
 

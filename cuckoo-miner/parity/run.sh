@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Compares the Rust pipelines with diffusers on the shapes model and on random ones, the language models with transformers
-# on random ones of each family, from folders and from GGUF files, and the sentence encoders with sentence-transformers on
-# random ones and on a real one; prints the errors measured, and leaves the golden files that `make test` checks against.
+# Compares the Rust pipelines with diffusers on the shapes model and on random ones of Stable Diffusion and FLUX.1, the
+# language models with transformers on random ones of each family, from folders and from GGUF files, and the sentence encoders
+# with sentence-transformers on random ones and on a real one; prints the errors measured, and leaves the golden files that
+# `make test` checks against.
 # Installs torch and diffusers (4 GB) once, outside the tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,6 +24,11 @@ done
 if [ ! -e "$golden/loras" ]; then
   "$venv/bin/python" -B parity/random_pipeline.py loras "$golden"
 fi
+for name in schnell dev; do
+  if [ ! -e "$golden/flux/$name/model_index.json" ]; then
+    "$venv/bin/python" -B parity/flux.py model "$name" "$golden/flux/$name"
+  fi
+done
 "$venv/bin/python" -B parity/reference.py schedules "$golden/schedules.json"
 for name in random samplers loras; do
   "$venv/bin/python" -B parity/reference.py pipeline "$golden/random" "$golden/$name.safetensors"
@@ -31,6 +37,10 @@ for name in xl loras_xl; do
   "$venv/bin/python" -B parity/reference.py pipeline "$golden/xl" "$golden/$name.safetensors"
 done
 "$venv/bin/python" -B parity/reference.py pipeline "$shapes" "$golden/shapes.safetensors"
+"$venv/bin/python" -B parity/flux.py schedules "$golden/flux/schedules.json"
+for name in schnell dev; do
+  "$venv/bin/python" -B parity/flux.py reference "$golden/flux/$name" "$golden/flux/$name.safetensors"
+done
 
 # As above: models that are there keep their weights.
 "$venv/bin/python" -B parity/random_language.py "$golden/language"

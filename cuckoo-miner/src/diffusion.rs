@@ -1,11 +1,12 @@
-//! Text and image to image by latent diffusion: Stable Diffusion pipelines in the folder layout of diffusers.
+//! Text and image to image by latent diffusion: Stable Diffusion and FLUX.1 pipelines in the folder layout of diffusers.
 //!
 //! ```text
-//! prompt -> tokenizers -> clip -> conditioning --.
-//! seed   -> noise ---------+---> schedule <-> unet -> vae -> image
+//! prompt -> tokenizers -> clip, t5 -> conditioning --.
+//! seed   -> noise ---------+---> scheduler <-> denoiser -> vae -> image
 //! image  -> vae -----------'
 //! ```
 //!
+//! The denoiser is a `unet` that a `schedule` of noise levels steps by, or the transformer of `flux`, whose way is a `flow`.
 //! Between the steps, `progress` tells how far a run is and, by the `palette`, what its picture looks like.
 //!
 //! A folder holds `model_index.json` and one sub-folder a part, each with its own configuration and safetensors
@@ -16,8 +17,11 @@
 mod clip;
 mod conditioning;
 mod ddim;
+mod denoiser;
 mod dpm;
 mod euler;
+mod flow;
+mod flux;
 mod image;
 mod index;
 mod layers;
@@ -27,10 +31,13 @@ mod progress;
 mod request;
 mod resnet;
 mod schedule;
+mod scheduler;
 mod stages;
+mod t5;
 mod tokenizer;
 mod unet;
 mod vae;
+mod waves;
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -40,6 +47,7 @@ use cuckoo_core::Result;
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::{error, folder, marks, settings, weights};
 use conditioning::TextEncoders;
+use denoiser::Denoiser;
 use error::Error;
 use folder::Folder;
 pub use image::Image;
@@ -50,24 +58,25 @@ use palette::Palette;
 pub use progress::Progress;
 use request::Size;
 pub use request::{ImageRequest, Sampler};
-use schedule::Schedule;
-use unet::UNet;
+use scheduler::Scheduler;
 use vae::Vae;
 
-/// A loaded pipeline. Runs share it; each call computes on the calling thread and the threads of the current rayon
+/// A loaded pipeline of Stable Diffusion or FLUX.1. Runs share it; each call computes on the calling thread and the threads of the current rayon
 /// pool, so call it from a thread that may block.
 #[derive(Debug)]
 pub struct StableDiffusion {
     kernels: Arc<dyn Kernels>,
     family: Family,
     encoders: TextEncoders,
-    unet: UNet,
+    denoiser: Denoiser,
     vae: Vae,
-    schedule: Schedule,
+    scheduler: Scheduler,
     /// Found when a preview is first asked for.
     palette: OnceLock<Palette>,
     hash: [u8; 32],
     memory: u64,
+    /// Names the arithmetic of all its layers.
+    arithmetic: String,
 }
 
 impl StableDiffusion {
@@ -105,61 +114,37 @@ impl StableDiffusion {
 
     fn read(folder: &mut Folder, loras: &[Lora], kernels: Arc<dyn Kernels>) -> error::Result<Self> {
         let family = Family::load(folder)?;
+        if let (Family::Flux, Some(lora)) = (family, loras.first()) {
+            return Err(Error::Lora {
+                file: lora.file.display().to_string(),
+                problem: "this miner merges none into FLUX.1; leave `loras` out".to_owned(),
+            });
+        }
         let loras = Loras::open(folder, loras, kernels.device())?;
-        let encoders = TextEncoders::load(folder, family, &loras, &*kernels)?;
-        let unet = UNet::load(folder, &loras, &*kernels)?;
+        // First the largest part, so that one that does not fit into memory is refused before other weights are read.
+        let denoiser = Denoiser::load(folder, family, &loras, &*kernels)?;
+        let encoders = TextEncoders::load(folder, family, &denoiser, &loras, &*kernels)?;
         loras.finish()?;
-        let vae = Vae::load(folder, &*kernels)?;
-        let schedule = Schedule::load(folder, family == Family::StableDiffusion)?;
-        let mismatch = |key: &str, problem: String| {
-            Err(Error::Setting {
-                file: "unet/config.json".to_owned(),
-                key: key.to_owned(),
-                problem,
-            })
+        let vae = Vae::load(folder, family == Family::Flux, &*kernels)?;
+        let scheduler = Scheduler::load(folder, family)?;
+        denoiser.fits(vae.channels(), &encoders)?;
+        let arithmetic = match denoiser {
+            Denoiser::UNet(_) => kernels.name().to_owned(),
+            // It has layers of both kinds.
+            Denoiser::Flux(_) => format!("{}+{}", kernels.name(), kernels.text_name()),
         };
-        if unet.channels() != vae.channels() {
-            let (unet, vae) = (unet.channels(), vae.channels());
-            return mismatch(
-                "in_channels",
-                format!("is {unet}, but vae/config.json has {vae}"),
-            );
-        }
-        if unet.context() != encoders.width() {
-            let (context, width) = (unet.context(), encoders.width());
-            let problem = format!("is {context}, but the text encoders' hidden_size is {width}");
-            return mismatch("cross_attention_dim", problem);
-        }
-        match (unet.added(), encoders.pooled_width()) {
-            (None, None) => {}
-            (Some(added), Some(pooled)) if added.prompt_width() == Some(pooled) => {}
-            (Some(_), None) => {
-                let problem = "is text_time, which StableDiffusionXLPipeline alone has";
-                return mismatch("addition_embed_type", problem.to_owned());
-            }
-            (None, Some(_)) => {
-                let problem = "is absent, and StableDiffusionXLPipeline needs text_time";
-                return mismatch("addition_embed_type", problem.to_owned());
-            }
-            (Some(added), Some(pooled)) => {
-                let problem = format!(
-                    "is {}, which is not six times addition_time_embed_dim and text_encoder_2's projection_dim of {pooled}",
-                    added.width
-                );
-                return mismatch("projection_class_embeddings_input_dim", problem);
-            }
-        }
         let hash = folder.hash();
         Ok(Self {
             kernels,
             family,
             encoders,
-            unet,
+            denoiser,
             vae,
-            schedule,
+            scheduler,
             palette: OnceLock::new(),
             hash,
             memory: folder.memory,
+            arithmetic,
         })
     }
 
@@ -173,9 +158,10 @@ impl StableDiffusion {
         self.memory
     }
 
-    /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::name`].
+    /// Names the arithmetic; outputs of miners with equal names are compared exactly. See [`Kernels::name`]; of FLUX.1, which
+    /// has layers of texts too, that with [`Kernels::text_name`] behind a `+`.
     pub fn kernels(&self) -> &str {
-        self.kernels.name()
+        &self.arithmetic
     }
 
     /// Width and height in pixels of a picture when a request names none.
@@ -186,25 +172,28 @@ impl StableDiffusion {
 
     /// Widths and heights are multiples of this many pixels.
     pub fn size_multiple(&self) -> usize {
-        self.vae.scale()
+        self.vae.scale() * self.denoiser.patch()
     }
 
-    /// Steps of a picture when a request names none: 4 for models that were distilled to few (Turbo; known by Euler's method
-    /// with `trailing` steps), 30 for Stable Diffusion XL, 20 for others. Decided by the folder, so that equal inputs mean
-    /// the same to all who have the same model.
+    /// Steps of a picture when a request names none: 4 for models that were distilled to few (FLUX.1 without guidance; Turbo,
+    /// known by Euler's method with `trailing` steps), 28 for FLUX.1 with guidance, 30 for Stable Diffusion XL, 20 for others.
+    /// Decided by the folder, so that equal inputs mean the same to all who have the same model.
     pub fn default_steps(&self) -> usize {
-        match self.family {
-            _ if self.schedule.is_distilled() => 4,
-            Family::Xl { .. } => 30,
-            Family::StableDiffusion => 20,
+        match (&self.denoiser, self.family) {
+            (Denoiser::Flux(flux), _) if flux.is_guided() => 28,
+            (Denoiser::Flux(_), _) => 4,
+            _ if self.scheduler.is_distilled() => 4,
+            (_, Family::Xl { .. }) => 30,
+            _ => 20,
         }
     }
 
-    /// Guidance of a picture when a request names none: 1, which is none, for models that were distilled to few steps; 5 for
-    /// Stable Diffusion XL, 7.5 for other models of at least 512 pixels, 2 for smaller ones.
+    /// Guidance of a picture when a request names none: 3.5 for FLUX.1; 1, which is none, for other models that were distilled
+    /// to few steps; 5 for Stable Diffusion XL, 7.5 for other models of at least 512 pixels, 2 for smaller ones.
     pub fn default_guidance(&self) -> f64 {
         match self.family {
-            _ if self.schedule.is_distilled() => 1.0,
+            Family::Flux => 3.5,
+            _ if self.scheduler.is_distilled() => 1.0,
             Family::Xl { .. } => 5.0,
             Family::StableDiffusion if self.default().width.max(self.default().height) >= 512 => {
                 7.5
@@ -213,17 +202,27 @@ impl StableDiffusion {
         }
     }
 
+    /// Whether each step of a request runs the denoiser twice, with the prompt and without it.
+    pub(crate) fn is_guided(&self, request: &ImageRequest) -> bool {
+        match self.denoiser {
+            Denoiser::UNet(_) => request.is_guided(),
+            // It was distilled to need no second run, or to need no guidance.
+            Denoiser::Flux(_) => false,
+        }
+    }
+
+    /// Checks a request but for its steps; gives the picture's size.
     fn size(&self, request: &ImageRequest) -> error::Result<Size> {
-        request.check(self.default(), self.vae.scale())
+        let negative = request.negative_prompt.as_deref().unwrap_or_default();
+        if matches!(self.denoiser, Denoiser::Flux(_)) && !negative.is_empty() {
+            let problem = "cannot be followed: this model runs with the prompt alone";
+            return Err(Error::request("negative_prompt", problem));
+        }
+        request.check(self.default(), self.size_multiple())
     }
 
     fn default(&self) -> Size {
-        // Where the folder does not say, as in diffusers.
-        let latents = match self.family {
-            Family::StableDiffusion => 64,
-            Family::Xl { .. } => 128,
-        };
-        let (height, width) = self.unet.sample_size().unwrap_or((latents, latents));
+        let (height, width) = self.denoiser.default_size(self.family);
         Size {
             width: width * self.vae.scale(),
             height: height * self.vae.scale(),
@@ -233,7 +232,7 @@ impl StableDiffusion {
     fn latents(&self, size: Size) -> [usize; 4] {
         [
             1,
-            self.unet.channels(),
+            self.denoiser.channels(),
             size.height / self.vae.scale(),
             size.width / self.vae.scale(),
         ]

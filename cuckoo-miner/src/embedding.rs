@@ -14,7 +14,6 @@
 //! miner and on an idle one.
 
 mod config;
-mod distance;
 mod encoder;
 mod engine;
 mod executor;
@@ -123,7 +122,7 @@ impl EmbeddingModel {
         }
         let part = layout.encoder.trim_end_matches('/');
         let weights = Weights::open(folder, part, "model", kernels.device())?;
-        weights.fit(memory)?;
+        weights.fit(folder, memory)?;
         Ok(Self {
             encoder: Encoder::load(&weights, config, reader.longest(), &*kernels)?,
             reader,

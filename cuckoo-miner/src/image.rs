@@ -85,7 +85,7 @@ async fn picture(image: &str, context: &TaskContext) -> Result<Image> {
     Image::from_png(&png)
 }
 
-/// Makes pictures with a Stable Diffusion pipeline on this machine.
+/// Makes pictures with a Stable Diffusion or FLUX.1 pipeline on this machine.
 ///
 /// The input is a JSON object: `prompt` and `seed`, and where wanted `negative_prompt`, `width` and `height` (pixels),
 /// `steps`, `guidance`, `sampler` (`ddim`, `euler`, `euler_ancestral`, `dpmpp_2m`, `dpmpp_2m_karras`), and to begin from a
@@ -259,7 +259,11 @@ impl Executor for ImageExecutor {
         let request = input.request(&self.pipeline, None);
         self.pipeline.check(&request).ok()?;
         let (width, height) = self.pipeline.picture_size(&request).ok()?;
-        let runs = if request.is_guided() { 2.0 } else { 1.0 };
+        let runs = if self.pipeline.is_guided(&request) {
+            2.0
+        } else {
+            1.0
+        };
         Some((width * height * request.steps) as f64 * runs * share)
     }
 

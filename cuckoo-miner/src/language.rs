@@ -133,7 +133,7 @@ impl LanguageModel {
             None => Weights::open(folder, "", "model", kernels.device())?,
         }
         .packed();
-        weights.fit(memory)?;
+        weights.fit(folder, memory)?;
         let mut ends = if defaults.ends.is_empty() {
             config.ends.clone()
         } else {
@@ -150,7 +150,7 @@ impl LanguageModel {
             ends,
             grammars: OnceLock::new(),
             hash: folder.hash(),
-            memory: weights.memory(),
+            memory: folder.memory,
             kernels,
         })
     }

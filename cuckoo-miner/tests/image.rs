@@ -74,6 +74,37 @@ async fn equal_inputs_give_equal_pictures_on_any_copy_of_the_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn flux_is_offered_by_both_names_of_its_kernels() {
+    let folder = folder().join("../flux/schnell");
+    let executor = ImageExecutor::load(folder, model()).unwrap();
+    assert_eq!(
+        executor.capabilities()[0].kernels,
+        "cpu-f32-2+cpu-f32-text-2"
+    );
+    let input = |rest: &str| {
+        format!(r#"{{"prompt": "a red circle", "seed": 7, "width": 32, "height": 24{rest}}}"#)
+    };
+    let output = run(&executor, &input("")).await.unwrap();
+    let picture = Image::from_png(&output.bytes).unwrap();
+    assert_eq!((picture.width, picture.height), (32, 24));
+    // Four steps are the model's own, and guidance costs nothing.
+    let same = r#", "steps": 4, "guidance": 9, "sampler": "euler""#;
+    assert_eq!(output, run(&executor, &input(same)).await.unwrap());
+    let work = |rest: &str| executor.work(&task(&input(rest))).unwrap();
+    assert_eq!(work(""), work(same));
+    for bad in [
+        r#", "negative_prompt": "blurry""#,
+        r#", "sampler": "ddim""#,
+        r#", "steps": 0"#,
+    ] {
+        let context = TaskContext::new(Timestamp::from_millis(0));
+        let refused = executor.execute(task(&input(bad)), context).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        assert_eq!(executor.work(&task(&input(bad))), None, "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pictures_begin_from_blobs_and_from_base64() {
     let executor = executor();
     let start = Image {

@@ -3,7 +3,8 @@
 //! The golden files under `tests/golden` hold what diffusers computed (`make parity` writes them anew and runs these
 //! tests, whose output is the table of errors measured). `random` is a pipeline of random weights in the manner of Stable
 //! Diffusion 2 that differs from the shapes model in everything a configuration can say, `xl` one in the manner of
-//! Stable Diffusion XL; `samplers` are the first one's pictures by every sampler, and from other pictures.
+//! Stable Diffusion XL; `samplers` are the first one's pictures by every sampler, and from other pictures. `flux/schnell` and
+//! `flux/dev` are pipelines of random weights in the manner of the two models of FLUX.1.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +29,7 @@ const LATENTS: f64 = 1e-4;
 /// The same of the pipeline in the manner of XL: in one of its pictures from pictures diffusers itself is 1.0e-4 from what it
 /// computes in `f64`.
 const XL: f64 = 2e-4;
-/// One call of the text encoders, the UNet or the encoder, likewise.
+/// One call of the text encoders or the denoiser, likewise.
 const ONE_CALL: f64 = 1e-4;
 /// Mean difference of a picture's levels, of 255.
 const PICTURE: f64 = 2.0;
@@ -46,6 +47,13 @@ fn every_sampler_and_pictures_from_pictures_match_diffusers() {
 #[test]
 fn xl_and_turbo_match_diffusers() {
     compare("xl", &root().join("xl"), 7, XL);
+}
+
+#[test]
+fn flux_matches_diffusers() {
+    for (name, count) in [("flux/schnell", 4), ("flux/dev", 3)] {
+        compare(name, &root().join(name), count, LATENTS);
+    }
 }
 
 #[test]
@@ -88,7 +96,12 @@ fn compare(name: &str, folder: &Path, count: usize, latents_bound: f64) {
         Some((picture.data(), picture.shape().to_vec()))
     };
     let metadata: Metadata = golden.metadata();
-    let time = metadata.unet_time;
+    let time = metadata.time;
+    // As the folder calls it.
+    let denoiser = match folder.join("unet").is_dir() {
+        true => "unet",
+        false => "transformer",
+    };
     assert_eq!(metadata.requests.len(), count);
     for (i, (mut request, case)) in metadata
         .requests
@@ -136,11 +149,13 @@ fn compare(name: &str, folder: &Path, count: usize, latents_bound: f64) {
         if let Some(pooled) = pipeline.pool(&request.prompt).unwrap() {
             prompt_error = prompt_error.max(close("pooled", &pooled, ONE_CALL));
         }
-        let negative = request.negative_prompt.as_deref().unwrap_or_default();
-        close("negative", &pipeline.embed(negative).unwrap(), ONE_CALL);
+        if tensors.tensor(&format!("{i}.negative")).is_ok() {
+            let negative = request.negative_prompt.as_deref().unwrap_or_default();
+            close("negative", &pipeline.embed(negative).unwrap(), ONE_CALL);
+        }
         let start = golden.floats(&format!("{i}.noise"));
-        let unet_error = close(
-            "unet",
+        let denoiser_error = close(
+            denoiser,
             &pipeline.predict(&request, &start, time).unwrap(),
             ONE_CALL,
         );
@@ -164,7 +179,7 @@ fn compare(name: &str, folder: &Path, count: usize, latents_bound: f64) {
             "{name} {i}: the picture is off by {mean:.2} of 255 on average"
         );
         println!(
-            "{name} {i}: noise {noise_error:.1e}, text {prompt_error:.1e}, unet {unet_error:.1e}, latents {latents_error:.1e} \
+            "{name} {i}: noise {noise_error:.1e}, text {prompt_error:.1e}, {denoiser} {denoiser_error:.1e}, latents {latents_error:.1e} \
              relative; picture {mean:.4} mean, {largest} largest, of 255"
         );
     }
@@ -175,7 +190,9 @@ fn compare(name: &str, folder: &Path, count: usize, latents_bound: f64) {
 struct Metadata {
     requests: Vec<ImageRequest>,
     cases: Vec<Case>,
-    unet_time: f32,
+    /// When the denoiser is called once.
+    #[serde(alias = "unet_time")]
+    time: f32,
 }
 
 /// On what.

@@ -98,6 +98,17 @@ impl ClipConfig {
     }
 }
 
+/// What stands for a prompt as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whole {
+    /// Nothing is wanted.
+    None,
+    /// The last state of the token that ends it.
+    End,
+    /// The same, projected.
+    Projected,
+}
+
 /// CLIP's text encoder with its weights.
 #[derive(Debug)]
 pub(crate) struct ClipText {
@@ -106,6 +117,7 @@ pub(crate) struct ClipText {
     positions: Tensor,
     layers: Vec<Layer>,
     norm: LayerNorm,
+    whole: Whole,
     projection: Option<Linear>,
 }
 
@@ -114,28 +126,28 @@ pub(crate) struct ClipText {
 pub(crate) struct Encoded {
     /// `[prompts, tokens, width]`.
     pub(crate) tokens: Tensor,
-    /// `[prompts, projection]`, from encoders that have one: each prompt as a whole.
+    /// `[prompts, width]`, where it is wanted: each prompt as a whole.
     pub(crate) pooled: Option<Tensor>,
 }
 
 impl ClipText {
     /// Reads the text encoder in the sub-folder `name`, with or without the prefix `text_model.` before each tensor's name.
-    /// `projects` where prompts are wanted as a whole too.
+    /// `whole` says what is wanted of prompts as a whole.
     pub(crate) fn load(
         folder: &mut Folder,
         name: &str,
-        projects: bool,
+        whole: Whole,
         loras: &Loras,
         kernels: &dyn Kernels,
     ) -> Result<Self> {
         let config = ClipConfig::load(folder, name)?;
         let mut weights = Weights::open(folder, name, "model", kernels.device())?;
-        weights.fit(memory::available())?;
+        weights.fit(folder, memory::available())?;
         loras.merge(name, &mut weights)?;
         let root = weights.part("");
         let projection =
             || Linear::without_bias(&root.at("text_projection"), config.width, config.projection);
-        let projection = projects.then(projection).transpose()?;
+        let projection = (whole == Whole::Projected).then(projection).transpose()?;
         let part = if root.has("text_model.final_layer_norm.weight") {
             root.at("text_model")
         } else {
@@ -152,6 +164,7 @@ impl ClipText {
                 .tensor("weight", &[config.positions, config.width])?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::load(&part.at("final_layer_norm"), config.width, config.eps)?,
+            whole,
             projection,
             config,
         };
@@ -179,9 +192,13 @@ impl ClipText {
         self.config.width
     }
 
-    /// Numbers that stand for a whole prompt, for an encoder that gives any.
-    pub(crate) fn projection(&self) -> Option<usize> {
-        self.projection.as_ref().map(|_| self.config.projection)
+    /// Numbers that stand for a whole prompt, where any are wanted.
+    pub(crate) fn whole_width(&self) -> Option<usize> {
+        match self.whole {
+            Whole::None => None,
+            Whole::End => Some(self.config.width),
+            Whole::Projected => Some(self.config.projection),
+        }
     }
 
     /// Prompts of equally many tokens: the normalised output of the last layer, or what comes into that layer where the
@@ -215,17 +232,21 @@ impl ClipText {
         }
         let before_last = x.clone();
         let mut pooled = None;
-        if !penultimate || self.projection.is_some() {
+        if !penultimate || self.whole != Whole::None {
             if let Some(last) = last {
                 x = last.forward(kernels, &x)?;
             }
             x = self.norm.forward(kernels, &x)?;
-            if let Some(projection) = &self.projection {
+            if self.whole != Whole::None {
                 let ends = prompts.iter().enumerate();
                 let ends = ends.map(|(i, prompt)| (i * length + self.end(prompt)) as u32);
                 let ends = Tensor::from_iter(ends, kernels.device())?;
                 let rows = x.reshape((prompts.len() * length, self.config.width))?;
-                pooled = Some(projection.forward(kernels, &rows.index_select(&ends, 0)?)?);
+                let ends = rows.index_select(&ends, 0)?;
+                pooled = Some(match &self.projection {
+                    Some(projection) => projection.forward(kernels, &ends)?,
+                    None => ends,
+                });
             }
         }
         Ok(Encoded {

@@ -18,44 +18,59 @@ pub(crate) enum Family {
         /// Whether a negative prompt that is absent is all zeros, and not an empty text.
         zero_negative: bool,
     },
+    /// FLUX.1: a transformer that matches flows, told by CLIP of the whole prompt and by T5 of its tokens.
+    Flux,
 }
 
 impl Family {
     pub(crate) fn load(folder: &mut Folder) -> Result<Self> {
         let mut s = Settings::parse(FILE, &folder.bytes(FILE, SETTINGS_LIMIT)?)?;
+        let plain = Self::StableDiffusion;
         let class = [
-            ("StableDiffusionPipeline", false),
-            ("StableDiffusionXLPipeline", true),
+            ("StableDiffusionPipeline", plain),
+            (
+                "StableDiffusionXLPipeline",
+                Self::Xl {
+                    zero_negative: true,
+                },
+            ),
+            ("FluxPipeline", Self::Flux),
         ];
-        let is_xl = s.choice("_class_name", false, &class)?;
-        let mut parts = vec![
-            ("text_encoder", "transformers", "CLIPTextModel"),
-            ("unet", "diffusers", "UNet2DConditionModel"),
-            ("vae", "diffusers", "AutoencoderKL"),
-        ];
-        let mut tokenizers = vec!["tokenizer"];
-        let family = if is_xl {
-            parts.push((
-                "text_encoder_2",
-                "transformers",
-                "CLIPTextModelWithProjection",
-            ));
-            tokenizers.push("tokenizer_2");
+        let mut family = s.choice("_class_name", plain, &class)?;
+        if let Self::Xl { zero_negative } = &mut family {
             // The watermark that diffusers may add is a package of its own, which is not installed with it.
             s.ignore(&["add_watermarker"]);
-            Self::Xl {
-                zero_negative: s.flag("force_zeros_for_empty_prompt", true)?,
-            }
-        } else {
-            Self::StableDiffusion
-        };
-        for (part, library, class) in parts {
-            s.only(part, &[json!([library, class])])?;
+            *zero_negative = s.flag("force_zeros_for_empty_prompt", true)?;
         }
-        let classes =
-            ["CLIPTokenizer", "CLIPTokenizerFast"].map(|class| json!(["transformers", class]));
-        for tokenizer in tokenizers {
-            s.only(tokenizer, &classes)?;
+        let clip = ["CLIPTokenizer", "CLIPTokenizerFast"];
+        let t5 = ["T5Tokenizer", "T5TokenizerFast"];
+        let (denoiser, second) = match family {
+            Self::StableDiffusion => (("unet", "UNet2DConditionModel"), None),
+            Self::Xl { .. } => (
+                ("unet", "UNet2DConditionModel"),
+                Some(("CLIPTextModelWithProjection", clip)),
+            ),
+            Self::Flux => (
+                ("transformer", "FluxTransformer2DModel"),
+                Some(("T5EncoderModel", t5)),
+            ),
+        };
+        let mut parts = vec![
+            ("text_encoder", "transformers", vec!["CLIPTextModel"]),
+            ("tokenizer", "transformers", clip.to_vec()),
+            (denoiser.0, "diffusers", vec![denoiser.1]),
+            ("vae", "diffusers", vec!["AutoencoderKL"]),
+        ];
+        if let Some((encoder, tokenizer)) = second {
+            parts.push(("text_encoder_2", "transformers", vec![encoder]));
+            parts.push(("tokenizer_2", "transformers", tokenizer.to_vec()));
+        }
+        for (part, library, classes) in parts {
+            let classes: Vec<_> = classes
+                .iter()
+                .map(|class| json!([library, class]))
+                .collect();
+            s.only(part, &classes)?;
         }
         // An adapter for pictures as prompts changes what is made; the checker and its pre-processor do not.
         s.only("image_encoder", &[json!([null, null])])?;

@@ -70,10 +70,9 @@ impl Seen<'_> {
     /// The latents without noise, as the step's prediction implies them: sharper than the step's own latents, most of which
     /// is noise for long.
     pub(super) fn foreseen(&self) -> Vec<f32> {
-        let (signal, noise) = self.shares;
-        let kind = self.pipeline.schedule.prediction;
+        let scheduler = &self.pipeline.scheduler;
         let both = self.input.iter().zip(self.prediction);
-        both.map(|(x, y)| kind.picture(*x, *y, signal, noise))
+        both.map(|(x, y)| scheduler.picture(*x, *y, self.shares))
             .collect()
     }
 }

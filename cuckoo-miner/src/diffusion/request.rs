@@ -22,7 +22,7 @@ const GUIDANCE_LIMIT: f64 = 100.0;
 pub struct ImageRequest {
     /// What the picture should show; at most 16 KiB.
     pub prompt: String,
-    /// What it should not show; only used when `guidance` is above 1.
+    /// What it should not show; only used when `guidance` is above 1, and refused by FLUX.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub negative_prompt: Option<String>,
     /// The picture to begin from, in place of noise alone; resized where it has another size.
@@ -43,7 +43,8 @@ pub struct ImageRequest {
     /// Denoising steps, 1 to 1000.
     pub steps: usize,
     /// How strongly the prompt pulls, 0 to 100 (classifier-free guidance, Ho and Salimans, 2022). Up to 1 there is no
-    /// guidance, and a step costs half.
+    /// guidance, and a step costs half. FLUX.1 is told it as a number, or, where it was distilled to few steps, does not look
+    /// at it.
     pub guidance: f64,
     /// Picks the initial noise; chosen by the coordinator.
     pub seed: u64,

@@ -96,7 +96,7 @@ pub(crate) trait Run {
     /// The denoiser's input for step `i`.
     fn input(&self, i: usize, latents: &[f32]) -> Vec<f32>;
 
-    /// How much of the picture and of noise that input has; the squares add up to 1.
+    /// How much of the picture and of noise that input has.
     fn shares(&self, i: usize) -> (f32, f32);
 
     /// Moves the latents from step `i` to the next, given the denoiser's prediction. Steps come in order, from any first
@@ -111,12 +111,7 @@ pub(crate) trait Run {
 }
 
 impl Schedule {
-    /// Reads `scheduler/`; `forced` for the pipelines that force some settings.
-    pub(crate) fn load(folder: &mut Folder, forced: bool) -> Result<Self> {
-        let bytes = folder.bytes(FILE, SETTINGS_LIMIT)?;
-        Self::read(Settings::parse(FILE, &without_infinity(bytes))?, forced)
-    }
-
+    /// Of these settings; `forced` for the pipelines that force some.
     pub(super) fn read(mut s: Settings, forced: bool) -> Result<Self> {
         let class = s
             .take("_class_name")
@@ -259,6 +254,12 @@ impl Schedule {
             )),
         }
     }
+}
+
+/// Reads `scheduler/`.
+pub(super) fn settings(folder: &mut Folder) -> Result<Settings> {
+    let bytes = folder.bytes(FILE, SETTINGS_LIMIT)?;
+    Settings::parse(FILE, &without_infinity(bytes))
 }
 
 /// JSON as diffusers writes it has `-Infinity` where a limit is absent, which is no JSON; `null` says the same.

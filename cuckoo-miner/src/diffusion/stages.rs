@@ -7,11 +7,13 @@ use cuckoo_core::Result;
 
 use super::StableDiffusion;
 use super::conditioning::Conditioning;
+use super::denoiser::Moment;
 use super::error::{self, Error};
 use super::image::Image;
 use super::index::Family;
 use super::progress::{Progress, Seen};
 use super::request::{ImageRequest, Size};
+use super::schedule::Run;
 use crate::noise::Philox;
 
 /// The stream of a seed's noise that draws a picture's latents from what its encoder says; stream 0 is the noise that a run
@@ -24,8 +26,8 @@ impl StableDiffusion {
     /// # Errors
     /// [`Invalid`](cuckoo_core::ErrorKind::Invalid); the message names the field and what it may be.
     pub fn check(&self, request: &ImageRequest) -> Result<()> {
-        self.size(request)?;
-        self.schedule.run(request.sampler, request.steps)?;
+        let size = self.size(request)?;
+        self.run(request, size)?;
         self.first_step(request)?;
         Ok(())
     }
@@ -46,8 +48,9 @@ impl StableDiffusion {
     pub fn run_memory(&self, request: &ImageRequest) -> Result<u64> {
         let size = self.size(request)?;
         let [_, _, height, width] = self.latents(size);
-        let batch = if request.is_guided() { 2 } else { 1 };
-        let denoiser = self.unet.numbers(height * width) * batch;
+        let batch = if self.is_guided(request) { 2 } else { 1 };
+        let tokens = self.encoders.length();
+        let denoiser = self.denoiser.numbers(height * width, tokens) * batch;
         let autoencoder = self.vae.numbers_per_pixel() * size.width * size.height;
         Ok((denoiser.max(autoencoder) as u64).saturating_mul(4))
     }
@@ -78,7 +81,7 @@ impl StableDiffusion {
     }
 
     /// The text encoders' numbers for `prompt`, `tokens x width`: the last hidden state of Stable Diffusion's one, the last
-    /// but one of both of Stable Diffusion XL's, side by side.
+    /// but one of both of Stable Diffusion XL's, side by side; what T5 says for FLUX.1.
     ///
     /// # Errors
     /// [`Execution`](cuckoo_core::ErrorKind::Execution) when a layer fails.
@@ -87,7 +90,8 @@ impl StableDiffusion {
         Ok(encode()?)
     }
 
-    /// The numbers for `prompt` as a whole, which Stable Diffusion XL's second text encoder gives; `None` for others.
+    /// The numbers for `prompt` as a whole, which Stable Diffusion XL's second text encoder gives and FLUX.1's first; `None`
+    /// for others.
     ///
     /// # Errors
     /// As [`StableDiffusion::embed`].
@@ -99,14 +103,20 @@ impl StableDiffusion {
         Ok(encode()?)
     }
 
-    /// One call of the denoiser without guidance: what it predicts from latents at `time` (in training steps).
+    /// One call of the denoiser, without classifier-free guidance: what it predicts from latents at `time` (in training
+    /// steps).
     ///
     /// # Errors
     /// As [`StableDiffusion::check`], and when `latents` does not fit the request's size.
     pub fn predict(&self, request: &ImageRequest, latents: &[f32], time: f32) -> Result<Vec<f32>> {
         let size = self.size(request)?;
         let prompts = self.embeddings(&[Some(&request.prompt)])?;
-        Ok(self.run_unet(size, latents, time, &prompts)?)
+        let moment = Moment {
+            size,
+            time,
+            guidance: request.guidance as f32,
+        };
+        Ok(self.run_denoiser(latents, moment, &prompts)?)
     }
 
     /// The latents of the request's picture, resized where it has another size, drawn from the encoder's distribution by
@@ -165,7 +175,7 @@ impl StableDiffusion {
         progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     ) -> error::Result<Vec<f32>> {
         self.tensor(self.latents(size), &noise)?;
-        let mut run = self.schedule.run(request.sampler, request.steps)?;
+        let mut run = self.run(request, size)?;
         let first = self.first_step(request)?;
         let steps = run.times().len() - first;
         let mut report =
@@ -174,7 +184,7 @@ impl StableDiffusion {
                 ControlFlow::Break(()) => Err(Error::Cancelled { step, steps }),
             };
         report(0, None)?;
-        let guided = request.is_guided();
+        let guided = self.is_guided(request);
         let prompt = Some(request.prompt.as_str());
         let prompts = match guided {
             true => self.embeddings(&[self.negative(request), prompt])?,
@@ -195,7 +205,12 @@ impl StableDiffusion {
         let count = latents.len();
         for i in first..run.times().len() {
             let (time, input) = (run.times()[i], run.input(i, &latents));
-            let prediction = self.run_unet(size, &input, time, &prompts)?;
+            let moment = Moment {
+                size,
+                time,
+                guidance: request.guidance as f32,
+            };
+            let prediction = self.run_denoiser(&input, moment, &prompts)?;
             let prediction = match prediction.split_at_checked(count) {
                 Some((without, with)) if guided => guide(without, with, request.guidance as f32),
                 _ => prediction,
@@ -232,13 +247,20 @@ impl StableDiffusion {
                 "cannot be begun from; this model has the decoder of its autoencoder alone",
             ));
         }
-        match (request.steps as f64 * strength) as usize {
-            0 => Err(Error::request(
+        match self.scheduler.first(request.steps, strength) {
+            first if first == request.steps => Err(Error::request(
                 "strength",
                 format!("is {strength}, of which {} steps leave none", request.steps),
             )),
-            steps => Ok(request.steps - steps.min(request.steps)),
+            first => Ok(first),
         }
+    }
+
+    /// The way to the request's picture, of this size.
+    fn run(&self, request: &ImageRequest, size: Size) -> error::Result<Box<dyn Run>> {
+        let side = self.size_multiple();
+        let patches = size.width / side * (size.height / side);
+        self.scheduler.run(request.sampler, request.steps, patches)
     }
 
     /// What stands for the negative prompt; `None` for zeros.
@@ -255,22 +277,16 @@ impl StableDiffusion {
         }
     }
 
-    /// The UNet's predictions for each of the prompts, one after another.
-    fn run_unet(
+    /// The denoiser's predictions for each of the prompts, one after another.
+    fn run_denoiser(
         &self,
-        size: Size,
         latents: &[f32],
-        time: f32,
+        moment: Moment,
         prompts: &Conditioning,
     ) -> error::Result<Vec<f32>> {
-        let latents = self.tensor(self.latents(size), latents)?;
-        let latents = latents.repeat((prompts.tokens.dim(0)?, 1, 1, 1))?;
-        let pixels = (size.height, size.width);
-        flat(
-            &self
-                .unet
-                .forward(&*self.kernels, &latents, pixels, time, prompts)?,
-        )
+        let latents = self.tensor(self.latents(moment.size), latents)?;
+        let kernels = &*self.kernels;
+        flat(&self.denoiser.forward(kernels, &latents, moment, prompts)?)
     }
 
     fn run_encoder(&self, image: &Image, size: Size, seed: u64) -> error::Result<Vec<f32>> {
@@ -281,8 +297,7 @@ impl StableDiffusion {
         })?;
         let count = self.latents(size).iter().product();
         let mut latents = moments.draw(&Philox::stream(seed, ENCODER_STREAM).normal(count));
-        let scale = self.vae.scaling_factor();
-        latents.iter_mut().for_each(|x| *x *= scale);
+        self.vae.scale_latents(&mut latents);
         if latents.len() != count || !latents.iter().all(|x| x.is_finite()) {
             return Err(Error::Diverged {
                 stage: "the encoded picture",

@@ -1,3 +1,4 @@
+mod flux;
 mod loras;
 mod previews;
 

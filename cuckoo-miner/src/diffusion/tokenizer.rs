@@ -1,7 +1,8 @@
-//! Prompts to token numbers, as CLIP's text encoder expects them.
+//! Prompts to token numbers, as the text encoders expect them.
 //!
-//! Two layouts are read: the classic one of published Stable Diffusion folders (`vocab.json`, `merges.txt`) and the
-//! newer `tokenizer.json`, which wins when both are there. The work is done by the `tokenizers` crate.
+//! Of CLIP's tokenizer two layouts are read: the classic one of published Stable Diffusion folders (`vocab.json`,
+//! `merges.txt`) and the newer `tokenizer.json`, which wins when both are there; of T5's the newer one. The work is done by
+//! the `tokenizers` crate.
 
 use std::collections::HashMap;
 
@@ -15,25 +16,30 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 use super::error::{Error, Result};
 use super::folder::{Folder, TABLE_LIMIT};
 use super::marks::Marks;
+use crate::model::tokenizer;
 
 /// What CLIP's byte-pair encoder splits text at (Radford et al., 2021, in their published code).
 const WORDS: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
+/// The marks of T5.
+const T5_END: &str = "</s>";
+const T5_PAD: &str = "<pad>";
 
-/// A prompt's way into the text encoder: always the same number of tokens, start and end marked, the rest padding.
+/// A prompt's way into the text encoder: always the same number of tokens, the end marked (and CLIP's start), the rest
+/// padding.
 #[derive(Debug)]
 pub(crate) struct PromptTokenizer {
     tokenizer: Tokenizer,
-    start: u32,
+    start: Option<u32>,
     end: u32,
     pad: u32,
     length: usize,
 }
 
 impl PromptTokenizer {
-    /// Reads the tokenizer in the sub-folder `part`. `positions` is the number of tokens the text encoder has room for,
+    /// Reads CLIP's tokenizer in the sub-folder `part`. `positions` is the number of tokens the text encoder has room for,
     /// `vocabulary` the number it knows.
     pub(crate) fn load(
         folder: &mut Folder,
@@ -91,7 +97,38 @@ impl PromptTokenizer {
         }
         Ok(Self {
             tokenizer,
-            start,
+            start: Some(start),
+            end,
+            pad,
+            length,
+        })
+    }
+
+    /// Reads T5's tokenizer in the sub-folder `part`, for prompts of at most `most` tokens: fewer where the folder says so.
+    /// `vocabulary` is the number of tokens that the text encoder knows.
+    pub(crate) fn load_t5(
+        folder: &mut Folder,
+        part: &str,
+        most: usize,
+        vocabulary: usize,
+    ) -> Result<Self> {
+        let marks = Marks::load(folder, &format!("{part}/"))?;
+        let file = format!("{part}/{}", tokenizer::FILE);
+        let tokenizer = tokenizer::load(folder, &file, vocabulary)?;
+        let id = |key, default| {
+            let token = marks.token(key).unwrap_or(default);
+            let missing = || unusable(&file, format!("it has no token {token:?}"));
+            tokenizer.token_to_id(token).ok_or_else(missing)
+        };
+        let (end, pad) = (id("eos_token", T5_END)?, id("pad_token", T5_PAD)?);
+        let length = marks.length("model_max_length").unwrap_or(most).min(most);
+        if length < 2 {
+            let problem = format!("model_max_length {length} leaves no room for a prompt");
+            return Err(unusable(&format!("{part}/tokenizer_config.json"), problem));
+        }
+        Ok(Self {
+            tokenizer,
+            start: None,
             end,
             pad,
             length,
@@ -103,17 +140,17 @@ impl PromptTokenizer {
         self.length
     }
 
-    /// The tokens of `prompt`: start, at most `length - 2` tokens (the rest is cut, as everywhere), end, padding.
+    /// The tokens of `prompt`: the start where there is one, as many as there is room for (the rest is cut, as everywhere),
+    /// the end, padding.
     pub(crate) fn encode(&self, prompt: &str) -> Result<Vec<u32>> {
         let encoding = self
             .tokenizer
             .encode(prompt, false)
             .map_err(|error| unusable("tokenizer", error))?;
-        let words = encoding.get_ids().iter().copied().take(self.length - 2);
-        let mut tokens: Vec<u32> = std::iter::once(self.start)
-            .chain(words)
-            .chain([self.end])
-            .collect();
+        let start = self.start;
+        let room = self.length - 1 - usize::from(start.is_some());
+        let words = encoding.get_ids().iter().copied().take(room);
+        let mut tokens: Vec<u32> = start.into_iter().chain(words).chain([self.end]).collect();
         tokens.resize(self.length, self.pad);
         Ok(tokens)
     }

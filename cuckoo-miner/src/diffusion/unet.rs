@@ -42,7 +42,7 @@ impl UNet {
         let config = UNetConfig::load(folder)?;
         let mut weights =
             Weights::open(folder, "unet", "diffusion_pytorch_model", kernels.device())?;
-        weights.fit(memory::available())?;
+        weights.fit(folder, memory::available())?;
         loras.merge("unet", &mut weights)?;
         let part = weights.part("");
         let first = config.blocks[0].channels;

@@ -33,6 +33,8 @@ struct VaeConfig {
     groups: usize,
     activation: Activation,
     scaling_factor: f64,
+    /// What the denoiser's latents are relative to.
+    shift_factor: f64,
     quant_conv: bool,
     post_quant_conv: bool,
     attention: bool,
@@ -56,14 +58,12 @@ impl VaeConfig {
         self.channels[self.channels.len() - 1]
     }
 
-    fn load(folder: &mut Folder) -> Result<Self> {
-        Self::read(Settings::parse(
-            CONFIG,
-            &folder.bytes(CONFIG, SETTINGS_LIMIT)?,
-        )?)
+    fn load(folder: &mut Folder, shifts: bool) -> Result<Self> {
+        let bytes = folder.bytes(CONFIG, SETTINGS_LIMIT)?;
+        Self::read(Settings::parse(CONFIG, &bytes)?, shifts)
     }
 
-    fn read(mut s: Settings) -> Result<Self> {
+    fn read(mut s: Settings, shifts: bool) -> Result<Self> {
         let channels = s
             .optional_counts("block_out_channels", 1..=16_384)?
             .unwrap_or_else(|| vec![64]);
@@ -86,13 +86,17 @@ impl VaeConfig {
                 &[("silu", Activation::Silu), ("swish", Activation::Silu)],
             )?,
             scaling_factor: s.number("scaling_factor", 0.18215, 1e-6..=1e6)?,
+            shift_factor: match shifts {
+                true => s.number("shift_factor", 0.0, -1e6..=1e6)?,
+                false => 0.0,
+            },
             quant_conv: s.flag("use_quant_conv", true)?,
             post_quant_conv: s.flag("use_post_quant_conv", true)?,
             attention: s.flag("mid_block_add_attention", true)?,
         };
         s.only("in_channels", &[json!(3)])?;
         s.only("out_channels", &[json!(3)])?;
-        // Stable Diffusion's pipeline does not shift latents; models that need it belong to other pipelines.
+        // Stable Diffusion's pipelines do not shift latents; models that need it, or a scale of each channel, belong to others.
         for key in ["shift_factor", "latents_mean", "latents_std"] {
             s.only(key, &[])?;
         }
@@ -113,11 +117,11 @@ pub(crate) struct Vae {
 }
 
 impl Vae {
-    /// Reads `vae/`.
-    pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
-        let config = VaeConfig::load(folder)?;
+    /// Reads `vae/`, of a pipeline that `shifts` latents or does not.
+    pub(crate) fn load(folder: &mut Folder, shifts: bool, kernels: &dyn Kernels) -> Result<Self> {
+        let config = VaeConfig::load(folder, shifts)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model", kernels.device())?;
-        weights.fit(memory::available())?;
+        weights.fit(folder, memory::available())?;
         let encoder = || Encoder::load(&weights, &config);
         let has_encoder = weights.part("encoder").has("conv_in.weight");
         let vae = Self {
@@ -139,9 +143,13 @@ impl Vae {
         1 << (self.config.channels.len() - 1)
     }
 
-    /// What the denoiser's latents are multiplied by.
-    pub(crate) fn scaling_factor(&self) -> f32 {
-        self.config.scaling_factor as f32
+    /// Latents as the encoder draws them, made those that the denoiser knows.
+    pub(crate) fn scale_latents(&self, latents: &mut [f32]) {
+        let (shift, scale) = (
+            self.config.shift_factor as f32,
+            self.config.scaling_factor as f32,
+        );
+        latents.iter_mut().for_each(|x| *x = (*x - shift) * scale);
     }
 
     /// Whether pictures can be encoded.
@@ -159,7 +167,7 @@ impl Vae {
 
     /// Latents `[batch, channels, height, width]` as pixels `[batch, 3, height * scale, width * scale]`, about -1 to 1.
     pub(crate) fn decode(&self, kernels: &dyn Kernels, latents: &Tensor) -> Result<Tensor> {
-        let latents = latents.affine(1.0 / self.config.scaling_factor, 0.0)?;
+        let latents = latents.affine(1.0 / self.config.scaling_factor, self.config.shift_factor)?;
         self.decoder.forward(kernels, &latents)
     }
 

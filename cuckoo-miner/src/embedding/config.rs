@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::json;
 
-use super::distance::GROUPS;
-use super::family::{FAMILIES, Family, Positions};
+use super::family::{FAMILIES, Family, GROUPS, Positions};
 use crate::kernels::Activation;
 use crate::model::error::Result;
 use crate::model::folder::{Folder, SETTINGS_LIMIT};

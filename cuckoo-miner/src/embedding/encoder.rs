@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use super::config::Config;
-use super::distance::{self, GROUPS};
-use super::family::{HEADS, Positions};
+use super::family::{FARTHEST, GROUPS, HEADS, Positions};
 use crate::kernels::{Activation, Heads, Kernels};
+use crate::model::distance;
 use crate::model::error::Result;
 use crate::model::layers::{LayerNorm, Projection};
 use crate::model::weights::{Part, Weights};
@@ -50,7 +50,7 @@ impl Encoder {
                 let numbers = model
                     .at("encoder.relative_attention_bias")
                     .tensor("weight", &[GROUPS, config.heads])?;
-                Some(distance::spread(&numbers, longest)?)
+                Some(distance::spread(&numbers, FARTHEST, longest)?)
             }
         };
         let encoder = Self {

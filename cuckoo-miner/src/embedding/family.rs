@@ -1,5 +1,9 @@
 //! The families of encoders that are run, and in what they differ.
 
+/// Groups of distances, and from where on all distances are one group; MPNet has no others.
+pub(crate) const GROUPS: usize = 32;
+pub(crate) const FARTHEST: usize = 128;
+
 /// Which number the first token's position has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Positions {

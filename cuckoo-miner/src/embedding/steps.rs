@@ -65,7 +65,7 @@ impl Step {
         s.only("use_residual", &[json!(false)])?;
         s.finish()?;
         let weights = Weights::open(folder, path, "model", kernels.device())?;
-        weights.fit(memory)?;
+        weights.fit(folder, memory)?;
         let part = weights.part("");
         let layer = Projection::load(kernels, &part, &[("linear", outputs)], inputs, biased)?;
         weights.finish(&[])?;

@@ -7,7 +7,7 @@ use super::cache::{Cache, PageSize};
 use super::config::Config;
 use crate::kernels::{Activation, Heads, Kernels, Packed};
 use crate::model::error::{Error, Result};
-use crate::model::layers::Projection;
+use crate::model::layers::{Projection, RmsNorm};
 use crate::model::weights::{Part, Weights};
 
 /// The next tokens of one text.
@@ -26,7 +26,7 @@ pub(crate) struct Decoder {
     /// The rows of the output layer's weight when absent.
     embeddings: Option<Tensor>,
     layers: Vec<Layer>,
-    norm: Norm,
+    norm: RmsNorm,
     head: Packed,
     config: Config,
 }
@@ -48,7 +48,7 @@ impl Decoder {
         let decoder = Self {
             embeddings: (!config.tied).then_some(embeddings),
             layers,
-            norm: Norm::load(&model.at("norm"), width, &config)?,
+            norm: norm(&model.at("norm"), width, &config)?,
             head,
             config,
         };
@@ -131,13 +131,13 @@ impl Decoder {
 /// One layer: attention, then a perceptron, each normalised before and added to its input.
 #[derive(Debug)]
 struct Layer {
-    attention_norm: Norm,
+    attention_norm: RmsNorm,
     /// Queries, keys and values side by side.
     input: Projection,
     /// Normalisations of each head's queries and keys.
-    head_norms: Option<(Norm, Norm)>,
+    head_norms: Option<(RmsNorm, RmsNorm)>,
     output: Projection,
-    perceptron_norm: Norm,
+    perceptron_norm: RmsNorm,
     /// Gate and value side by side.
     up: Projection,
     down: Projection,
@@ -164,12 +164,12 @@ impl Layer {
         };
         let biased = config.perceptron_bias;
         Ok(Self {
-            attention_norm: Norm::load(&part.at("input_layernorm"), width, config)?,
+            attention_norm: norm(&part.at("input_layernorm"), width, config)?,
             input: Projection::load(kernels, &attention, inputs, width, config.input_bias)?,
             head_norms: match config.head_norm {
                 true => Some((
-                    Norm::load(&attention.at("q_norm"), depth, config)?,
-                    Norm::load(&attention.at("k_norm"), depth, config)?,
+                    norm(&attention.at("q_norm"), depth, config)?,
+                    norm(&attention.at("k_norm"), depth, config)?,
                 )),
                 false => None,
             },
@@ -180,7 +180,7 @@ impl Layer {
                 queries,
                 config.output_bias,
             )?,
-            perceptron_norm: Norm::load(&part.at("post_attention_layernorm"), width, config)?,
+            perceptron_norm: norm(&part.at("post_attention_layernorm"), width, config)?,
             up: Projection::load(kernels, &perceptron, ups, width, biased)?,
             down: Projection::load(
                 kernels,
@@ -220,8 +220,8 @@ impl Layer {
         let (mut q, mut k) = (part(0, queries)?, part(queries, keys)?);
         let v = part(queries + keys, keys)?.contiguous()?;
         if let Some((q_norm, k_norm)) = &self.head_norms {
-            q = by_head(kernels, &q, q_norm, depth)?;
-            k = by_head(kernels, &k, k_norm, depth)?;
+            q = q_norm.by_head(kernels, &q)?;
+            k = k_norm.by_head(kernels, &k)?;
         }
         let (cos, sin) = angles;
         let q = kernels.rotate(&q, queries, cos, sin)?;
@@ -244,34 +244,12 @@ impl Layer {
     }
 }
 
-/// Normalises each head of `x` by itself.
-fn by_head(kernels: &dyn Kernels, x: &Tensor, norm: &Norm, depth: usize) -> Result<Tensor> {
-    let (rows, width) = x.dims2()?;
-    let heads = x.contiguous()?.reshape((rows * width / depth, depth))?;
-    Ok(norm.forward(kernels, &heads)?.reshape((rows, width))?)
-}
-
-/// Root-mean-square normalisation.
-#[derive(Debug)]
-struct Norm {
-    weight: Tensor,
-    eps: f64,
-}
-
-impl Norm {
-    fn load(part: &Part<'_>, width: usize, config: &Config) -> Result<Self> {
-        let weight = part.tensor("weight", &[width])?;
-        let weight = match config.shifted {
-            true => (weight + 1.0).map_err(Error::from)?,
-            false => weight,
-        };
-        Ok(Self {
-            weight,
-            eps: config.eps,
-        })
-    }
-
-    fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels.rms_norm(x, &self.weight, self.eps)?)
-    }
+/// A normalisation as the family has it.
+fn norm(part: &Part<'_>, width: usize, config: &Config) -> Result<RmsNorm> {
+    let weight = part.tensor("weight", &[width])?;
+    let weight = match config.shifted {
+        true => (weight + 1.0).map_err(Error::from)?,
+        false => weight,
+    };
+    Ok(RmsNorm::of(weight, config.eps))
 }

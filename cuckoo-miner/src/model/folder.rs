@@ -21,7 +21,7 @@ pub(crate) struct Folder {
     read: BTreeMap<String, FileRecord>,
     /// What stands for the small files, where all of the model is in one large file.
     documents: BTreeMap<&'static str, Vec<u8>>,
-    /// Bytes that the weights opened so far take in memory, in `f32`.
+    /// Bytes that the weights opened so far take in memory.
     pub(crate) memory: u64,
 }
 

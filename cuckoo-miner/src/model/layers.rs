@@ -22,10 +22,6 @@ impl Projection {
         inputs: usize,
         biased: bool,
     ) -> Result<Self> {
-        let join = |tensors: Vec<Tensor>| match <[Tensor; 1]>::try_from(tensors) {
-            Ok([tensor]) => Ok(tensor),
-            Err(tensors) => Tensor::cat(&tensors, 0),
-        };
         let weights = names
             .iter()
             .map(|(name, outputs)| part.at(name).tensor("weight", &[*outputs, inputs]))
@@ -35,6 +31,20 @@ impl Projection {
             .filter(|_| biased)
             .map(|(name, outputs)| part.at(name).tensor("bias", &[*outputs]))
             .collect::<Result<_>>()?;
+        Self::of(kernels, weights, biases)
+    }
+
+    /// Layers of these weights, each `[out, in]`, and biases, if they have any.
+    pub(crate) fn of(
+        kernels: &dyn Kernels,
+        weights: Vec<Tensor>,
+        biases: Vec<Tensor>,
+    ) -> Result<Self> {
+        let join = |tensors: Vec<Tensor>| match <[Tensor; 1]>::try_from(tensors) {
+            Ok([tensor]) => Ok(tensor),
+            Err(tensors) => Tensor::cat(&tensors, 0),
+        };
+        let biased = !biases.is_empty();
         Ok(Self {
             weight: kernels.pack(&join(weights)?)?,
             bias: biased.then(|| join(biases)).transpose()?,
@@ -43,6 +53,36 @@ impl Projection {
 
     pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
         Ok(kernels.project(x, &self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Root-mean-square normalisation of the last dimension.
+#[derive(Debug)]
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn load(part: &Part<'_>, width: usize, eps: f64) -> Result<Self> {
+        Ok(Self::of(part.tensor("weight", &[width])?, eps))
+    }
+
+    /// That of this weight, one number a channel.
+    pub(crate) fn of(weight: Tensor, eps: f64) -> Self {
+        Self { weight, eps }
+    }
+
+    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels.rms_norm(x, &self.weight, self.eps)?)
+    }
+
+    /// Normalises each head of `x`, `[tokens, heads * channels]`, by itself.
+    pub(crate) fn by_head(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
+        let (rows, width) = x.dims2()?;
+        let depth = self.weight.elem_count();
+        let heads = x.contiguous()?.reshape((rows * width / depth, depth))?;
+        Ok(self.forward(kernels, &heads)?.reshape((rows, width))?)
     }
 }
 

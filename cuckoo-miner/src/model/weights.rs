@@ -101,7 +101,6 @@ impl Weights {
                 });
             }
         }
-        folder.memory = folder.memory.saturating_add(weights.memory());
         Ok(weights)
     }
 
@@ -161,8 +160,11 @@ impl Weights {
         }
     }
 
-    /// Fails when the tensors need more than `available` bytes, where that is known.
-    pub(crate) fn fit(&self, available: Option<u64>) -> Result<()> {
+    /// Counts the tensors' memory as the folder's.
+    ///
+    /// # Errors
+    /// When they need more than `available` bytes, where that is known.
+    pub(crate) fn fit(&self, folder: &mut Folder, available: Option<u64>) -> Result<()> {
         let needed = self.memory();
         match available.filter(|available| *available < needed) {
             Some(available) => Err(Error::Memory {
@@ -170,7 +172,10 @@ impl Weights {
                 needed,
                 available,
             }),
-            None => Ok(()),
+            None => {
+                folder.memory = folder.memory.saturating_add(needed);
+                Ok(())
+            }
         }
     }
 

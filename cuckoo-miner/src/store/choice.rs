@@ -260,6 +260,27 @@ mod tests {
     }
 
     #[test]
+    fn a_pipeline_in_shards_is_its_parts_without_its_first_checkpoint() {
+        let paths = [
+            "ae.safetensors",
+            "flux1-dev.safetensors",
+            "model_index.json",
+            "text_encoder_2/config.json",
+            "text_encoder_2/model-00001-of-00002.safetensors",
+            "text_encoder_2/model-00002-of-00002.safetensors",
+            "text_encoder_2/model.safetensors.index.json",
+            "tokenizer_2/spiece.model",
+            "tokenizer_2/tokenizer.json",
+            "transformer/config.json",
+            "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+            "transformer/diffusion_pytorch_model-00002-of-00002.safetensors",
+            "transformer/diffusion_pytorch_model.safetensors.index.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ];
+        assert_eq!(chosen(&paths), paths[2..]);
+    }
+
+    #[test]
     fn an_embedding_model_has_its_modules() {
         let paths = [
             "1_Pooling/config.json",

@@ -75,17 +75,19 @@ pub(super) fn lacks(folder: &Path) -> Option<String> {
         made_of
             && [
                 "text_encoder",
+                "text_encoder_2",
                 "unet",
                 "transformer",
                 "vae",
                 "tokenizer",
+                "tokenizer_2",
                 "scheduler",
             ]
             .contains(&name.as_str())
     });
     for (name, _) in parts {
         let missing = match name.as_str() {
-            "tokenizer" | "scheduler" => {
+            "tokenizer" | "tokenizer_2" | "scheduler" => {
                 let part = folder.join(name);
                 let empty = part
                     .read_dir()
@@ -158,6 +160,8 @@ mod tests {
     fn folders_say_what_they_are_and_whether_they_are_whole() {
         for (folder, kind) in [
             ("random", FolderKind::Image),
+            ("xl", FolderKind::Image),
+            ("flux/schnell", FolderKind::Image),
             ("language/llama", FolderKind::Text),
             ("language/phi3", FolderKind::Text),
             ("gguf/qwen2", FolderKind::Text),
@@ -185,6 +189,16 @@ mod tests {
                 "vae/*.safetensors",
             ),
             ("random", "scheduler/scheduler_config.json", "scheduler/"),
+            (
+                "flux/dev",
+                "transformer/diffusion_pytorch_model.safetensors",
+                "transformer/*.safetensors",
+            ),
+            (
+                "flux/dev",
+                "text_encoder_2/config.json",
+                "text_encoder_2/config.json",
+            ),
         ] {
             let folder = tempfile::tempdir().unwrap();
             for file in super::super::repo::files_below(&golden(from)).unwrap() {

@@ -214,3 +214,32 @@ fn tensors_that_do_not_fit_are_named() {
             .contains("lacks part/model.safetensors")
     );
 }
+
+#[test]
+fn memory_is_that_of_what_is_held() {
+    let content = file(&[
+        ("narrow", Dtype::BF16, &[4, 8], &[0; 64]),
+        ("norm", Dtype::BF16, &[8], &[0; 16]),
+        ("wide", Dtype::F32, &[2, 8], &[0; 64]),
+    ]);
+    let (_dir, mut folder) = folder(&[("model.safetensors", content)]);
+    let open = |folder: &mut Folder| Weights::open(folder, "part", "model", &Device::Cpu).unwrap();
+    let weights = open(&mut folder);
+    assert_eq!(weights.memory(), 4 * (32 + 8 + 16));
+    let packed = open(&mut folder).packed();
+    assert_eq!(packed.memory(), 2 * 32 + 4 * (8 + 16));
+
+    let refused = packed.fit(&mut folder, Some(159)).unwrap_err();
+    assert!(matches!(
+        refused,
+        Error::Memory {
+            needed: 160,
+            available: 159,
+            ..
+        }
+    ));
+    assert_eq!(folder.memory, 0);
+    packed.fit(&mut folder, Some(160)).unwrap();
+    weights.fit(&mut folder, None).unwrap();
+    assert_eq!(folder.memory, 160 + 224);
+}
