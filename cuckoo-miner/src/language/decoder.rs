@@ -2,6 +2,7 @@
 //! with the changes of Touvron et al., "LLaMA", 2023).
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::cache::{Cache, PageSize};
 use super::config::Config;
@@ -20,11 +21,14 @@ pub(crate) struct Chunk<'a> {
     pub(crate) wanted: usize,
 }
 
+/// Multiplications from which threads do better to share a layer than to take texts apart.
+const SHARED_FROM: usize = 8 << 20;
+
 /// A language model's network.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     /// The rows of the output layer's weight when absent.
-    embeddings: Option<Tensor>,
+    embeddings: Option<Packed>,
     layers: Vec<Layer>,
     norm: RmsNorm,
     head: Packed,
@@ -39,14 +43,16 @@ impl Decoder {
         let layers = (0..config.windows.len())
             .map(|i| Layer::load(&model.at("layers").at(i), &config, i, kernels))
             .collect::<Result<_>>()?;
-        let table = |part: &Part<'_>| part.tensor("weight", &[vocabulary, width]);
+        let table = |part: &Part<'_>| -> Result<Packed> {
+            Ok(kernels.pack(&part.tensor("weight", &[vocabulary, width])?)?)
+        };
         let embeddings = table(&model.at("embed_tokens"))?;
-        let head = match config.tied {
-            true => kernels.pack(&embeddings)?,
-            false => kernels.pack(&table(&weights.part("lm_head"))?)?,
+        let (embeddings, head) = match config.tied {
+            true => (None, embeddings),
+            false => (Some(embeddings), table(&weights.part("lm_head"))?),
         };
         let decoder = Self {
-            embeddings: (!config.tied).then_some(embeddings),
+            embeddings,
             layers,
             norm: norm(&model.at("norm"), width, &config)?,
             head,
@@ -73,6 +79,26 @@ impl Decoder {
         }
     }
 
+    /// As [`forward`](Self::forward), in the quickest way: where layers are too small for several threads to share one, each
+    /// takes some of the texts. Where this fails, some of the caches may be further.
+    pub(crate) fn step(
+        &self,
+        kernels: &dyn Kernels,
+        batch: &mut [Chunk<'_>],
+    ) -> Result<Vec<Vec<f32>>> {
+        let rows: usize = batch.iter().map(|chunk| chunk.tokens.len()).sum();
+        let largest = self.config.width * self.config.vocabulary.max(2 * self.config.hidden);
+        let threads = rayon::current_num_threads().min(batch.len());
+        if threads < 2 || rows * largest >= SHARED_FROM {
+            return self.forward(kernels, batch);
+        }
+        let scores: Vec<_> = batch
+            .par_chunks_mut(batch.len().div_ceil(threads))
+            .map(|texts| self.forward(kernels, texts))
+            .collect::<Result<_>>()?;
+        Ok(scores.into_iter().flatten().collect())
+    }
+
     /// Goes on with each text; gives the scores of its next token, `[wanted, vocabulary]`, chunk after chunk.
     ///
     /// A text's scores have the same bits whatever other texts there are and however its tokens were cut into chunks.
@@ -92,11 +118,8 @@ impl Decoder {
             .flat_map(|chunk| (chunk.cache.length()..).take(chunk.tokens.len()))
             .collect();
         let device = kernels.device();
-        let rows = tokens.len();
-        let mut x = match &self.embeddings {
-            Some(table) => table.index_select(&Tensor::from_vec(tokens, rows, device)?, 0)?,
-            None => kernels.rows(&self.head, &tokens)?,
-        };
+        let table = self.embeddings.as_ref().unwrap_or(&self.head);
+        let mut x = kernels.rows(table, &tokens)?;
         if self.config.scaled {
             // The factor is an `f32` in the original, too.
             let factor = (self.config.width as f64).sqrt() as f32;

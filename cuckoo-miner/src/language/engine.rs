@@ -171,7 +171,7 @@ impl Worker {
             return;
         }
         let model = Arc::clone(&self.model);
-        let scores = model.decoder.forward(&*model.kernels, &mut batch);
+        let scores = model.decoder.step(&*model.kernels, &mut batch);
         let scores = match scores {
             Ok(scores) => scores,
             Err(error) => return self.fail_all(&error),

@@ -61,37 +61,46 @@ fn a_texts_scores_do_not_depend_on_the_other_texts() {
                 )
             })
             .collect();
-        let mut caches = Vec::new();
-        let mut alone = Vec::new();
-        for (before, next) in &texts {
-            let all = [&before[..], next].concat();
-            let scores = bits(&model.scores(&all).unwrap());
-            alone.extend_from_slice(&scores[before.len()..]);
-            let mut cache = Cache::default();
-            model.run(&mut cache, &mut pool, before, 0).unwrap();
-            cache.grow(&mut pool, all.len()).unwrap();
-            caches.push(cache);
+        // On one thread, and with some of the texts on each of three.
+        for threads in [1, 3] {
+            let mut caches = Vec::new();
+            let mut alone = Vec::new();
+            for (before, next) in &texts {
+                let all = [&before[..], next].concat();
+                let scores = bits(&model.scores(&all).unwrap());
+                alone.extend_from_slice(&scores[before.len()..]);
+                let mut cache = Cache::default();
+                model.run(&mut cache, &mut pool, before, 0).unwrap();
+                cache.grow(&mut pool, all.len()).unwrap();
+                caches.push(cache);
+            }
+            let mut batch: Vec<_> = texts
+                .iter()
+                .zip(&mut caches)
+                .map(|((_, next), cache)| Chunk {
+                    tokens: next,
+                    cache,
+                    wanted: next.len(),
+                })
+                .collect();
+            let together = on(threads, || model.decoder.step(&*model.kernels, &mut batch));
+            assert!(bits(&together.unwrap()) == alone, "{name}");
         }
-        let mut batch: Vec<_> = texts
-            .iter()
-            .zip(&mut caches)
-            .map(|((_, next), cache)| Chunk {
-                tokens: next,
-                cache,
-                wanted: next.len(),
-            })
-            .collect();
-        let together = model.decoder.forward(&*model.kernels, &mut batch);
-        assert!(bits(&together.unwrap()) == alone, "{name}");
     }
+}
+
+/// What `run` gives on so many threads.
+fn on<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.unwrap().install(run)
 }
 
 #[test]
 fn scores_do_not_depend_on_the_number_of_threads() {
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.unwrap()
-            .install(|| bits(&model("llama").scores(&tokens(200, 3)).unwrap()))
+        on(threads, || {
+            bits(&model("llama").scores(&tokens(200, 3)).unwrap())
+        })
     };
     assert!(run(1) == run(5));
 }
