@@ -50,8 +50,6 @@ fn a_texts_scores_do_not_depend_on_how_it_is_cut() {
 fn a_texts_scores_do_not_depend_on_the_other_texts() {
     for name in FAMILIES {
         let model = model(name);
-        let size = model.decoder.page_size();
-        let mut pool = Pool::new(size, 64, model.kernels.device());
         // Eight texts of different lengths: what comes before the next step, and the tokens of that step.
         let texts: Vec<_> = (0..8)
             .map(|i| {
@@ -63,6 +61,8 @@ fn a_texts_scores_do_not_depend_on_the_other_texts() {
             .collect();
         // On one thread, and with some of the texts on each of three.
         for threads in [1, 3] {
+            let size = model.decoder.page_size();
+            let mut pool = Pool::new(size, 64, model.kernels.device());
             let mut caches = Vec::new();
             let mut alone = Vec::new();
             for (before, next) in &texts {
