@@ -105,7 +105,7 @@ impl Topic {
             }
             Self::Fields => {
                 "read the input into a type of its own (serde, with deny_unknown_fields), bound every size, and answer \
-                 `Error::invalid`, or `Error::rejected` where it is this miner that has no room"
+                 `Error::invalid`, or `Error::rejected` where this miner can never do it, with `Retry::Later` where it has no room now"
             }
             Self::Panics => {
                 "answer an error in its place: no unwrap, index or arithmetic on what a stranger wrote; a miner is blamed for a panic"

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use cuckoo_core::TextFormat;
@@ -26,8 +26,8 @@ use crate::model::tokenizer::FILE;
 /// are prone to go on with them for ever.
 const COMMA: &str = r",\x20?";
 const COLON: &str = r":\x20?";
-/// The most states of a text's lexer, of one or two kilobytes each.
-const STATES: usize = 50_000;
+/// The most states of a text's lexer, of one or two kilobytes each. Equal on all miners, since what one can write all must.
+const STATES: usize = 10_000;
 /// The stack that a schema is read on, in bytes: the reader goes down a chain of references, of which the longest schema
 /// has room for some two thousand. On the two megabytes of other threads it would end the process.
 const STACK: usize = 64 << 20;
@@ -37,6 +37,8 @@ const EXPLANATION: usize = 300;
 /// What makes grammars for the tokens of one model.
 pub(crate) struct Grammars {
     factory: ParserFactory,
+    /// Held while a schema is read, which may take a core's seconds and a hundred megabytes: the others wait.
+    reading: Mutex<()>,
     /// Stands for the end of a text: a token beyond the model's own, of which several may end it, or none.
     end: u32,
 }
@@ -63,7 +65,11 @@ impl Grammars {
         let limits = factory.limits_mut();
         limits.max_lexer_states = STATES;
         limits.verbose_errors = false;
-        Ok(Self { factory, end })
+        Ok(Self {
+            factory,
+            reading: Mutex::new(()),
+            end,
+        })
     }
 
     /// The grammar of a text in this format, at its beginning.
@@ -86,6 +92,7 @@ impl Grammars {
             fields.insert("x-guidance".to_owned(), settings);
         }
         let grammar = TopLevelGrammar::from_json_schema(schema);
+        let turn = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let parser = thread::scope(|scope| {
             thread::Builder::new()
                 .name("cuckoo-schema".to_owned())
@@ -94,6 +101,7 @@ impl Grammars {
                 .ok()
                 .and_then(|reading| reading.join().ok())
         });
+        drop(turn);
         let Some(parser) = parser else {
             let problem =
                 "no thread could be started to read the schema; this miner is short of memory";

@@ -65,7 +65,7 @@ pub(crate) enum Error {
     Template { file: String, problem: String },
 
     #[error(
-        "the weights that begin with {file} take {needed} bytes of memory as f32, and {available} are free; close something, or run a smaller model"
+        "the weights that begin with {file} take {needed} bytes of memory, and {available} are free; close something, or run a smaller model"
     )]
     Memory {
         file: String,

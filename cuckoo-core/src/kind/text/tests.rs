@@ -134,6 +134,67 @@ fn inputs_are_checked() {
 }
 
 #[test]
+fn schemas_that_would_be_multiplied_out_are_short() {
+    let fault = |schema: serde_json::Value| {
+        let format = Some(TextFormat::JsonSchema { schema });
+        let input = TextInput {
+            format,
+            ..TextInput::completion("a")
+        };
+        input.fault().map(|(_, message)| message)
+    };
+    let long = "a".repeat(TextFormat::MAX_JOINED_BYTES);
+    let text = serde_json::json!({"type": "string", "pattern": long});
+    let either = serde_json::json!([{"minLength": 1}, {"maxLength": 9}]);
+    for taken in [
+        serde_json::json!({"anyOf": [text, {"type": "null"}], "title": "x", "default": null}),
+        serde_json::json!({"allOf": [{"$ref": "#/$defs/text"}], "description": "x", "$defs": {"text": text}}),
+        // No keywords, but names.
+        serde_json::json!({"properties": {"anyOf": text, "type": {"multipleOf": 2}}}),
+    ] {
+        assert_eq!(fault(taken), None);
+    }
+    for refused in [
+        serde_json::json!({"type": "string", "pattern": long, "anyOf": either}),
+        serde_json::json!({"allOf": [text, {"oneOf": either}]}),
+        serde_json::json!({"items": {"$ref": "#/$defs/text", "minLength": 2}, "$defs": {"text": text}}),
+    ] {
+        let message = fault(refused).unwrap();
+        assert!(message.contains("joins"), "{message}");
+    }
+}
+
+#[test]
+fn multiples_are_those_that_can_be_counted() {
+    let fault = |schema: &str| {
+        let json = format!(
+            r#"{{"prompt": "a", "format": {{"type": "json_schema", "schema": {schema}}}}}"#
+        );
+        TextInput::read(&json).err()
+    };
+    for step in ["1", "0.01", "2.5", "10000", "0.0001"] {
+        assert!(
+            fault(&format!(r#"{{"multipleOf": {step}}}"#)).is_none(),
+            "{step}"
+        );
+    }
+    for step in [
+        "0",
+        "-1",
+        "10001",
+        "0.00001",
+        "1e-9",
+        "1000000000",
+        "0.333333",
+    ] {
+        let error = fault(&format!(r#"{{"items": {{"multipleOf": {step}}}}}"#)).unwrap();
+        assert!(error.message().contains("multipleOf"), "{step}: {error}");
+    }
+    assert!(fault(r#"{"items": [{"multipleOf": 2}, {"multipleOf": 3}]}"#).is_none());
+    assert!(fault(r#"{"allOf": [{"multipleOf": 2}, {"multipleOf": 3}]}"#).is_some());
+}
+
+#[test]
 fn formats_are_bounded() {
     let read = |format: &str| TextInput::read(&format!(r#"{{"prompt": "a", "format": {format}}}"#));
     assert_eq!(

@@ -10,7 +10,7 @@ pub(super) fn srt(segments: &[TranscriptSegment]) -> String {
     for (index, segment) in segments.iter().enumerate() {
         // A String takes whatever is written.
         let _ = writeln!(text, "{}", index + 1);
-        cue(&mut text, segment, ',');
+        cue(&mut text, segment, ',', str::to_owned);
     }
     text
 }
@@ -19,16 +19,26 @@ pub(super) fn srt(segments: &[TranscriptSegment]) -> String {
 pub(super) fn vtt(segments: &[TranscriptSegment]) -> String {
     let mut text = "WEBVTT\n\n".to_owned();
     for segment in segments {
-        cue(&mut text, segment, '.');
+        cue(&mut text, segment, '.', escaped);
     }
     text
 }
 
-fn cue(text: &mut String, segment: &TranscriptSegment, mark: char) {
+/// Text in which WebVTT sees no tags.
+fn escaped(said: &str) -> String {
+    said.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+fn cue(
+    text: &mut String,
+    segment: &TranscriptSegment,
+    mark: char,
+    escaped: impl Fn(&str) -> String,
+) {
     let [start, end] = [segment.start_millis, segment.end_millis].map(|millis| clock(millis, mark));
     // An empty line would end the cue, and an arrow begin another.
     let said = segment.text.trim().replace(['\r', '\n'], " ");
-    let said = said.replace("-->", "->");
+    let said = escaped(&said.replace("-->", "->"));
     let _ = write!(text, "{start} --> {end}\n{said}\n\n");
 }
 
@@ -55,7 +65,7 @@ mod tests {
         };
         [
             (0, 999, " Cuckoo."),
-            (59_999, 3_661_007, "a\r\n\nb --> c"),
+            (59_999, 3_661_007, "a <b\r\n\n& --> c"),
             (360_000_000, 360_000_000, ""),
         ]
         .map(segment)
@@ -65,7 +75,7 @@ mod tests {
     #[test]
     fn subrip() {
         let expected = "1\n00:00:00,000 --> 00:00:00,999\nCuckoo.\n\n\
-            2\n00:00:59,999 --> 01:01:01,007\na   b -> c\n\n\
+            2\n00:00:59,999 --> 01:01:01,007\na <b   & -> c\n\n\
             3\n100:00:00,000 --> 100:00:00,000\n\n\n";
         assert_eq!(srt(&segments()), expected);
         assert_eq!(srt(&[]), "");
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn webvtt() {
         let expected = "WEBVTT\n\n00:00:00.000 --> 00:00:00.999\nCuckoo.\n\n\
-            00:00:59.999 --> 01:01:01.007\na   b -> c\n\n\
+            00:00:59.999 --> 01:01:01.007\na &lt;b   &amp; -> c\n\n\
             100:00:00.000 --> 100:00:00.000\n\n\n";
         assert_eq!(vtt(&segments()), expected);
         assert_eq!(vtt(&[]), "WEBVTT\n\n");
