@@ -237,6 +237,8 @@ impl Market {
             granted_at: now,
             expires_at,
             delivered: false,
+            begun: false,
+            refusable_until: expires_at,
             noted: false,
             reserved: entry.record.task.price,
             streamed: None,

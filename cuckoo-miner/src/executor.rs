@@ -55,8 +55,9 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Invalid`](cuckoo_core::ErrorKind::Invalid) blames the input, and with it the requester;
     /// [`ErrorKind::Rejected`](cuckoo_core::ErrorKind::Rejected) blames nobody: the task is more than this executor can do, and
-    /// does not come back; with [`Retry::Later`](cuckoo_core::Retry::Later) there is no room for it now. Any other kind is
-    /// a failed run, and the miner is blamed.
+    /// does not come back. Say so before the work, since after progress or output it blames the miner. With
+    /// [`Retry::Later`](cuckoo_core::Retry::Later) there is no room for it now. Any other kind is a failed run, and the miner is
+    /// blamed.
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution>;
 
     /// How much memory it holds between tasks, in bytes: the weights of its models above all. A
@@ -73,7 +74,8 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
 
     /// Hears of models for which tasks wait that no miner has begun with, the most wanted first, others than its own among
     /// them: what it could load meanwhile. A hint, which promises no work; it holds until the next one, and comes again every
-    /// few seconds as long as tasks wait. Must return at once. Called on the miner's tokio runtime.
+    /// few seconds as long as tasks wait. Must return at once, since the hints of other coordinators wait behind it. Called on
+    /// the miner's tokio runtime.
     fn wanted(&self, models: &[ModelId]) {
         let _ = models;
     }

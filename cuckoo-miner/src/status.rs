@@ -94,6 +94,10 @@ pub struct MachineStatus {
     /// NVIDIA's GPUs, in the order of its management library (NVML); none without the library, or without the feature
     /// `cuda`.
     pub gpus: Vec<GpuStatus>,
+    /// Why it could not be read just now, and what to do; the rest is what was read before, if anything was. Absent where it
+    /// could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A GPU, as its driver tells. What it does not tell is absent.

@@ -18,7 +18,8 @@ impl Wants {
         Self(Mutex::new(vec![Vec::new(); parties]))
     }
 
-    /// Takes the hint of one coordinator in the place of its last one, and tells the executors what all want.
+    /// Takes the hint of one coordinator in the place of its last one, and tells the executors what all want: one hint after
+    /// the other, so that what they hear last is the latest.
     pub(crate) fn tell(&self, offers: &Offers, party: usize, mut wanted: Vec<ModelId>) {
         wanted.retain(|model| offers.has(model));
         wanted.truncate(PollRequest::MAX_CAPABILITIES);
@@ -31,9 +32,7 @@ impl Wants {
             return;
         }
         *hint = wanted;
-        let all = sum(&hints);
-        drop(hints);
-        offers.wanted(&all);
+        offers.wanted(&sum(&hints));
     }
 }
 
@@ -54,7 +53,72 @@ fn sum(hints: &[Vec<ModelId>]) -> Vec<ModelId> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use cuckoo_core::{Assignment, B256, Capability, Clock, Error, ManualClock, Result, Timestamp};
+
     use super::*;
+    use crate::{Execution, Executor, TaskContext};
+
+    /// Notes what it is told, the first time only after a while: until another hint overtook that, if one can.
+    #[derive(Debug)]
+    struct Slow {
+        begun: Mutex<Sender<()>>,
+        overtaken: Mutex<Receiver<()>>,
+        overtakes: Mutex<Sender<()>>,
+        told: Mutex<Vec<Vec<ModelId>>>,
+    }
+
+    #[async_trait]
+    impl Executor for Slow {
+        fn capabilities(&self) -> Vec<Capability> {
+            let models = hint("a b").into_iter();
+            models
+                .map(|model| Capability::new(model, B256::repeat_byte(7), "hand-1"))
+                .collect()
+        }
+
+        fn wanted(&self, models: &[ModelId]) {
+            if models.len() == 1 {
+                self.begun.lock().unwrap().send(()).unwrap();
+                let overtaken = self.overtaken.lock().unwrap();
+                let _ = overtaken.recv_timeout(Duration::from_millis(300));
+            }
+            self.told.lock().unwrap().push(models.to_vec());
+            if models.len() > 1 {
+                self.overtakes.lock().unwrap().send(()).unwrap();
+            }
+        }
+
+        async fn execute(&self, _: Assignment, _: TaskContext) -> Result<Execution> {
+            Err(Error::execution("it only listens"))
+        }
+    }
+
+    #[test]
+    fn hints_that_come_at_once_are_passed_on_one_after_the_other() {
+        let (begun, first) = channel();
+        let (overtakes, overtaken) = channel();
+        let slow = Arc::new(Slow {
+            begun: Mutex::new(begun),
+            overtaken: Mutex::new(overtaken),
+            overtakes: Mutex::new(overtakes),
+            told: Mutex::default(),
+        });
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1)));
+        let offers = Offers::new(vec![Arc::clone(&slow) as Arc<dyn Executor>], &clock).unwrap();
+        let wants = Wants::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| wants.tell(&offers, 0, hint("a")));
+            first.recv().unwrap();
+            wants.tell(&offers, 1, hint("b"));
+        });
+        let told = slow.told.lock().unwrap();
+        assert_eq!(*told, [hint("a"), hint("a b")], "the latest comes last");
+    }
 
     fn hint(models: &str) -> Vec<ModelId> {
         let models = models.split_whitespace();

@@ -153,8 +153,8 @@ impl Executor for Warmed {
         self.trials.get(model).cloned().unwrap_or_default()
     }
 
-    /// Loads it if it is the most wanted of the pool that is not there. Each executor of a pool is told all that is wanted, and
-    /// so each knows whether it is its turn.
+    /// Loads it if it is the most wanted of the pool that is not there and finds room. Each executor of a pool is told all that
+    /// is wanted, and so each knows whether it is its turn.
     fn wanted(&self, models: &[ModelId]) {
         if self.pool.want(models) == Some(self.place) {
             let load = Arc::clone(&self.load);

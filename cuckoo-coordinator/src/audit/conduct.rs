@@ -84,6 +84,7 @@ impl Market {
         }
     }
 
+    /// The miners that may audit a task; those that refused it only when there are no others.
     fn eligible_auditors(&self, id: TaskId, now: Timestamp) -> Vec<(NodeId, Wei)> {
         let Some(entry) = self.tasks.get(&id) else {
             return Vec::new();
@@ -100,6 +101,11 @@ impl Market {
             .filter(|miner| !audit.missed.contains(miner))
             .filter_map(|miner| Some((miner, self.auditor_weight(id, miner, now)?)))
             .collect();
+        // Who refused the task would refuse its audit.
+        let refused = |miner: &(NodeId, Wei)| entry.refused_by.contains(&miner.0);
+        if !eligible.iter().all(refused) {
+            eligible.retain(|miner| !refused(miner));
+        }
         // The lottery's result must not depend on the order of a hash map.
         eligible.sort_unstable();
         eligible

@@ -23,6 +23,10 @@ pub(crate) struct Lease {
     pub(crate) expires_at: Timestamp,
     /// A poll has carried it to the miner.
     pub(crate) delivered: bool,
+    /// The miner has reported progress.
+    pub(crate) begun: bool,
+    /// Until when its miner may refuse it without blame, if it has not begun.
+    pub(crate) refusable_until: Timestamp,
     /// The store has been told of it.
     pub(crate) noted: bool,
     /// What the escrow holds ready for it, in wei.
@@ -134,11 +138,19 @@ impl Lease {
             granted_at: record.granted_at,
             expires_at,
             delivered: true,
+            begun: false,
+            refusable_until: expires_at,
             noted: true,
             reserved,
             streamed: None,
             state: LeaseState::Active,
         }
+    }
+
+    /// Whether a refusal is a failure by now: who has begun with a task has taken it, and who looked at it for long keeps
+    /// others from it.
+    pub(crate) fn is_taken(&self, now: Timestamp) -> bool {
+        self.begun || self.streamed.is_some() || now > self.refusable_until
     }
 
     pub(crate) fn is_active(&self) -> bool {

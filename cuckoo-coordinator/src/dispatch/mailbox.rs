@@ -144,7 +144,11 @@ impl Market {
             .audit
             .as_ref()
             .map_or(task.deadline, |audit| audit.ends);
-        let expires_at = now.after(self.settings.lease());
+        let patience = self.settings.lease();
+        let expires_at = now.after(patience);
+        // A refusal needs a look at the input, and it may be that the model is loaded for that: more than one lease, which
+        // is some heartbeats, and not many. What is refused must leave others as much time.
+        let to_refuse = patience.saturating_mul(2).min(deadline.since(now) / 2);
         let assignment = Assignment {
             lease: id,
             task: task.id,
@@ -164,6 +168,7 @@ impl Market {
         }
         lease.delivered = true;
         lease.expires_at = expires_at;
+        lease.refusable_until = now.after(to_refuse);
         Some(assignment)
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Wei};
+use cuckoo_core::{B256, NodeId, Scheduler, StakeOrder, TaskId, Timestamp, Wei};
 
 use crate::market::Place;
+
+/// How far down the queue a hint looks for a task that a miner may have: heartbeats come often, and a queue may be long.
+const HINT_PLACES: usize = 64;
 
 /// A queue, by priority and then in order of submission, beside a scheduler by stake. A task is never left waiting while a miner that could
 /// take it has a free slot: [`push`](Self::push) asks for the task that came, [`next_for`](Self::next_for) for the miner
@@ -26,8 +29,10 @@ pub(crate) struct Pool {
     working: u64,
     /// Miners that have the model in memory, as their last poll or lease says.
     warm: BTreeSet<NodeId>,
-    /// Miners that were told to load it, and have not polled since.
-    told: BTreeSet<NodeId>,
+    /// Miners that were told to load it, since when, and have not polled since.
+    told: BTreeMap<NodeId, Timestamp>,
+    /// Miners that were told for long and have not polled since: they cannot load it, or would not run it soon.
+    deaf: BTreeSet<NodeId>,
 }
 
 /// How a task would fare.
@@ -77,7 +82,8 @@ impl Pool {
             work_millis: None,
             working: 0,
             warm: BTreeSet::new(),
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
+            deaf: BTreeSet::new(),
         }
     }
 
@@ -139,6 +145,7 @@ impl Pool {
     /// Notes whether a miner has the model in memory.
     pub(crate) fn set_warm(&mut self, miner: NodeId, warm: bool) {
         self.told.remove(&miner);
+        self.deaf.remove(&miner);
         if warm {
             self.warm.insert(miner);
         } else {
@@ -147,11 +154,21 @@ impl Pool {
     }
 
     /// Whether a miner without the model in memory should load it: how many tasks wait beyond those that others will soon
-    /// begin with, and the place of the first one that it may have. Each run under way stands for one task, and so does each
-    /// miner that has the model or was told to load it; so a few tasks are not loaded for everywhere.
-    pub(crate) fn wanted_of(&mut self, miner: NodeId) -> Option<(usize, Place)> {
-        self.told.remove(&miner);
-        if self.queue.is_empty() || self.warm.contains(&miner) {
+    /// begin with, and the place of the first one that it may have, if it is one of the first in line. Each run under way
+    /// stands for one task, and so does each miner that has the model or was told to load it; so a few tasks are not loaded for
+    /// everywhere. One that was told for `patience` and does not have it stands for none any more, and is told no more.
+    pub(crate) fn wanted_of(
+        &mut self,
+        miner: NodeId,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Option<(usize, Place)> {
+        let since = self.told.remove(&miner).unwrap_or(now);
+        if self.queue.is_empty() || self.warm.contains(&miner) || self.deaf.contains(&miner) {
+            return None;
+        }
+        if now.since(since) >= patience {
+            self.deaf.insert(miner);
             return None;
         }
         let others = self.warm.len() + self.told.len();
@@ -161,8 +178,8 @@ impl Pool {
             .len()
             .checked_sub(soon)
             .filter(|need| *need > 0)?;
-        let first = self.next_for(miner)?;
-        self.told.insert(miner);
+        let first = self.first_for(miner, HINT_PLACES)?;
+        self.told.insert(miner, since);
         Some((need, first))
     }
 
@@ -181,6 +198,7 @@ impl Pool {
         self.idle.remove(&miner);
         self.warm.remove(&miner);
         self.told.remove(&miner);
+        self.deaf.remove(&miner);
         self.scheduler.leave(miner);
     }
 
@@ -214,11 +232,17 @@ impl Pool {
 
     /// The place in line of the first task that `miner` may have.
     pub(crate) fn next_for(&self, miner: NodeId) -> Option<Place> {
+        self.first_for(miner, usize::MAX)
+    }
+
+    /// The same among the first `places` in line.
+    fn first_for(&self, miner: NodeId, places: usize) -> Option<Place> {
         let limit = *self.limits.get(&miner)?;
         let fits =
             |waiting: &Waiting| waiting.input_bytes <= limit && !waiting.excluded.contains(&miner);
         self.queue
             .iter()
+            .take(places)
             .find(|(_, waiting)| fits(waiting))
             .map(|(place, _)| *place)
     }
@@ -240,104 +264,4 @@ impl Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(number: u64) -> Place {
-        Place::new(0, number)
-    }
-
-    fn waiting(number: u8, input_bytes: u64, excluded: &[u64]) -> Waiting {
-        Waiting {
-            task: TaskId::from(B256::repeat_byte(number)),
-            input_bytes,
-            excluded: excluded.iter().copied().map(NodeId).collect(),
-        }
-    }
-
-    #[test]
-    fn long_inputs_go_to_miners_that_take_them() {
-        let mut pool = Pool::new(B256::ZERO);
-        pool.join(NodeId(1), Wei::from(100), 10);
-        pool.join(NodeId(2), Wei::from(1), 20);
-        pool.set_free(NodeId(1), 1);
-        assert_eq!(pool.push(at(0), waiting(1, 11, &[])), None);
-        assert_eq!(pool.next_for(NodeId(1)), None);
-        pool.set_free(NodeId(2), 1);
-        assert_eq!(pool.next_for(NodeId(2)), Some(at(0)));
-        assert_eq!(pool.assign(at(0)).map(|(_, miner)| miner), Some(NodeId(2)));
-        assert_eq!(pool.push(at(1), waiting(2, 10, &[])), Some(NodeId(1)));
-    }
-
-    #[test]
-    fn a_free_miner_gets_the_first_task_it_may_have() {
-        let mut pool = Pool::new(B256::ZERO);
-        pool.join(NodeId(1), Wei::from(1), 10);
-        assert_eq!(pool.push(at(5), waiting(1, 1, &[1])), None);
-        assert_eq!(pool.push(at(6), waiting(2, 1, &[])), None);
-        // Back in line at its old place.
-        assert_eq!(pool.push(at(2), waiting(3, 1, &[])), None);
-        pool.set_free(NodeId(1), 2);
-        assert_eq!(pool.next_for(NodeId(1)), Some(at(2)));
-        assert!(pool.assign(at(2)).is_some());
-        assert_eq!(pool.next_for(NodeId(1)), Some(at(6)));
-        assert!(pool.assign(at(6)).is_some());
-        assert_eq!(pool.next_for(NodeId(1)), None);
-        assert_eq!(pool.len(), 1);
-    }
-
-    #[test]
-    fn a_model_is_wanted_of_as_many_miners_as_tasks_wait_beyond_what_is_in_hand() {
-        let mut pool = Pool::new(B256::ZERO);
-        for miner in 1..=4 {
-            pool.join(NodeId(miner), Wei::from(1), 10);
-        }
-        pool.set_warm(NodeId(1), true);
-        assert_eq!(pool.wanted_of(NodeId(2)), None, "nothing waits");
-        pool.wait(at(7), waiting(1, 1, &[]));
-        assert_eq!(pool.wanted_of(NodeId(2)), None, "the warm one will take it");
-        pool.wait(at(8), waiting(2, 1, &[2]));
-        pool.wait(at(9), waiting(3, 1, &[]));
-        assert_eq!(pool.wanted_of(NodeId(1)), None, "it is warm");
-        assert_eq!(pool.wanted_of(NodeId(2)), Some((2, at(7))));
-        assert_eq!(pool.wanted_of(NodeId(2)), Some((2, at(7))), "told again");
-        assert_eq!(pool.wanted_of(NodeId(3)), Some((1, at(7))));
-        assert_eq!(pool.wanted_of(NodeId(4)), None, "two were told");
-        // One of them did not load it, as its poll says, and one is gone.
-        pool.set_warm(NodeId(2), false);
-        pool.leave(NodeId(3));
-        assert_eq!(pool.wanted_of(NodeId(4)), Some((2, at(7))));
-        // As many are worked on as wait.
-        for _ in 0..3 {
-            pool.began();
-        }
-        assert_eq!(pool.wanted_of(NodeId(4)), None);
-    }
-
-    #[test]
-    fn a_model_is_not_wanted_of_a_miner_that_may_have_none_of_its_tasks() {
-        let mut pool = Pool::new(B256::ZERO);
-        pool.join(NodeId(1), Wei::from(1), 10);
-        pool.wait(at(1), waiting(1, 11, &[]));
-        pool.wait(at(2), waiting(2, 1, &[1]));
-        assert_eq!(pool.wanted_of(NodeId(1)), None);
-    }
-
-    #[test]
-    fn higher_priority_goes_first_then_the_order_of_submission() {
-        let mut pool = Pool::new(B256::ZERO);
-        pool.join(NodeId(1), Wei::from(1), 10);
-        for (number, priority) in [(1, 0), (2, 5), (3, 5), (4, -1)] {
-            let place = Place::new(priority, number.into());
-            assert_eq!(pool.push(place, waiting(number, 1, &[])), None);
-        }
-        pool.set_free(NodeId(1), 4);
-        let next = |_| {
-            pool.next_for(NodeId(1))
-                .and_then(|place| pool.assign(place))
-        };
-        let taken: Vec<_> = (0..4).filter_map(next).map(|(task, _)| task).collect();
-        let expected = [2, 3, 1, 4].map(|number| waiting(number, 1, &[]).task);
-        assert_eq!(taken, expected);
-    }
-}
+mod tests;

@@ -47,7 +47,8 @@ impl Market {
         let id = failure.lease;
         self.expire_if_due(id, now);
         let lease = self.dispatch.lease(id).filter(|lease| lease.miner == miner);
-        match &lease.ok_or_else(not_yours)?.state {
+        let lease = lease.ok_or_else(not_yours)?;
+        match &lease.state {
             LeaseState::Active => {}
             LeaseState::Received { .. } => {
                 return Err(Error::conflict(
@@ -58,13 +59,20 @@ impl Market {
             LeaseState::Ended(LeaseEnd::GivenBack) => return Ok(()),
             LeaseState::Ended(end) => return Err(end.refusal()),
         }
-        let refused = failure.is_refusal();
+        let (refused, taken) = (failure.is_refusal(), lease.is_taken(now));
         let mut message = failure.message;
-        message.truncate(message.floor_char_boundary(Failure::MAX_MESSAGE));
-        let mut why = Why::new(failure.kind, &message);
-        if refused {
-            why.loss = Loss::Refused;
+        if refused && taken {
+            message.insert_str(0, "it refused after it had taken the task: ");
         }
+        message.truncate(message.floor_char_boundary(Failure::MAX_MESSAGE));
+        let why = match (refused, taken) {
+            (false, _) => Why::new(failure.kind, &message),
+            (true, true) => Why::new(ErrorKind::Execution, &message),
+            (true, false) => Why {
+                loss: Loss::Refused,
+                ..Why::new(failure.kind, &message)
+            },
+        };
         self.lost(id, LeaseEnd::GivenBack, why, now);
         Ok(())
     }
@@ -243,7 +251,7 @@ impl Market {
     }
 
     /// When only miners that failed a task are left, they are asked once more; when one called it invalid and nobody
-    /// else is there to ask, that stands.
+    /// else is there to ask, that stands. It does not while others are there that refused: they may have thought otherwise.
     pub(crate) fn second_chance(&mut self, id: TaskId, now: Timestamp) {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
@@ -258,16 +266,22 @@ impl Market {
         let able = self.dispatch.able(&task.model, task.input.len() as u64);
         if able.iter().any(|miner| !unwanted.contains(miner)) {
             self.look_for_others_later(id, now);
-        } else if !entry.invalid_by.is_empty() {
-            let last = entry.record.failures.last();
+        } else if !entry.invalid_by.is_empty()
+            && !able.iter().any(|miner| entry.refused_by.contains(miner))
+        {
+            let last = entry.last_invalid();
             let reason = last.map_or_else(String::new, |last| {
                 format!("{}: {}", last.miner, last.reason)
             });
             self.dispatch.unqueue(&entry.record.task.model, entry.place);
             self.conclude(id, invalid_input(&reason), now);
         } else if let Some(entry) = self.tasks.get_mut(&id) {
-            entry.excluded.clear();
+            let invalid_by = entry.invalid_by.clone();
+            entry.excluded.retain(|miner| invalid_by.contains(miner));
             self.line_up_again(id, now);
+            if !invalid_by.is_empty() {
+                self.look_for_others_later(id, now);
+            }
         }
     }
 

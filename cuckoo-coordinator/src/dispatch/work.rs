@@ -52,16 +52,19 @@ impl Market {
         let leases = request.leases.iter().map(beat).collect();
         Ok(HeartbeatReply {
             leases,
-            wanted: self.wanted_of(miner),
+            wanted: self.wanted_of(miner, now),
         })
     }
 
     fn beat(&mut self, miner: NodeId, beat: &LeaseProgress, now: Timestamp) -> LeaseStatus {
         let status = self.keep_alive(miner, beat.lease, now);
         if let LeaseStatus::Active { .. } = status
-            && let Some(lease) = self.dispatch.lease(beat.lease)
-            && lease.role == Role::Work
+            && let Some(lease) = self.dispatch.lease_mut(beat.lease)
         {
+            lease.begun |= beat.progress > 0;
+            if lease.role != Role::Work {
+                return status;
+            }
             let task = lease.task;
             self.note_progress(task, miner, beat.progress.min(1_000), now);
             if let Some(preview) = &beat.preview {

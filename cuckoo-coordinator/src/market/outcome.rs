@@ -84,13 +84,22 @@ impl Market {
             );
         }
         let able = self.dispatch.able(&task.model, task.input.len() as u64);
+        let passed =
+            |miner: &NodeId| entry.refused_by.contains(miner) || entry.invalid_by.contains(miner);
         if entry.attempts == 0
-            && able.iter().all(|miner| entry.refused_by.contains(miner))
+            && able.iter().all(passed)
             && let Some(last) = entry.last_refusal()
         {
+            let others = entry.last_invalid().map_or_else(String::new, |invalid| {
+                format!(
+                    " or called its input invalid, as {} did: {}",
+                    invalid.miner, invalid.reason
+                )
+            });
             return fail(
                 format!(
-                    "every miner that could take it refused it; allow more time, or ask for less; the last one, {}, said: {}",
+                    "every miner that could take it refused it{others}; allow more time, or ask for less; the last one that \
+                     refused, {}, said: {}",
                     last.miner, last.reason
                 ),
                 Fault::Nobody,

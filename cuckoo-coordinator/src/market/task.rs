@@ -201,6 +201,12 @@ impl Entry {
         failures.find(|failed| self.refused_by.contains(&failed.miner))
     }
 
+    /// The latest failure that called the input invalid.
+    pub(crate) fn last_invalid(&self) -> Option<&Failed> {
+        let mut failures = self.record.failures.iter().rev();
+        failures.find(|failed| failed.kind == ErrorKind::Invalid)
+    }
+
     pub(crate) fn set_state(&mut self, state: TaskState) {
         if self.state == state {
             return;

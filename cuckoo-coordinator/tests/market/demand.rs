@@ -99,3 +99,25 @@ async fn what_a_miner_refused_is_not_wanted_of_it() {
     submit(&market, chat()).await;
     assert_eq!(wanted(miner).await, [chat()]);
 }
+
+#[tokio::test]
+async fn what_one_miner_does_not_load_another_is_told_to() {
+    let market = open(2).await;
+    let [deaf, other] = &market.miners[..] else {
+        panic!("two miners")
+    };
+    poll(deaf, 0, &[]).await;
+    poll(other, 0, &[]).await;
+    submit(&market, chat()).await;
+    // Both are in touch all the while; the heartbeats come every 3 seconds.
+    for _ in 0..20 {
+        assert_eq!(wanted(deaf).await, [chat()]);
+        assert_eq!(wanted(other).await, NONE, "one task for one miner");
+        market.advance(3_000).await;
+    }
+    assert_eq!(wanted(deaf).await, NONE);
+    assert_eq!(wanted(other).await, [chat()]);
+    poll(other, 0, &[]).await;
+    poll(deaf, 0, &[]).await;
+    assert_eq!(wanted(deaf).await, [chat()], "asked anew");
+}

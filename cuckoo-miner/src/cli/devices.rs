@@ -97,6 +97,7 @@ impl Devices {
             warm_budget: None,
             processor_celsius: processor(),
             gpus: self.0.as_mut().map(|gpus| gpus.read()).unwrap_or_default(),
+            error: None,
         }
     }
 }

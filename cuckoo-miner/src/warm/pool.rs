@@ -35,8 +35,14 @@ impl Place {
         self.loaded.clone()?.now_or_never()
     }
 
+    /// Whether it is being loaded, for somebody who waits or nobody any more.
+    fn is_coming(&self) -> bool {
+        self.loaded.is_some() && self.arrived().is_none()
+    }
+
+    /// Whether its memory can be given to another: not that of what is half loaded.
     fn is_idle(&self) -> bool {
-        self.users == 0 && self.loaded.is_some()
+        self.users == 0 && self.arrived().is_some()
     }
 }
 
@@ -51,6 +57,30 @@ impl State {
     fn used(&self) -> u64 {
         let loaded = self.places.iter().filter(|place| place.loaded.is_some());
         loaded.map(|place| place.memory).sum()
+    }
+
+    /// What has to be unloaded for `place`, which is not loaded, so that it can be for tasks that may come: of what is idle
+    /// and not wanted, the longest idle. Nothing if that gives too little room, or if another one is on its way.
+    fn leaving_for(&self, place: usize, budget: u64) -> Option<Vec<usize>> {
+        let entry = &self.places[place];
+        if entry.loaded.is_some() || self.places.iter().any(Place::is_coming) {
+            return None;
+        }
+        let needed = self.used().saturating_add(entry.memory);
+        let mut excess = needed.saturating_sub(budget);
+        let mut spare: Vec<_> = (0..self.places.len())
+            .filter(|spare| self.places[*spare].is_idle() && !self.places[*spare].wanted)
+            .collect();
+        spare.sort_by_key(|spare| self.places[*spare].used_at);
+        let mut leaving = Vec::new();
+        for spare in spare {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(self.places[spare].memory);
+            leaving.push(spare);
+        }
+        (excess == 0).then_some(leaving)
     }
 }
 
@@ -139,8 +169,8 @@ impl Pool {
         }
     }
 
-    /// Notes for which models tasks wait elsewhere, the most wanted first; gives the place to load next, if there is one:
-    /// not while one of them is on its way.
+    /// Notes for which models tasks wait elsewhere, the most wanted first; gives the place to load next: the first that is
+    /// not there and that room can be made for. None while any is on its way.
     pub(super) fn want(&self, models: &[ModelId]) -> Option<usize> {
         let mut state = self.lock();
         for place in &mut state.places {
@@ -150,12 +180,9 @@ impl Pool {
             let mut places = state.places.iter();
             places.position(|place| place.models.contains(model))
         };
-        let mut missing = models.iter().filter_map(place_of).filter(|place| {
-            let place = &state.places[*place];
-            place.arrived().is_none() && !place.broken
-        });
-        let next = missing.next()?;
-        state.places[next].loaded.is_none().then_some(next)
+        models.iter().filter_map(place_of).find(|&place| {
+            !state.places[place].broken && state.leaving_for(place, self.budget).is_some()
+        })
     }
 
     /// Has the executor at `place` loaded for tasks that may come, where that takes nothing from anybody: no task here waits
@@ -174,38 +201,16 @@ impl Pool {
             drop(unloaded);
             self.enter(place, load)
         };
-        // In use until it is there, for the memory of what is half loaded cannot be given to another.
         if let Err(error) = self.finish(place, loaded).await {
             tracing::warn!(%error, "a model that tasks wait for could not be loaded");
         }
         drop(user);
     }
 
-    /// Unloads what is idle and not wanted, longest idle first, if that gives room for `place` and it is not loaded; else
-    /// nothing.
+    /// Unloads what has to leave for `place`, if room can be made for it; else nothing.
     fn spare_room(&self, place: usize) -> Option<Vec<Loaded>> {
         let mut state = self.lock();
-        let entry = &state.places[place];
-        if entry.loaded.is_some() {
-            return None;
-        }
-        let needed = state.used().saturating_add(entry.memory);
-        let mut excess = needed.saturating_sub(self.budget);
-        let mut spare: Vec<_> = (0..state.places.len())
-            .filter(|spare| state.places[*spare].is_idle() && !state.places[*spare].wanted)
-            .collect();
-        spare.sort_by_key(|spare| state.places[*spare].used_at);
-        let mut leaving = Vec::new();
-        for spare in spare {
-            if excess == 0 {
-                break;
-            }
-            excess = excess.saturating_sub(state.places[spare].memory);
-            leaving.push(spare);
-        }
-        if excess > 0 {
-            return None;
-        }
+        let leaving = state.leaving_for(place, self.budget)?;
         let unload = |spare: usize| state.places[spare].loaded.take();
         Some(leaving.into_iter().filter_map(unload).collect())
     }
@@ -214,11 +219,13 @@ impl Pool {
     async fn finish(&self, place: usize, loaded: Loaded) -> Result<Arc<dyn Executor>, Arc<Error>> {
         let result = loaded.clone().await;
         let entry = &mut self.lock().places[place];
-        entry.broken = result.is_err();
         // Unless a later one has its place.
         let same = |there: &Loaded| there.ptr_eq(&loaded);
-        if result.is_err() && entry.loaded.as_ref().is_some_and(same) {
-            entry.loaded = None;
+        if entry.loaded.as_ref().is_some_and(same) {
+            entry.broken = result.is_err();
+            if entry.broken {
+                entry.loaded = None;
+            }
         }
         result
     }
@@ -275,14 +282,21 @@ impl Pool {
         entry.used_at = uses;
         let loaded = entry.loaded.get_or_insert_with(|| {
             let loading = tokio::spawn(load());
-            async move {
+            let loaded = async move {
                 let joined = loading
                     .await
                     .map_err(|join| Error::execution("loading a model failed").with_source(join));
                 joined.and_then(|loaded| loaded).map_err(Arc::new)
             }
             .boxed()
-            .shared()
+            .shared();
+            // Nobody may wait for it when it is done, and somebody for its room.
+            let (pool, done) = (Arc::clone(self), loaded.clone());
+            tokio::spawn(async move {
+                let _ = pool.finish(place, done).await;
+                pool.left.notify_waiters();
+            });
+            loaded
         });
         let loaded = loaded.clone();
         let user = User {

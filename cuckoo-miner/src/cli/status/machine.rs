@@ -99,8 +99,9 @@ impl Machine {
     }
 }
 
-/// Marks what was told before as old.
+/// Marks what was told before as old; before the first reading there is nothing but the reason.
 fn silence(status: &mut MachineStatus, why: &str) {
+    status.error = Some(why.to_owned());
     for gpu in &mut status.gpus {
         gpu.error = Some(why.to_owned());
     }
@@ -182,6 +183,27 @@ mod tests {
         clock.advance(FRESH);
         let back = gpu(&machine).await;
         assert_eq!((back.celsius, back.error), (Some(45), None));
+    }
+
+    #[tokio::test]
+    async fn a_first_reading_that_hangs_is_told_of() {
+        let (machine, clock, readings) = machine();
+        let asked = tokio::spawn({
+            let machine = machine.clone();
+            async move { machine.read().await }
+        });
+        // It waits for the device by now.
+        while machine.0.latest.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(PATIENCE);
+        let silent = asked.await.unwrap();
+        assert!(silent.gpus.is_empty());
+        assert!(silent.error.unwrap().contains("does not answer"));
+        readings.send(40).unwrap();
+        clock.advance(FRESH);
+        let back = machine.read().await;
+        assert_eq!((back.gpus.len(), back.error), (1, None));
     }
 
     #[tokio::test]

@@ -172,11 +172,12 @@ async fn a_wanted_model_is_loaded_while_another_works() {
 async fn nothing_in_work_or_wanted_makes_room_for_what_is_wanted() {
     let (pool, alive) = pool();
     let working = (take(&pool, &alive, 0).await, take(&pool, &alive, 1).await);
-    assert_eq!(want(&pool, &alive, &[2]).await, Some(2));
-    assert_eq!(counts(&alive), [1, 1, 0], "both are in work");
+    assert_eq!(want(&pool, &alive, &[2]).await, None, "both are in work");
+    assert_eq!(counts(&alive), [1, 1, 0]);
     drop(working);
-    assert_eq!(want(&pool, &alive, &[0, 2, 1]).await, Some(2));
-    assert_eq!(counts(&alive), [1, 1, 0], "both are wanted");
+    let all = want(&pool, &alive, &[0, 2, 1]).await;
+    assert_eq!(all, None, "both are wanted");
+    assert_eq!(counts(&alive), [1, 1, 0]);
     // What is no longer wanted may go, though it was used later.
     assert_eq!(want(&pool, &alive, &[0, 2]).await, Some(2));
     assert_eq!(counts(&alive), [1, 0, 1]);
@@ -247,6 +248,101 @@ async fn what_is_on_its_way_keeps_its_room_and_one_is_loaded_at_a_time() {
     drop(other.await);
     assert_eq!(counts(&alive), [1, 1, 0]);
     drop(second);
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_any_more_keeps_its_room_until_it_is_done() {
+    let (pool, alive) = pool();
+    let working = take(&pool, &alive, 1).await;
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let count = Arc::clone(&alive[2]);
+    let load = || async move {
+        let _ = gate.await;
+        Ok(Counted::among(&count))
+    };
+    let mut cancelled = Box::pin(pool.acquire(2, load));
+    assert!(futures::poll!(&mut cancelled).is_pending());
+    drop(cancelled);
+    assert_eq!(counts(&alive), [0, 1, 0]);
+    // Neither for what is wanted nor for a task.
+    assert_eq!(pool.want(&models(&[0])), None);
+    let never = || async { panic!("there is no room") };
+    Arc::clone(&pool).preload(0, never).await;
+    let mut task = Box::pin(take(&pool, &alive, 0));
+    for _ in 0..10 {
+        assert!(futures::poll!(&mut task).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((counts(&alive), pool.used()), ([0, 1, 0], 8));
+    // The task has it once the load is done, though nobody took what was loaded.
+    open.send(()).unwrap();
+    drop(task.await);
+    assert_eq!((counts(&alive), pool.used()), ([1, 1, 0], 8));
+    drop(working);
+}
+
+#[tokio::test]
+async fn a_load_that_failed_with_nobody_waiting_is_tried_again() {
+    let (pool, alive) = pool();
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let failing = || async move {
+        let _ = gate.await;
+        Err(Error::unavailable("no memory"))
+    };
+    let mut cancelled = Box::pin(pool.acquire(2, failing));
+    assert!(futures::poll!(&mut cancelled).is_pending());
+    drop(cancelled);
+    open.send(()).unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(pool.used(), 4, "one was unloaded for it");
+    drop(take(&pool, &alive, 2).await);
+    assert!(pool.is_loaded(2));
+}
+
+#[tokio::test]
+async fn what_never_fits_beside_the_others_keeps_nothing_from_being_loaded() {
+    let (pool, alive) = pool();
+    let large: Arc<AtomicUsize> = Arc::default();
+    pool.add(8, vec!["large".parse().unwrap()], Counted::among(&large));
+    let working = take(&pool, &alive, 0).await;
+    let mut wanted: Vec<ModelId> = vec!["large".parse().unwrap()];
+    wanted.extend(models(&[2]));
+    assert_eq!(pool.want(&wanted), Some(2), "the first that fits");
+    drop(working);
+    assert_eq!(pool.want(&wanted), Some(3), "now it would");
+}
+
+#[tokio::test]
+async fn two_that_are_wanted_one_after_the_other_are_not_loaded_at_once() {
+    let pool = Arc::new(Pool::new(8));
+    let alive: [Arc<AtomicUsize>; 3] = Default::default();
+    // The third takes the room of both others until it is unloaded.
+    let third = pool.add(8, models(&[2]), Counted::among(&alive[2]));
+    for (place, count) in alive[..2].iter().enumerate() {
+        assert_eq!(
+            pool.add(4, models(&[place]), Counted::among(count)),
+            place + 1
+        );
+    }
+    let (open, gate) = tokio::sync::oneshot::channel::<()>();
+    let count = Arc::clone(&alive[0]);
+    let load = || async move {
+        let _ = gate.await;
+        Ok(Counted::among(&count))
+    };
+    let mut preload = Box::pin(Arc::clone(&pool).preload(1, load));
+    assert!(futures::poll!(&mut preload).is_pending());
+    assert!(!pool.is_loaded(third));
+    // Now the second is wanted more, and there is room for it.
+    assert_eq!(pool.want(&models(&[1, 0])), None);
+    let never = || async { panic!("another one is on its way") };
+    Arc::clone(&pool).preload(2, never).await;
+    assert_eq!(pool.used(), 4);
+    open.send(()).unwrap();
+    preload.await;
+    assert_eq!(pool.want(&models(&[1, 0])), Some(2));
 }
 
 #[tokio::test]

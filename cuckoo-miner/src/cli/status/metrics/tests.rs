@@ -62,6 +62,7 @@ fn a_scrape_has_models_and_machine() {
             warm_budget: Some(10_000),
             processor_celsius: Some(54),
             gpus: vec![gpu, failed],
+            error: None,
         }),
     };
     let text = render(&status).unwrap();

@@ -30,6 +30,14 @@ pub(super) fn write(page: &mut String, status: &MinerStatus) -> std::fmt::Result
     for gpu in &machine.gpus {
         write_gpu(&mut lines, gpu)?;
     }
+    // Of GPUs that are known, each says it.
+    if let Some(error) = machine.error.filter(|_| machine.gpus.is_empty()) {
+        paragraph(
+            &mut lines,
+            0,
+            &format!("machine: not read: {}", plain(&error)),
+        )?;
+    }
     if !lines.is_empty() {
         write!(page, "\n{lines}")?;
     }

@@ -166,6 +166,7 @@ fn a_page_is_the_one_that_the_documentation_shows() {
             warm_budget: Some(12 << 30),
             processor_celsius: Some(54),
             gpus: vec![gpu, lost],
+            error: None,
         }),
         ..miner()
     };
@@ -291,6 +292,30 @@ fn what_devices_do_not_tell_is_left_out() {
     for absent in ["processor", "at most", "40 °C", "\x1b"] {
         assert!(!page.contains(absent), "`{absent}` in\n{page}");
     }
+}
+
+#[test]
+fn a_machine_that_cannot_be_read_says_so_once() {
+    let hangs = "the driver\x1b[2J does not answer";
+    let mut machine = MachineStatus {
+        error: Some(hangs.to_owned()),
+        ..MachineStatus::default()
+    };
+    let shown = |machine: &MachineStatus| {
+        page(&MinerStatus {
+            machine: Some(machine.clone()),
+            ..miner()
+        })
+    };
+    let none = shown(&machine);
+    let line = "machine: not read: the driver [2J does not answer\n";
+    assert!(none.contains(line), "{none}");
+    machine.gpus.push(GpuStatus {
+        error: Some(hangs.to_owned()),
+        ..GpuStatus::default()
+    });
+    let known = shown(&machine);
+    assert_eq!(known.matches("does not answer").count(), 1, "{known}");
 }
 
 #[test]
