@@ -58,8 +58,15 @@ pub trait Kernels: Send + Sync + fmt::Debug {
         padding: usize,
     ) -> Result<Tensor>;
 
-    /// `x weightᵀ + bias` over the last dimension. `weight` is `[out, in]`, `bias` is `[out]`.
-    fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+    /// Lays out `weight`, `[out, in]`, as [`project`](Self::project) reads it fastest. Numbers that are all of `f16` or of
+    /// `bf16` may be held in 16 bits, which changes no bit of a result. Costs about a copy; done once, at load.
+    fn pack(&self, weight: &Tensor) -> Result<Packed>;
+
+    /// A linear layer: `x weightᵀ + bias`. `x` is `[rows, in]`, `weight` was `[out, in]`, `bias` is `[out]`.
+    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor>;
+
+    /// Some rows of a packed weight, `[rows, in]`: of a table of embeddings, which may be the output layer's weight, too.
+    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor>;
 
     /// Normalises each of `groups` groups of channels to mean 0 and variance 1, scales and shifts each channel, and
     /// applies `activation` (Wu and He, 2018). `x` is `[batch, channels, ...]`.
@@ -91,20 +98,10 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// Splits the last dimension into halves a and b and returns `a * gelu(b)` (Shazeer, 2020).
     fn geglu(&self, x: &Tensor) -> Result<Tensor>;
 
-    /// As [`name`](Self::name), for the layers of which models of texts are made: those below, [`layer_norm`](Self::layer_norm)
-    /// and [`activate`](Self::activate). Their rows are tokens, of one text or of many, and each row of a result has the
-    /// same bits whatever other rows there are.
+    /// As [`name`](Self::name), for the layers of which models of texts are made: those below, [`project`](Self::project),
+    /// [`rows`](Self::rows), [`layer_norm`](Self::layer_norm) and [`activate`](Self::activate). Their rows are tokens, of one
+    /// text or of many, and each row of a result has the same bits whatever other rows there are.
     fn text_name(&self) -> &str;
-
-    /// Lays out `weight`, `[out, in]`, as [`project`](Self::project) reads it fastest. Numbers that are all of `f16` or of
-    /// `bf16` may be held in 16 bits, which changes no bit of a result. Costs about a copy; done once, at load.
-    fn pack(&self, weight: &Tensor) -> Result<Packed>;
-
-    /// `x weightᵀ + bias`. `x` is `[tokens, in]`, `weight` was `[out, in]`, `bias` is `[out]`.
-    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor>;
-
-    /// Some rows of a packed weight, `[rows, in]`: embeddings that are the output layer's weight, too.
-    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor>;
 
     /// Divides the last dimension by the root of its mean square and scales it (Zhang and Sennrich, 2019). `weight` is
     /// one a channel; `eps` is added to the mean.

@@ -131,8 +131,7 @@ impl LanguageModel {
         let weights = match file {
             Some(file) => file.weights(folder, &mut config, kernels.device())?,
             None => Weights::open(folder, "", "model", kernels.device())?,
-        }
-        .packed();
+        };
         weights.fit(folder, memory)?;
         let mut ends = if defaults.ends.is_empty() {
             config.ends.clone()

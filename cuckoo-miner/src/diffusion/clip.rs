@@ -6,12 +6,11 @@ use serde_json::json;
 
 use super::error::{Error, Result};
 use super::folder::{Folder, SETTINGS_LIMIT};
-use super::layers::Linear;
 use super::lora::Loras;
 use super::settings::Settings;
 use super::weights::{Part, Weights};
-use crate::kernels::{Activation, Kernels};
-use crate::model::layers::LayerNorm;
+use crate::kernels::{Activation, Kernels, Packed};
+use crate::model::layers::{LayerNorm, Projection};
 use crate::model::memory;
 
 /// The end of text in old configurations, which is none: the end is the token of the highest number then.
@@ -113,12 +112,12 @@ pub(crate) enum Whole {
 #[derive(Debug)]
 pub(crate) struct ClipText {
     config: ClipConfig,
-    tokens: Tensor,
-    positions: Tensor,
+    tokens: Packed,
+    positions: Packed,
     layers: Vec<Layer>,
     norm: LayerNorm,
     whole: Whole,
-    projection: Option<Linear>,
+    projection: Option<Projection>,
 }
 
 /// Prompts as a text encoder gives them.
@@ -142,11 +141,13 @@ impl ClipText {
     ) -> Result<Self> {
         let config = ClipConfig::load(folder, name)?;
         let mut weights = Weights::open(folder, name, "model", kernels.device())?;
-        weights.fit(folder, memory::available())?;
         loras.merge(name, &mut weights)?;
+        weights.fit(folder, memory::available())?;
         let root = weights.part("");
-        let projection =
-            || Linear::without_bias(&root.at("text_projection"), config.width, config.projection);
+        let projection = || {
+            let names = [("text_projection", config.projection)];
+            Projection::load(kernels, &root, &names, config.width, false)
+        };
         let projection = (whole == Whole::Projected).then(projection).transpose()?;
         let part = if root.has("text_model.final_layer_norm.weight") {
             root.at("text_model")
@@ -154,14 +155,22 @@ impl ClipText {
             root.clone()
         };
         let embeddings = part.at("embeddings");
-        let layer = |i| Layer::load(&part.at(format_args!("encoder.layers.{i}")), &config);
+        let table = |name: &str, rows| -> Result<Packed> {
+            let table = embeddings
+                .at(name)
+                .tensor("weight", &[rows, config.width])?;
+            Ok(kernels.pack(&table)?)
+        };
+        let layer = |i| {
+            Layer::load(
+                &part.at(format_args!("encoder.layers.{i}")),
+                &config,
+                kernels,
+            )
+        };
         let clip = Self {
-            tokens: embeddings
-                .at("token_embedding")
-                .tensor("weight", &[config.vocabulary, config.width])?,
-            positions: embeddings
-                .at("position_embedding")
-                .tensor("weight", &[config.positions, config.width])?,
+            tokens: table("token_embedding", config.vocabulary)?,
+            positions: table("position_embedding", config.positions)?,
             layers: (0..config.layers).map(layer).collect::<Result<_>>()?,
             norm: LayerNorm::load(&part.at("final_layer_norm"), config.width, config.eps)?,
             whole,
@@ -216,13 +225,10 @@ impl ClipText {
         {
             return Err(Error::request("prompt", "has no tokens, or too many"));
         }
-        let tokens = Tensor::from_vec(prompts.concat(), prompts.len() * length, kernels.device())?;
-        let embedded = self.tokens.index_select(&tokens, 0)?.reshape((
-            prompts.len(),
-            length,
-            self.config.width,
-        ))?;
-        let mut x = embedded.broadcast_add(&self.positions.narrow(0, 0, length)?)?;
+        let embedded = kernels.rows(&self.tokens, &prompts.concat())?;
+        let embedded = embedded.reshape((prompts.len(), length, self.config.width))?;
+        let places: Vec<u32> = (0..length as u32).collect();
+        let mut x = embedded.broadcast_add(&kernels.rows(&self.positions, &places)?)?;
         let (last, layers) = match self.layers.split_last() {
             Some((last, layers)) => (Some(last), layers),
             None => (None, &self.layers[..]),
@@ -269,31 +275,32 @@ impl ClipText {
 #[derive(Debug)]
 struct Layer {
     norm1: LayerNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
+    query: Projection,
+    key: Projection,
+    value: Projection,
+    out: Projection,
     norm2: LayerNorm,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
     heads: usize,
     activation: Activation,
 }
 
 impl Layer {
-    fn load(part: &Part<'_>, config: &ClipConfig) -> Result<Self> {
+    fn load(part: &Part<'_>, config: &ClipConfig, kernels: &dyn Kernels) -> Result<Self> {
         let (width, hidden) = (config.width, config.hidden);
-        let attention = part.at("self_attn");
-        let projection = |name| Linear::load(&attention.at(name), width, width);
+        let project = |name, inputs, outputs| {
+            Projection::load(kernels, part, &[(name, outputs)], inputs, true)
+        };
         Ok(Self {
             norm1: LayerNorm::load(&part.at("layer_norm1"), width, config.eps)?,
-            query: projection("q_proj")?,
-            key: projection("k_proj")?,
-            value: projection("v_proj")?,
-            out: projection("out_proj")?,
+            query: project("self_attn.q_proj", width, width)?,
+            key: project("self_attn.k_proj", width, width)?,
+            value: project("self_attn.v_proj", width, width)?,
+            out: project("self_attn.out_proj", width, width)?,
             norm2: LayerNorm::load(&part.at("layer_norm2"), width, config.eps)?,
-            up: Linear::load(&part.at("mlp.fc1"), width, hidden)?,
-            down: Linear::load(&part.at("mlp.fc2"), hidden, width)?,
+            up: project("mlp.fc1", width, hidden)?,
+            down: project("mlp.fc2", hidden, width)?,
             heads: config.heads,
             activation: config.activation,
         })

@@ -50,7 +50,7 @@ impl Flux {
     pub(crate) fn load(folder: &mut Folder, kernels: &dyn Kernels) -> Result<Self> {
         let config = FluxConfig::load(folder)?;
         let stem = "diffusion_pytorch_model";
-        let weights = Weights::open(folder, "transformer", stem, kernels.device())?.packed();
+        let weights = Weights::open(folder, "transformer", stem, kernels.device())?;
         weights.fit(folder, memory::available())?;
         let part = weights.part("");
         let (width, channels) = (config.width(), config.channels);

@@ -49,34 +49,6 @@ impl Conv2d {
     }
 }
 
-/// Linear layer over the last dimension.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub(crate) fn load(part: &Part<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = part.tensor("weight", &[outputs, inputs])?;
-        Ok(Self {
-            weight,
-            bias: Some(part.tensor("bias", &[outputs])?),
-        })
-    }
-
-    pub(crate) fn without_bias(part: &Part<'_>, inputs: usize, outputs: usize) -> Result<Self> {
-        Ok(Self {
-            weight: part.tensor("weight", &[outputs, inputs])?,
-            bias: None,
-        })
-    }
-
-    pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels.linear(x, &self.weight, self.bias.as_ref())?)
-    }
-}
-
 /// Group normalisation followed by an activation.
 #[derive(Debug)]
 pub(crate) struct GroupNorm {

@@ -4,9 +4,10 @@
 use candle_core::Tensor;
 
 use super::error::Result;
-use super::layers::{Conv2d, GroupNorm, Linear};
+use super::layers::{Conv2d, GroupNorm};
 use super::weights::Part;
 use crate::kernels::{Activation, Kernels};
+use crate::model::layers::Projection;
 
 /// What the residual blocks of one model have in common.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ pub(crate) struct ResnetStyle {
 pub(crate) struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time: Option<Linear>,
+    time: Option<Projection>,
     norm2: GroupNorm,
     conv2: Conv2d,
     shortcut: Option<Conv2d>,
@@ -35,6 +36,7 @@ impl ResnetBlock {
         inputs: usize,
         outputs: usize,
         style: ResnetStyle,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let ResnetStyle {
             groups,
@@ -42,13 +44,13 @@ impl ResnetBlock {
             activation,
             time,
         } = style;
+        let projection =
+            |width| Projection::load(kernels, part, &[("time_emb_proj", outputs)], width, true);
         let shortcut = || Conv2d::load(&part.at("conv_shortcut"), inputs, outputs, 1);
         Ok(Self {
             norm1: GroupNorm::load(&part.at("norm1"), inputs, groups, eps, activation)?,
             conv1: Conv2d::load(&part.at("conv1"), inputs, outputs, 3)?,
-            time: time
-                .map(|width| Linear::load(&part.at("time_emb_proj"), width, outputs))
-                .transpose()?,
+            time: time.map(projection).transpose()?,
             norm2: GroupNorm::load(&part.at("norm2"), outputs, groups, eps, activation)?,
             conv2: Conv2d::load(&part.at("conv2"), outputs, outputs, 3)?,
             shortcut: (inputs != outputs).then(shortcut).transpose()?,

@@ -114,7 +114,7 @@ impl T5 {
         kernels: &dyn Kernels,
     ) -> Result<Self> {
         let config = T5Config::load(folder, name)?;
-        let weights = Weights::open(folder, name, "model", kernels.device())?.packed();
+        let weights = Weights::open(folder, name, "model", kernels.device())?;
         weights.fit(folder, memory::available())?;
         let root = weights.part("");
         let encoder = root.at("encoder");

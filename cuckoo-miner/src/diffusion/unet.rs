@@ -14,7 +14,6 @@ use super::error::{Error, Result};
 use super::folder::Folder;
 use super::layers::{Conv2d, GroupNorm};
 use super::lora::Loras;
-use super::resnet::ResnetStyle;
 use super::weights::Weights;
 use crate::kernels::Kernels;
 use crate::model::memory;
@@ -42,17 +41,10 @@ impl UNet {
         let config = UNetConfig::load(folder)?;
         let mut weights =
             Weights::open(folder, "unet", "diffusion_pytorch_model", kernels.device())?;
-        weights.fit(folder, memory::available())?;
         loras.merge("unet", &mut weights)?;
+        weights.fit(folder, memory::available())?;
         let part = weights.part("");
         let first = config.blocks[0].channels;
-        let style = ResnetStyle {
-            groups: config.groups,
-            eps: config.eps,
-            activation: config.activation,
-            time: Some(config.time_width()),
-        };
-
         let mut down = Vec::new();
         // Channels of every tensor the way up will be given, in the order of the way down.
         let mut skips = vec![first];
@@ -65,7 +57,7 @@ impl UNet {
                 block,
                 last,
                 &config,
-                style,
+                kernels,
             )?);
             channels = block.channels;
             skips.extend(std::iter::repeat_n(
@@ -73,7 +65,7 @@ impl UNet {
                 block.layers + usize::from(!last),
             ));
         }
-        let mid = MidBlock::load(&part.at("mid_block"), &config, style)?;
+        let mid = MidBlock::load(&part.at("mid_block"), &config, kernels)?;
         let mut up = Vec::new();
         for (i, block) in config.up_blocks().iter().enumerate() {
             let last = i + 1 == config.blocks.len();
@@ -86,16 +78,18 @@ impl UNet {
                 block,
                 last,
                 &config,
-                style,
+                kernels,
             )?);
             channels = block.channels;
         }
         let unet = Self {
             conv_in: Conv2d::load(&part.at("conv_in"), config.inputs, first, config.kernel_in)?,
-            time: TimeEmbedding::load(&part.at("time_embedding"), &config)?,
+            time: TimeEmbedding::load(&part.at("time_embedding"), &config, kernels)?,
             added: config
                 .added
-                .map(|added| AddedEmbedding::load(&part.at("add_embedding"), added, &config))
+                .map(|added| {
+                    AddedEmbedding::load(&part.at("add_embedding"), added, &config, kernels)
+                })
                 .transpose()?,
             down,
             mid,

@@ -122,10 +122,10 @@ impl Vae {
         let config = VaeConfig::load(folder, shifts)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model", kernels.device())?;
         weights.fit(folder, memory::available())?;
-        let encoder = || Encoder::load(&weights, &config);
+        let encoder = || Encoder::load(&weights, &config, kernels);
         let has_encoder = weights.part("encoder").has("conv_in.weight");
         let vae = Self {
-            decoder: Decoder::load(&weights, &config)?,
+            decoder: Decoder::load(&weights, &config, kernels)?,
             encoder: has_encoder.then(encoder).transpose()?,
             config,
         };

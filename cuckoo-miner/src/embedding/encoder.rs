@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::config::Config;
 use super::family::{FARTHEST, GROUPS, HEADS, Positions};
-use crate::kernels::{Activation, Heads, Kernels};
+use crate::kernels::{Activation, Heads, Kernels, Packed};
 use crate::model::distance;
 use crate::model::error::Result;
 use crate::model::layers::{LayerNorm, Projection};
@@ -14,9 +14,10 @@ use crate::model::weights::{Part, Weights};
 /// An encoder's network.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    words: Tensor,
-    /// Positions, with what the first kind of tokens adds to all of them.
-    positions: Tensor,
+    words: Packed,
+    positions: Packed,
+    /// What the first kind of tokens adds to all positions.
+    kind: Option<Tensor>,
     norm: LayerNorm,
     layers: Vec<Layer>,
     /// What distances add to attention, in all layers.
@@ -38,11 +39,11 @@ impl Encoder {
         let model = weights.part(if whole { "" } else { family.root });
         let embeddings = model.at("embeddings");
         let table = |name: &str, rows: usize| embeddings.at(name).tensor("weight", &[rows, width]);
-        let mut positions = table("position_embeddings", config.positions)?;
-        if config.kinds > 0 {
+        let pack = |name: &str, rows| -> Result<Packed> { Ok(kernels.pack(&table(name, rows)?)?) };
+        let kind = || -> Result<Tensor> {
             let kinds = table("token_type_embeddings", config.kinds)?;
-            positions = positions.broadcast_add(&kinds.narrow(0, 0, 1)?)?;
-        }
+            Ok(kinds.narrow(0, 0, 1)?)
+        };
         let layers = model.at(family.names.layers);
         let distances = match family.distances {
             false => None,
@@ -54,8 +55,9 @@ impl Encoder {
             }
         };
         let encoder = Self {
-            words: table("word_embeddings", config.vocabulary)?,
-            positions,
+            words: pack("word_embeddings", config.vocabulary)?,
+            positions: pack("position_embeddings", config.positions)?,
+            kind: (config.kinds > 0).then(kind).transpose()?,
             norm: LayerNorm::load(&embeddings.at("LayerNorm"), width, config.eps)?,
             layers: (0..config.layers)
                 .map(|i| Layer::load(&layers.at(i), &config, kernels))
@@ -79,15 +81,14 @@ impl Encoder {
     ///
     /// A text's rows have the same bits whatever other texts there are.
     pub(crate) fn forward(&self, kernels: &dyn Kernels, texts: &[&[u32]]) -> Result<Tensor> {
-        let device = kernels.device();
         let lengths: Vec<_> = texts.iter().map(|text| text.len()).collect();
         let tokens = texts.concat();
         let positions: Vec<_> = texts.iter().flat_map(|text| self.positions(text)).collect();
-        let rows = tokens.len();
-        let tokens = Tensor::from_vec(tokens, rows, device)?;
-        let positions = Tensor::from_vec(positions, rows, device)?;
-        let x = self.words.index_select(&tokens, 0)?;
-        let x = (x + self.positions.index_select(&positions, 0)?)?;
+        let mut places = kernels.rows(&self.positions, &positions)?;
+        if let Some(kind) = &self.kind {
+            places = places.broadcast_add(kind)?;
+        }
+        let x = (kernels.rows(&self.words, &tokens)? + places)?;
         let mut x = self.norm.forward(kernels, &x)?;
         for layer in &self.layers {
             x = layer.forward(kernels, &x, &lengths, self.distances.as_ref())?;

@@ -8,7 +8,6 @@ mod attention;
 mod conv;
 mod dot;
 mod lanes;
-mod linear;
 mod math;
 mod norm;
 mod number;
@@ -65,8 +64,16 @@ impl Kernels for CpuKernels {
         conv::conv2d(x, weight, bias, stride, padding)
     }
 
-    fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        linear::linear(x, weight, bias)
+    fn pack(&self, weight: &Tensor) -> Result<Packed> {
+        project::pack(weight)
+    }
+
+    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+        project::project(x, weight, bias)
+    }
+
+    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor> {
+        project::rows(weight, rows)
     }
 
     fn group_norm(
@@ -111,18 +118,6 @@ impl Kernels for CpuKernels {
 
     fn text_name(&self) -> &str {
         TEXT_NAME
-    }
-
-    fn pack(&self, weight: &Tensor) -> Result<Packed> {
-        project::pack(weight)
-    }
-
-    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
-        project::project(x, weight, bias)
-    }
-
-    fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor> {
-        project::rows(weight, rows)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

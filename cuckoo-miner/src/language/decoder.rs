@@ -118,8 +118,8 @@ impl Decoder {
             .flat_map(|chunk| (chunk.cache.length()..).take(chunk.tokens.len()))
             .collect();
         let device = kernels.device();
-        let table = self.embeddings.as_ref().unwrap_or(&self.head);
-        let mut x = kernels.rows(table, &tokens)?;
+        let embeddings = self.embeddings.as_ref().unwrap_or(&self.head);
+        let mut x = kernels.rows(embeddings, &tokens)?;
         if self.config.scaled {
             // The factor is an `f32` in the original, too.
             let factor = (self.config.width as f64).sqrt() as f32;

@@ -1,12 +1,12 @@
 //! Layers that models of several kinds are built of: learned tensors and the kernel that applies them.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use super::error::Result;
 use super::weights::Part;
 use crate::kernels::{Kernels, Norm, Packed};
 
-/// Linear layers with the same input, side by side, for rows that must not depend on each other.
+/// Linear layers with the same input, side by side, over its last dimension.
 #[derive(Debug)]
 pub(crate) struct Projection {
     weight: Packed,
@@ -51,8 +51,15 @@ impl Projection {
         })
     }
 
+    /// Of `x`, `[..., in]`, the layers' outputs side by side, `[..., out]`.
     pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels.project(x, &self.weight, self.bias.as_ref())?)
+        let inputs = x.dim(D::Minus1)?;
+        let mut shape = x.dims().to_vec();
+        shape.pop();
+        let rows = x.reshape((shape.iter().product::<usize>(), inputs))?;
+        shape.push(self.weight.outputs);
+        let y = kernels.project(&rows, &self.weight, self.bias.as_ref())?;
+        Ok(y.reshape(shape)?)
     }
 }
 
@@ -112,5 +119,60 @@ impl LayerNorm {
                 eps: self.eps,
             },
         )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::CpuKernels;
+
+    fn tensor(shape: &[usize]) -> Tensor {
+        let n: usize = shape.iter().product();
+        let numbers: Vec<f32> = (0..n).map(|i| (i * 7 % 11) as f32 / 4.0 - 1.0).collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    fn numbers(x: &Tensor) -> Vec<f32> {
+        x.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn the_last_dimension_is_projected_whatever_comes_before() {
+        let kernels = CpuKernels::new();
+        let weights = vec![tensor(&[4, 3]), tensor(&[1, 3])];
+        let biases = vec![tensor(&[4]), tensor(&[1])];
+        let layer = Projection::of(&kernels, weights, biases).unwrap();
+        let x = tensor(&[8, 3]);
+        let expected = layer.forward(&kernels, &x).unwrap();
+        assert_eq!(expected.dims(), [8, 5]);
+        for before in [&[8][..], &[2, 4], &[2, 1, 4]] {
+            let x = x.reshape([before, &[3]].concat()).unwrap();
+            let y = layer.forward(&kernels, &x).unwrap();
+            assert_eq!(y.dims(), [before, &[5]].concat());
+            assert_eq!(numbers(&y), numbers(&expected));
+        }
+        let one = layer.forward(&kernels, &x.get(3).unwrap()).unwrap();
+        assert_eq!(one.dims(), [5]);
+        assert_eq!(numbers(&one), numbers(&expected.get(3).unwrap()));
+
+        let turned = |x: &Tensor, width: usize| {
+            let x = x.reshape((2, 4, width)).unwrap();
+            x.transpose(0, 1).unwrap()
+        };
+        let y = layer.forward(&kernels, &turned(&x, 3)).unwrap();
+        assert_eq!(numbers(&y), numbers(&turned(&expected, 5)));
+    }
+
+    #[test]
+    fn inputs_of_another_width_are_refused() {
+        let kernels = CpuKernels::new();
+        let layer = Projection::of(&kernels, vec![tensor(&[4, 3])], Vec::new()).unwrap();
+        // Six numbers are two rows of three, were they taken so.
+        for shape in [&[1, 6][..], &[3, 2], &[]] {
+            assert!(layer.forward(&kernels, &tensor(shape)).is_err());
+        }
     }
 }

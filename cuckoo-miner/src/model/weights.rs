@@ -1,8 +1,8 @@
 //! Weights of one component: safetensors files, in one piece or in shards, or a GGUF file, read tensor by tensor.
 //!
 //! Only the header is kept in memory; a tensor's bytes are read when its layer asks for it by name and shape, and are
-//! widened to `f32`. So loading needs little more memory than the model in `f32`, and no header can make it allocate
-//! more than the file on disk holds.
+//! widened to `f32`. Layers have their matrices packed at once, by which those of 16 bits become 16 bits again. So loading
+//! needs little more memory than the model does, and no header can make it allocate more than the file on disk holds.
 
 mod low_rank;
 mod quantized;
@@ -36,8 +36,6 @@ pub(crate) struct Weights {
     added: HashMap<String, Vec<LowRank>>,
     /// How the file calls a tensor that layers ask for by another name.
     naming: fn(&str) -> String,
-    /// Whether all matrices are packed for kernels, which keep 16 bits as they are.
-    packed: bool,
 }
 
 #[derive(Debug)]
@@ -119,14 +117,7 @@ impl Weights {
             notes: HashMap::new(),
             added: HashMap::new(),
             naming: str::to_owned,
-            packed: false,
         }
-    }
-
-    /// The same, of a model whose matrices are all packed by [`Kernels::pack`](crate::Kernels::pack).
-    pub(crate) fn packed(mut self) -> Self {
-        self.packed = true;
-        self
     }
 
     /// Names of all tensors.
@@ -179,11 +170,15 @@ impl Weights {
         }
     }
 
-    /// Bytes that all tensors together take in memory.
+    /// Bytes that all tensors together take in memory. Matrices are [packed](crate::Kernels::pack), so those stored in 16
+    /// bits take 16, unless something is added to them; all else is `f32`. (What a few rows say of kinds of tokens and of
+    /// distances is not packed, and too little to matter.)
     pub(crate) fn memory(&self) -> u64 {
-        self.tensors.values().fold(0, |sum, entry| {
+        self.tensors.iter().fold(0, |sum, (name, entry)| {
             let narrow = match entry.storage {
-                Storage::Plain(Dtype::F16 | Dtype::BF16) => self.packed && entry.shape.len() == 2,
+                Storage::Plain(Dtype::F16 | Dtype::BF16) => {
+                    entry.shape.len() == 2 && !self.added.contains_key(name)
+                }
                 Storage::Plain(_) | Storage::Blocks(_) => false,
             };
             let bytes = if narrow { 2 } else { 4 };

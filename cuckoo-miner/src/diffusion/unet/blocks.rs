@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::config::{Attention, Block, UNetConfig};
 use super::transformer::Transformer;
 use crate::diffusion::error::{Error, Result};
-use crate::diffusion::resnet::{Downsample, ResnetBlock, ResnetStyle, Upsample};
+use crate::diffusion::resnet::{Downsample, ResnetBlock, Upsample};
 use crate::diffusion::weights::Part;
 use crate::kernels::Kernels;
 
@@ -23,7 +23,7 @@ impl Stage {
         (inputs, outputs): (usize, usize),
         attention: Option<Attention>,
         config: &UNetConfig,
-        style: ResnetStyle,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let transformer = |attention| {
             Transformer::load(
@@ -31,6 +31,7 @@ impl Stage {
                 outputs,
                 attention,
                 config,
+                kernels,
             )
         };
         Ok(Self {
@@ -38,7 +39,8 @@ impl Stage {
                 &part.at(format_args!("resnets.{i}")),
                 inputs,
                 outputs,
-                style,
+                config.style(),
+                kernels,
             )?,
             transformer: attention.map(transformer).transpose()?,
         })
@@ -73,7 +75,7 @@ impl DownBlock {
         block: &Block,
         last: bool,
         config: &UNetConfig,
-        style: ResnetStyle,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let stage = |i| {
             let inputs = if i == 0 { inputs } else { block.channels };
@@ -83,7 +85,7 @@ impl DownBlock {
                 (inputs, block.channels),
                 block.attention,
                 config,
-                style,
+                kernels,
             )
         };
         Ok(Self {
@@ -122,7 +124,11 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    pub(super) fn load(part: &Part<'_>, config: &UNetConfig, style: ResnetStyle) -> Result<Self> {
+    pub(super) fn load(
+        part: &Part<'_>,
+        config: &UNetConfig,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let channels = config.blocks[config.blocks.len() - 1].channels;
         Ok(Self {
             stage: Stage::load(
@@ -131,9 +137,15 @@ impl MidBlock {
                 (channels, channels),
                 Some(config.mid),
                 config,
-                style,
+                kernels,
             )?,
-            resnet: ResnetBlock::load(&part.at("resnets.1"), channels, channels, style)?,
+            resnet: ResnetBlock::load(
+                &part.at("resnets.1"),
+                channels,
+                channels,
+                config.style(),
+                kernels,
+            )?,
         })
     }
 
@@ -165,7 +177,7 @@ impl UpBlock {
         block: &Block,
         last: bool,
         config: &UNetConfig,
-        style: ResnetStyle,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let stage = |(i, skip): (usize, &usize)| {
             let inputs = if i == 0 { inputs } else { block.channels };
@@ -175,7 +187,7 @@ impl UpBlock {
                 (inputs + skip, block.channels),
                 block.attention,
                 config,
-                style,
+                kernels,
             )
         };
         Ok(Self {

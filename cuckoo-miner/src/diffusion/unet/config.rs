@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::diffusion::error::Result;
 use crate::diffusion::folder::{Folder, SETTINGS_LIMIT};
+use crate::diffusion::resnet::ResnetStyle;
 use crate::diffusion::settings::Settings;
 use crate::kernels::Activation;
 
@@ -251,6 +252,16 @@ impl UNetConfig {
                 ..block.clone()
             })
             .collect()
+    }
+
+    /// What all residual blocks have in common.
+    pub(super) fn style(&self) -> ResnetStyle {
+        ResnetStyle {
+            groups: self.groups,
+            eps: self.eps,
+            activation: self.activation,
+            time: Some(self.time_width()),
+        }
     }
 
     /// Width of the time embedding.

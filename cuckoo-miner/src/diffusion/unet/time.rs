@@ -4,30 +4,35 @@ use candle_core::Tensor;
 
 use super::config::{Added, UNetConfig};
 use crate::diffusion::error::Result;
-use crate::diffusion::layers::Linear;
 use crate::diffusion::waves::waves;
 use crate::diffusion::weights::Part;
 use crate::kernels::{Activation, Kernels};
+use crate::model::layers::Projection;
 
 #[derive(Debug)]
 pub(super) struct TimeEmbedding {
     width: usize,
     cosine_first: bool,
     frequency_shift: f64,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
     activation: Activation,
 }
 
 impl TimeEmbedding {
-    pub(super) fn load(part: &Part<'_>, config: &UNetConfig) -> Result<Self> {
+    pub(super) fn load(
+        part: &Part<'_>,
+        config: &UNetConfig,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let (width, hidden) = (config.blocks[0].channels, config.time_width());
+        let (up, down) = perceptron(part, width, hidden, kernels)?;
         Ok(Self {
             width,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
-            up: Linear::load(&part.at("linear_1"), width, hidden)?,
-            down: Linear::load(&part.at("linear_2"), hidden, hidden)?,
+            up,
+            down,
             activation: config.activation,
         })
     }
@@ -48,19 +53,24 @@ pub(super) struct AddedEmbedding {
     width: usize,
     cosine_first: bool,
     frequency_shift: f64,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
 }
 
 impl AddedEmbedding {
-    pub(super) fn load(part: &Part<'_>, added: Added, config: &UNetConfig) -> Result<Self> {
-        let hidden = config.time_width();
+    pub(super) fn load(
+        part: &Part<'_>,
+        added: Added,
+        config: &UNetConfig,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
+        let (up, down) = perceptron(part, added.width, config.time_width(), kernels)?;
         Ok(Self {
             width: added.size_width,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
-            up: Linear::load(&part.at("linear_1"), added.width, hidden)?,
-            down: Linear::load(&part.at("linear_2"), hidden, hidden)?,
+            up,
+            down,
         })
     }
 
@@ -91,4 +101,15 @@ impl AddedEmbedding {
         let x = kernels.activate(&self.up.forward(kernels, &x)?, Activation::Silu)?;
         self.down.forward(kernels, &x)
     }
+}
+
+/// The layers of an embedding of `hidden` numbers, made of `inputs`.
+fn perceptron(
+    part: &Part<'_>,
+    inputs: usize,
+    hidden: usize,
+    kernels: &dyn Kernels,
+) -> Result<(Projection, Projection)> {
+    let layer = |name, inputs| Projection::load(kernels, part, &[(name, hidden)], inputs, true);
+    Ok((layer("linear_1", inputs)?, layer("linear_2", hidden)?))
 }

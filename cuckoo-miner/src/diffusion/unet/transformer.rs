@@ -4,10 +4,10 @@ use candle_core::Tensor;
 
 use super::config::{Attention, UNetConfig};
 use crate::diffusion::error::Result;
-use crate::diffusion::layers::{Conv2d, GroupNorm, Linear, to_image, to_tokens};
+use crate::diffusion::layers::{Conv2d, GroupNorm, to_image, to_tokens};
 use crate::diffusion::weights::Part;
 use crate::kernels::{Activation, Kernels};
-use crate::model::layers::LayerNorm;
+use crate::model::layers::{LayerNorm, Projection};
 
 /// Fixed in diffusers' `Transformer2DModel`, whatever the UNet's own `norm_eps`.
 const GROUP_EPS: f64 = 1e-6;
@@ -17,15 +17,21 @@ const LAYER_EPS: f64 = 1e-5;
 #[derive(Debug)]
 pub(super) struct Transformer {
     norm: GroupNorm,
-    projection: Projection,
+    passage: Passage,
     layers: Vec<Layer>,
 }
 
 /// How channels enter and leave: the same numbers, as 1x1 convolutions or as linear layers.
 #[derive(Debug)]
-enum Projection {
-    Convolution { enter: Conv2d, leave: Conv2d },
-    Linear { enter: Linear, leave: Linear },
+enum Passage {
+    Convolution {
+        enter: Conv2d,
+        leave: Conv2d,
+    },
+    Linear {
+        enter: Projection,
+        leave: Projection,
+    },
 }
 
 impl Transformer {
@@ -34,20 +40,21 @@ impl Transformer {
         channels: usize,
         attention: Attention,
         config: &UNetConfig,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
-        let (enter, leave) = (part.at("proj_in"), part.at("proj_out"));
-        let projection = if config.linear_projection {
-            let (enter, leave) = (
-                Linear::load(&enter, channels, channels)?,
-                Linear::load(&leave, channels, channels)?,
-            );
-            Projection::Linear { enter, leave }
+        let passage = if config.linear_projection {
+            let project =
+                |name| Projection::load(kernels, part, &[(name, channels)], channels, true);
+            Passage::Linear {
+                enter: project("proj_in")?,
+                leave: project("proj_out")?,
+            }
         } else {
-            let (enter, leave) = (
-                Conv2d::load(&enter, channels, channels, 1)?,
-                Conv2d::load(&leave, channels, channels, 1)?,
-            );
-            Projection::Convolution { enter, leave }
+            let convolve = |name| Conv2d::load(&part.at(name), channels, channels, 1);
+            Passage::Convolution {
+                enter: convolve("proj_in")?,
+                leave: convolve("proj_out")?,
+            }
         };
         let layer = |i| {
             Layer::load(
@@ -55,6 +62,7 @@ impl Transformer {
                 channels,
                 attention.heads,
                 config.context,
+                kernels,
             )
         };
         Ok(Self {
@@ -65,7 +73,7 @@ impl Transformer {
                 GROUP_EPS,
                 Activation::Identity,
             )?,
-            projection,
+            passage,
             layers: (0..attention.layers).map(layer).collect::<Result<_>>()?,
         })
     }
@@ -78,20 +86,18 @@ impl Transformer {
     ) -> Result<Tensor> {
         let (_, _, height, width) = image.dims4()?;
         let x = self.norm.forward(kernels, image)?;
-        let mut x = match &self.projection {
-            Projection::Convolution { enter, .. } => to_tokens(&enter.forward(kernels, &x)?)?,
-            Projection::Linear { enter, .. } => enter.forward(kernels, &to_tokens(&x)?)?,
+        let mut x = match &self.passage {
+            Passage::Convolution { enter, .. } => to_tokens(&enter.forward(kernels, &x)?)?,
+            Passage::Linear { enter, .. } => enter.forward(kernels, &to_tokens(&x)?)?,
         };
         for layer in &self.layers {
             x = layer.forward(kernels, x, prompts)?;
         }
-        let x = match &self.projection {
-            Projection::Convolution { leave, .. } => {
+        let x = match &self.passage {
+            Passage::Convolution { leave, .. } => {
                 leave.forward(kernels, &to_image(&x, height, width)?)?
             }
-            Projection::Linear { leave, .. } => {
-                to_image(&leave.forward(kernels, &x)?, height, width)?
-            }
+            Passage::Linear { leave, .. } => to_image(&leave.forward(kernels, &x)?, height, width)?,
         };
         Ok((image + x)?)
     }
@@ -105,21 +111,32 @@ struct Layer {
     norm2: LayerNorm,
     prompt: AttentionLayer,
     norm3: LayerNorm,
-    up: Linear,
-    down: Linear,
+    up: Projection,
+    down: Projection,
 }
 
 impl Layer {
-    fn load(part: &Part<'_>, width: usize, heads: usize, context: usize) -> Result<Self> {
+    fn load(
+        part: &Part<'_>,
+        width: usize,
+        heads: usize,
+        context: usize,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let norm = |name| LayerNorm::load(&part.at(name), width, LAYER_EPS);
+        let attention =
+            |name, context| AttentionLayer::load(&part.at(name), width, context, heads, kernels);
+        let project = |name, inputs, outputs| {
+            Projection::load(kernels, part, &[(name, outputs)], inputs, true)
+        };
         Ok(Self {
             norm1: norm("norm1")?,
-            pixels: AttentionLayer::load(&part.at("attn1"), width, width, heads)?,
+            pixels: attention("attn1", width)?,
             norm2: norm("norm2")?,
-            prompt: AttentionLayer::load(&part.at("attn2"), width, context, heads)?,
+            prompt: attention("attn2", context)?,
             norm3: norm("norm3")?,
-            up: Linear::load(&part.at("ff.net.0.proj"), width, width * 8)?,
-            down: Linear::load(&part.at("ff.net.2"), width * 4, width)?,
+            up: project("ff.net.0.proj", width, width * 8)?,
+            down: project("ff.net.2", width * 4, width)?,
         })
     }
 
@@ -138,20 +155,29 @@ impl Layer {
 /// Queries from one sequence, keys and values from another.
 #[derive(Debug)]
 struct AttentionLayer {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
+    query: Projection,
+    key: Projection,
+    value: Projection,
+    out: Projection,
     heads: usize,
 }
 
 impl AttentionLayer {
-    fn load(part: &Part<'_>, width: usize, context: usize, heads: usize) -> Result<Self> {
+    fn load(
+        part: &Part<'_>,
+        width: usize,
+        context: usize,
+        heads: usize,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
+        let project = |name, inputs, biased| {
+            Projection::load(kernels, part, &[(name, width)], inputs, biased)
+        };
         Ok(Self {
-            query: Linear::without_bias(&part.at("to_q"), width, width)?,
-            key: Linear::without_bias(&part.at("to_k"), context, width)?,
-            value: Linear::without_bias(&part.at("to_v"), context, width)?,
-            out: Linear::load(&part.at("to_out.0"), width, width)?,
+            query: project("to_q", width, false)?,
+            key: project("to_k", context, false)?,
+            value: project("to_v", context, false)?,
+            out: project("to_out.0", width, true)?,
             heads,
         })
     }

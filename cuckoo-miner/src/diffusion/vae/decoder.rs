@@ -22,7 +22,11 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+    pub(super) fn load(
+        weights: &Weights,
+        config: &VaeConfig,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let part = weights.part("decoder");
         let (finest, coarsest) = (config.finest(), config.coarsest());
         let post_quant_conv = || {
@@ -39,13 +43,14 @@ impl Decoder {
                 config.layers + 1,
                 last,
                 config.style(),
+                kernels,
             )?);
             inputs = *outputs;
         }
         Ok(Self {
             post_quant_conv: config.post_quant_conv.then(post_quant_conv).transpose()?,
             conv_in: Conv2d::load(&part.at("conv_in"), config.latents, coarsest, 3)?,
-            middle: Middle::load(&part.at("mid_block"), config)?,
+            middle: Middle::load(&part.at("mid_block"), config, kernels)?,
             up,
             norm_out: GroupNorm::load(
                 &part.at("conv_norm_out"),
@@ -88,6 +93,7 @@ impl UpBlock {
         layers: usize,
         last: bool,
         style: ResnetStyle,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let resnet = |i| {
             let inputs = if i == 0 { inputs } else { outputs };
@@ -96,6 +102,7 @@ impl UpBlock {
                 inputs,
                 outputs,
                 style,
+                kernels,
             )
         };
         Ok(Self {

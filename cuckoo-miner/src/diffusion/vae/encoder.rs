@@ -46,7 +46,11 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn load(weights: &Weights, config: &VaeConfig) -> Result<Self> {
+    pub(super) fn load(
+        weights: &Weights,
+        config: &VaeConfig,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         let part = weights.part("encoder");
         let (finest, coarsest) = (config.finest(), config.coarsest());
         let moments = config.latents * 2;
@@ -56,13 +60,14 @@ impl Encoder {
         for (i, outputs) in config.channels.iter().enumerate() {
             let last = i + 1 == config.channels.len();
             let part = part.at(format_args!("down_blocks.{i}"));
-            down.push(DownBlock::load(&part, (inputs, *outputs), last, config)?);
+            let sizes = (inputs, *outputs);
+            down.push(DownBlock::load(&part, sizes, last, config, kernels)?);
             inputs = *outputs;
         }
         Ok(Self {
             conv_in: Conv2d::load(&part.at("conv_in"), 3, finest, 3)?,
             down,
-            middle: Middle::load(&part.at("mid_block"), config)?,
+            middle: Middle::load(&part.at("mid_block"), config, kernels)?,
             norm_out: GroupNorm::load(
                 &part.at("conv_norm_out"),
                 coarsest,
@@ -110,11 +115,12 @@ impl DownBlock {
         (inputs, outputs): (usize, usize),
         last: bool,
         config: &VaeConfig,
+        kernels: &dyn Kernels,
     ) -> Result<Self> {
         let resnet = |i| {
             let inputs = if i == 0 { inputs } else { outputs };
             let part = part.at(format_args!("resnets.{i}"));
-            ResnetBlock::load(&part, inputs, outputs, config.style())
+            ResnetBlock::load(&part, inputs, outputs, config.style(), kernels)
         };
         let downsample = || {
             let part = part.at("downsamplers.0.conv");

@@ -4,10 +4,11 @@ use candle_core::Tensor;
 
 use super::{EPS, VaeConfig};
 use crate::diffusion::error::Result;
-use crate::diffusion::layers::{GroupNorm, Linear, to_image, to_tokens};
+use crate::diffusion::layers::{GroupNorm, to_image, to_tokens};
 use crate::diffusion::resnet::ResnetBlock;
 use crate::diffusion::weights::Part;
 use crate::kernels::{Activation, Kernels};
+use crate::model::layers::Projection;
 
 /// Residual block, attention, residual block.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Middle {
 }
 
 impl Middle {
-    pub(super) fn load(part: &Part<'_>, config: &VaeConfig) -> Result<Self> {
+    pub(super) fn load(part: &Part<'_>, config: &VaeConfig, kernels: &dyn Kernels) -> Result<Self> {
         let channels = config.coarsest();
         let resnet = |i| {
             ResnetBlock::load(
@@ -26,9 +27,13 @@ impl Middle {
                 channels,
                 channels,
                 config.style(),
+                kernels,
             )
         };
-        let attention = || PixelAttention::load(&part.at("attentions.0"), channels, config.groups);
+        let attention = || {
+            let part = part.at("attentions.0");
+            PixelAttention::load(&part, channels, config.groups, kernels)
+        };
         Ok(Self {
             first: resnet(0)?,
             attention: config.attention.then(attention).transpose()?,
@@ -49,22 +54,27 @@ impl Middle {
 #[derive(Debug)]
 struct PixelAttention {
     norm: GroupNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
+    query: Projection,
+    key: Projection,
+    value: Projection,
+    out: Projection,
 }
 
 impl PixelAttention {
-    fn load(part: &Part<'_>, channels: usize, groups: usize) -> Result<Self> {
+    fn load(
+        part: &Part<'_>,
+        channels: usize,
+        groups: usize,
+        kernels: &dyn Kernels,
+    ) -> Result<Self> {
         // Checkpoints from before diffusers 0.12 have the second name.
-        let linear = |name: &str, old: &str| {
+        let project = |name: &str, old: &str| {
             let name = if part.has(&format!("{name}.weight")) {
                 name
             } else {
                 old
             };
-            Linear::load(&part.at(name), channels, channels)
+            Projection::load(kernels, part, &[(name, channels)], channels, true)
         };
         Ok(Self {
             norm: GroupNorm::load(
@@ -74,10 +84,10 @@ impl PixelAttention {
                 EPS,
                 Activation::Identity,
             )?,
-            query: linear("to_q", "query")?,
-            key: linear("to_k", "key")?,
-            value: linear("to_v", "value")?,
-            out: linear("to_out.0", "proj_attn")?,
+            query: project("to_q", "query")?,
+            key: project("to_k", "key")?,
+            value: project("to_v", "value")?,
+            out: project("to_out.0", "proj_attn")?,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Linear layers of texts as products of their rows with the weight, which was laid out as panels ahead.
+//! Linear layers as products of their rows with the weight, which was laid out as panels ahead.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::{bf16, f16};

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use safetensors::tensor::TensorView;
 
@@ -225,11 +226,20 @@ fn memory_is_that_of_what_is_held() {
     let (_dir, mut folder) = folder(&[("model.safetensors", content)]);
     let open = |folder: &mut Folder| Weights::open(folder, "part", "model", &Device::Cpu).unwrap();
     let weights = open(&mut folder);
-    assert_eq!(weights.memory(), 4 * (32 + 8 + 16));
-    let packed = open(&mut folder).packed();
-    assert_eq!(packed.memory(), 2 * 32 + 4 * (8 + 16));
+    assert_eq!(weights.memory(), 2 * 32 + 4 * (8 + 16));
+    let low_rank = LowRank {
+        source: Rc::new(open(&mut folder)),
+        down: "wide".to_owned(),
+        up: "wide".to_owned(),
+        factor: 1.0,
+    };
+    let mut changed = open(&mut folder);
+    changed.add("norm", low_rank.clone());
+    assert_eq!(changed.memory(), 160);
+    changed.add("narrow", low_rank);
+    assert_eq!(changed.memory(), 4 * (32 + 8 + 16));
 
-    let refused = packed.fit(&mut folder, Some(159)).unwrap_err();
+    let refused = weights.fit(&mut folder, Some(159)).unwrap_err();
     assert!(matches!(
         refused,
         Error::Memory {
@@ -239,7 +249,7 @@ fn memory_is_that_of_what_is_held() {
         }
     ));
     assert_eq!(folder.memory, 0);
-    packed.fit(&mut folder, Some(160)).unwrap();
-    weights.fit(&mut folder, None).unwrap();
+    weights.fit(&mut folder, Some(160)).unwrap();
+    changed.fit(&mut folder, None).unwrap();
     assert_eq!(folder.memory, 160 + 224);
 }
