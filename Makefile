@@ -30,7 +30,7 @@ bench-dispatch: ## tasks a second beside BullMQ, Celery and NATS JetStream (inst
 	@cargo build --release --quiet -p cuckoo-examples --bin bench-dispatch
 	@ulimit -n "$$(ulimit -Hn)"; "$(TARGET)/release/bench-dispatch" --scratch "$(TARGET)/bench-dispatch"
 
-bench-infer: ## models' speed beside PyTorch's on the same weights (installs torch, 4 GB; a quarter of an hour)
+bench-infer: ## models' speed beside PyTorch's on the same weights (installs torch, 4 GB; writes 10 GB; half an hour)
 	@.ci/setup infer
 	@cargo build --release --quiet -p cuckoo-examples --bin bench-infer
 	@"$(TARGET)/release/bench-infer" --scratch "$(TARGET)/bench-infer"

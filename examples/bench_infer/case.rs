@@ -11,12 +11,13 @@ use crate::Result;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
+    pub(crate) model: Model,
     pub(crate) kind: Kind,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
-    /// A step of denoising with guidance, on latents of so many rows and columns.
+    /// A step of denoising, with guidance where the model has it, on latents of so many rows and columns.
     Step { side: usize },
     /// Latents of so many rows and columns to a picture.
     Decode { side: usize },
@@ -30,52 +31,85 @@ pub(crate) enum Kind {
     Embed { texts: usize, tokens: usize },
 }
 
+const WRITE_ONE: Kind = Kind::Write {
+    texts: 1,
+    tokens: 128,
+};
+const WRITE_EIGHT: Kind = Kind::Write {
+    texts: 8,
+    tokens: 32,
+};
+
 /// All rows.
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 15] = [
     Case {
         name: "SD 1.5 step with guidance, 32x32 latents",
+        model: Model::Pipeline,
         kind: Kind::Step { side: 32 },
     },
     Case {
         name: "SD 1.5 step with guidance, 64x64 latents",
+        model: Model::Pipeline,
         kind: Kind::Step { side: 64 },
     },
     Case {
         name: "SD 1.5 decoder to 256x256",
+        model: Model::Pipeline,
         kind: Kind::Decode { side: 32 },
     },
     Case {
         name: "SD 1.5 decoder to 512x512",
+        model: Model::Pipeline,
         kind: Kind::Decode { side: 64 },
     },
     Case {
         name: "CLIP ViT-L/14 text encoder, one prompt",
+        model: Model::Pipeline,
         kind: Kind::Prompt,
     },
     Case {
+        name: "FLUX.1 of 2 double and 4 single blocks, step of 512x512",
+        model: Model::Flux,
+        kind: Kind::Step { side: 64 },
+    },
+    Case {
         name: "Qwen2 0.5B reads 128 tokens",
+        model: Model::Language,
         kind: Kind::Read { tokens: 128 },
     },
     Case {
         name: "Qwen2 0.5B reads 512 tokens",
+        model: Model::Language,
         kind: Kind::Read { tokens: 512 },
     },
     Case {
         name: "Qwen2 0.5B writes a token after 128",
-        kind: Kind::Write {
-            texts: 1,
-            tokens: 128,
-        },
+        model: Model::Language,
+        kind: WRITE_ONE,
     },
     Case {
         name: "Qwen2 0.5B writes 8 texts' tokens after 32",
-        kind: Kind::Write {
-            texts: 8,
-            tokens: 32,
-        },
+        model: Model::Language,
+        kind: WRITE_EIGHT,
+    },
+    Case {
+        name: "Qwen2 0.5B in bfloat16 reads 128 tokens",
+        model: Model::LanguageBf16,
+        kind: Kind::Read { tokens: 128 },
+    },
+    Case {
+        name: "Qwen2 0.5B in bfloat16 writes a token after 128",
+        model: Model::LanguageBf16,
+        kind: WRITE_ONE,
+    },
+    Case {
+        name: "Qwen2 0.5B in bfloat16 writes 8 texts' tokens after 32",
+        model: Model::LanguageBf16,
+        kind: WRITE_EIGHT,
     },
     Case {
         name: "MiniLM-L6 embeds a text of 32 tokens",
+        model: Model::Encoder,
         kind: Kind::Embed {
             texts: 1,
             tokens: 32,
@@ -83,6 +117,7 @@ pub(crate) const CASES: [Case; 11] = [
     },
     Case {
         name: "MiniLM-L6 embeds 32 texts of 32 tokens",
+        model: Model::Encoder,
         kind: Kind::Embed {
             texts: 32,
             tokens: 32,
@@ -101,7 +136,11 @@ const VOCABULARY: u64 = 30_522;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Model {
     Pipeline,
+    /// FLUX.1 with a tenth of its blocks, in bfloat16.
+    Flux,
     Language,
+    /// The same numbers, rounded to bfloat16.
+    LanguageBf16,
     Encoder,
 }
 
@@ -110,21 +149,15 @@ impl Model {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pipeline => "pipeline",
+            Self::Flux => "flux",
             Self::Language => "language",
+            Self::LanguageBf16 => "language-bf16",
             Self::Encoder => "encoder",
         }
     }
 }
 
 impl Case {
-    pub(crate) fn model(self) -> Model {
-        match self.kind {
-            Kind::Step { .. } | Kind::Decode { .. } | Kind::Prompt => Model::Pipeline,
-            Kind::Read { .. } | Kind::Write { .. } => Model::Language,
-            Kind::Embed { .. } => Model::Encoder,
-        }
-    }
-
     /// The relative error up to which both sides computed the same: one of a picture's 256 levels, no other token at all.
     pub(crate) fn agreement(self) -> f32 {
         match self.kind {
@@ -160,8 +193,14 @@ impl Case {
 
     /// The latents it begins with.
     pub(crate) fn noise(self) -> Vec<f32> {
+        let channels = match self.model {
+            Model::Flux => 16,
+            _ => 4,
+        };
         match self.kind {
-            Kind::Step { side } | Kind::Decode { side } => Philox::new(7).normal(4 * side * side),
+            Kind::Step { side } | Kind::Decode { side } => {
+                Philox::new(7).normal(channels * side * side)
+            }
             _ => Vec::new(),
         }
     }
@@ -170,6 +209,9 @@ impl Case {
     pub(crate) fn for_peer(self, folder: &Path, scratch: &Path) -> Result<Value> {
         let noise = scratch.join("noise.f32");
         let case = match self.kind {
+            Kind::Step { side } if self.model == Model::Flux => {
+                json!({ "kind": "flow step", "side": side, "prompt": PROMPT })
+            }
             Kind::Step { side } => {
                 json!({ "kind": "step", "side": side, "prompt": PROMPT, "guidance": GUIDANCE })
             }
@@ -190,6 +232,7 @@ impl Case {
         let mut case = case;
         case["folder"] = json!(folder);
         case["noise"] = json!(noise);
+        case["bf16"] = json!(self.model == Model::LanguageBf16);
         Ok(case)
     }
 }

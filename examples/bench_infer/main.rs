@@ -2,7 +2,9 @@
 //!
 //! Models of well-known shapes with random weights are written once and read by both sides. Each round of a case is run
 //! by ours, by PyTorch as it is, and by what `torch.compile` makes of it, one after another, so that whatever else the
-//! machine does befalls all three. The last column of a row is our time divided by the faster of PyTorch's two.
+//! machine does befalls all three. The last column of a row is our time divided by the fastest of PyTorch's. A model in
+//! bfloat16 PyTorch runs with all it computes in bfloat16, too, and with its weights widened to 32 bits, as ours computes; the
+//! fastest of the four counts, and what is computed is compared with the latter.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is real time")]
 
@@ -37,7 +39,7 @@ pub(crate) struct Options {
     /// Leaves `torch.compile` out, which takes minutes for a UNet.
     #[arg(long)]
     no_compile: bool,
-    /// Where the models (7 GB) and what was compiled are kept between runs.
+    /// Where the models (10 GB) and what was compiled are kept between runs.
     #[arg(long, default_value = "target/bench-infer")]
     scratch: PathBuf,
 }

@@ -29,24 +29,17 @@ pub(crate) enum Ours {
 impl Ours {
     pub(crate) fn load(model: Model, folder: &Path) -> Result<Self> {
         Ok(match model {
-            Model::Pipeline => Self::Pipeline(Box::new(StableDiffusion::load(folder)?)),
+            Model::Pipeline | Model::Flux => {
+                Self::Pipeline(Box::new(StableDiffusion::load(folder)?))
+            }
             Model::Encoder => Self::Encoder(Box::new(EmbeddingModel::load(folder)?)),
-            Model::Language => Self::Language(
+            Model::Language | Model::LanguageBf16 => Self::Language(
                 Arc::new(LanguageModel::load(folder)?),
                 tokio::runtime::Builder::new_current_thread()
                     .enable_time()
                     .build()?,
             ),
         })
-    }
-
-    pub(crate) fn is(&self, model: Model) -> bool {
-        model
-            == match self {
-                Self::Pipeline(_) => Model::Pipeline,
-                Self::Language(..) => Model::Language,
-                Self::Encoder(_) => Model::Encoder,
-            }
     }
 
     /// The arithmetic that receipts name.
@@ -62,7 +55,7 @@ impl Ours {
     pub(crate) fn run(&self, case: Case) -> Result<(f64, Vec<f32>)> {
         match (self, case.kind) {
             (Self::Pipeline(pipeline), Kind::Step { side }) => {
-                // Between the reports before and after the step: prompts are read before the first.
+                // Between the reports before and after the step, and so with the prompts, which are read after the first.
                 let mut reports = Vec::new();
                 let latents = pipeline.denoise(&request(side), case.noise(), &mut |_| {
                     reports.push(Instant::now());

@@ -11,16 +11,32 @@ use crate::{Failure, Result};
 
 /// How PyTorch runs a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    Eager,
-    Compiled,
+pub(crate) struct Style {
+    pub(crate) compiled: bool,
+    /// With the model's weights in bfloat16 and so all that it computes, in place of 32 bits.
+    pub(crate) bf16: bool,
 }
 
 impl Style {
+    /// All in which a case is run; those of `torch.compile` where it is not left out.
+    pub(crate) fn all(case: Case, compile: bool) -> Vec<Self> {
+        let mut styles = Vec::new();
+        for bf16 in [false, true] {
+            for compiled in [false, true] {
+                if (compile || !compiled) && (!bf16 || case.model == Model::LanguageBf16) {
+                    styles.push(Self { compiled, bf16 });
+                }
+            }
+        }
+        styles
+    }
+
     fn name(self) -> &'static str {
-        match self {
-            Self::Eager => "eager",
-            Self::Compiled => "compiled",
+        match (self.compiled, self.bf16) {
+            (false, false) => "eager",
+            (true, false) => "compiled",
+            (false, true) => "eager-bf16",
+            (true, true) => "compiled-bf16",
         }
     }
 }
@@ -105,7 +121,7 @@ pub(crate) fn weights(model: Model, scratch: &Path) -> Result<PathBuf> {
         eprintln!("writing the {} model's weights", model.name());
         let mut command = python("weights.py")?;
         command.arg(model.name()).arg(&folder);
-        if model == Model::Pipeline {
+        if matches!(model, Model::Pipeline | Model::Flux) {
             let golden = "../cuckoo-miner/tests/golden/random/tokenizer";
             command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(golden));
         }

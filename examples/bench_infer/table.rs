@@ -1,8 +1,8 @@
-//! The report: a row a case, which ends in our time divided by the faster of PyTorch's.
+//! The report: a row a case, which ends in our time divided by the fastest of PyTorch's.
 
 use std::time::{Duration, Instant};
 
-use crate::case::{CASES, Case};
+use crate::case::{CASES, Case, Model};
 use crate::ours::Ours;
 use crate::peer::{self, Peer, Style};
 use crate::{Failure, Options, Result};
@@ -34,20 +34,20 @@ pub(crate) fn print(options: &Options, threads: usize) -> Result<()> {
     );
     println!();
     println!(
-        "| case, milliseconds | kernels | ours | PyTorch eager | torch.compile | largest relative error | ours ÷ PyTorch's faster |"
+        "| case, milliseconds | kernels | ours | PyTorch eager | torch.compile | largest relative error | ours ÷ PyTorch's fastest |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|");
     let mut peer = Peer::start(threads, &scratch)?;
-    let mut ours: Option<Ours> = None;
+    let mut ours: Option<(Model, Ours)> = None;
     for case in wanted {
-        let folder = peer::weights(case.model(), &scratch)?;
-        let loaded = match ours.take().filter(|ours| ours.is(case.model())) {
-            Some(loaded) => loaded,
-            None => Ours::load(case.model(), &folder)?,
+        let folder = peer::weights(case.model, &scratch)?;
+        let loaded = match ours.take().filter(|(model, _)| *model == case.model) {
+            Some((_, loaded)) => loaded,
+            None => Ours::load(case.model, &folder)?,
         };
         peer.load(case, &folder)?;
         print_row(options, case, &loaded, &mut peer)?;
-        ours = Some(loaded);
+        ours = Some((case.model, loaded));
     }
     Ok(())
 }
@@ -60,16 +60,14 @@ fn print_row(options: &Options, case: Case, ours: &Ours, peer: &mut Peer) -> Res
         let problem = format!("{name}: the two sides differ by {error:.1e}, not {agreement:.1e}");
         return Err(Failure::from(problem));
     }
-    let styles: &[Style] = match options.no_compile {
-        true => &[Style::Eager],
-        false => &[Style::Eager, Style::Compiled],
-    };
-    for style in styles {
+    let styles = Style::all(case, !options.no_compile);
+    // What was compared has run the first.
+    for style in styles.iter().skip(1) {
         let start = Instant::now();
         peer.run(*style)?;
-        if *style == Style::Compiled {
+        if style.compiled {
             let seconds = start.elapsed().as_secs_f64();
-            eprintln!("{}: compiled and run once in {seconds:.0} s", case.name);
+            eprintln!("{name}: compiled and run once in {seconds:.0} s");
         }
     }
     let mut own = Vec::new();
@@ -82,7 +80,7 @@ fn print_row(options: &Options, case: Case, ours: &Ours, peer: &mut Peer) -> Res
             std::thread::sleep(PAUSE);
             times.push(peer.run(*style)?);
         }
-        eprintln!("{}: round {round}", case.name);
+        eprintln!("{name}: round {round}");
         if round >= 3 && start.elapsed().as_secs_f64() > options.seconds {
             break;
         }
@@ -92,16 +90,26 @@ fn print_row(options: &Options, case: Case, ours: &Ours, peer: &mut Peer) -> Res
     let theirs: Vec<_> = theirs.iter().map(|times| millis(times)).collect();
     let fastest = theirs.iter().copied().fold(f64::INFINITY, f64::min);
     println!(
-        "| {} | `{}` | {own:.1} | {:.1} | {} | {error:.0e} | {:.2}x |",
-        case.name,
+        "| {name} | `{}` | {own:.1} | {} | {} | {error:.0e} | {:.2}x |",
         ours.kernels(),
-        theirs[0],
-        theirs
-            .get(1)
-            .map_or(String::new(), |time| format!("{time:.1}")),
+        cell(&styles, &theirs, false),
+        cell(&styles, &theirs, true),
         own / fastest
     );
     Ok(())
+}
+
+/// The times of the styles that are compiled, or of those that are not; those in bfloat16 say so.
+fn cell(styles: &[Style], times: &[f64], compiled: bool) -> String {
+    let times = styles.iter().zip(times);
+    let times = times.filter(|(style, _)| style.compiled == compiled);
+    let times: Vec<_> = times
+        .map(|(style, time)| match style.bf16 {
+            true => format!("bf16 {time:.1}"),
+            false => format!("{time:.1}"),
+        })
+        .collect();
+    times.join(", ")
 }
 
 /// The largest distance, relative to the largest number.
@@ -147,5 +155,9 @@ fn processor() -> String {
         "" => std::env::consts::ARCH,
         name => name,
     };
-    format!("{name} ({instructions})")
+    let bf16 = match has("avx512_bf16") || has("amx_bf16") {
+        true => "arithmetic in bfloat16",
+        false => "none in bfloat16",
+    };
+    format!("{name} ({instructions}; {bf16})")
 }

@@ -1,7 +1,9 @@
 """Writes models of well-known shapes with random weights, in the layouts that both sides read.
 
     python weights.py pipeline FOLDER TOKENIZER   # Stable Diffusion 1.5
+    python weights.py flux FOLDER TOKENIZER       # FLUX.1 schnell with a tenth of its blocks, in bfloat16
     python weights.py language FOLDER             # Qwen2 with half a billion numbers
+    python weights.py language-bf16 FOLDER        # the same, rounded to bfloat16
     python weights.py encoder FOLDER              # all-MiniLM-L6
 
 TOKENIZER is a folder with the few words of a small CLIP tokenizer.
@@ -10,6 +12,7 @@ TOKENIZER is a folder with the few words of a small CLIP tokenizer.
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,9 +58,7 @@ def pipeline(folder, words):
     }
     for name, part in parts.items():
         part.save_pretrained(folder / name)
-    shutil.copytree(words, folder / "tokenizer")
-    settings = json.loads((words / "tokenizer_config.json").read_text())
-    write_json(folder / "tokenizer/tokenizer_config.json", {**settings, "model_max_length": 77})
+    clip_tokenizer(folder, words)
     index = {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
@@ -73,7 +74,81 @@ def pipeline(folder, words):
     write_json(folder / "model_index.json", index)
 
 
-def language(folder):
+def flux(folder, words):
+    """Its transformer in all widths; text encoders and an autoencoder that are small, but for the widths that must fit."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
+
+    vocabulary = json.loads((words / "vocab.json").read_text())
+    end = vocabulary["<|endoftext|>"]
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    letters = [(letter, -3.0) for letter in "abcdefghijklmnopqrstuvwxyz,"]
+    # Numbers come about in 16 bits at once: in 32 they would take twice the folder's memory.
+    torch.set_default_dtype(torch.bfloat16)
+    parts = {
+        "text_encoder": CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=768,
+                intermediate_size=768,
+                num_hidden_layers=1,
+                num_attention_heads=12,
+                bos_token_id=vocabulary["<|startoftext|>"],
+                eos_token_id=end,
+                pad_token_id=end,
+            )
+        ),
+        "text_encoder_2": T5EncoderModel(
+            T5Config(
+                vocab_size=len(marks) + len(letters) + 1,
+                d_model=4096,
+                d_kv=64,
+                d_ff=256,
+                num_layers=2,
+                num_heads=4,
+                feed_forward_proj="gated-gelu",
+            )
+        ),
+        # What else its configuration says are diffusers' defaults: 24 heads of 128 numbers.
+        "transformer": FluxTransformer2DModel(num_layers=2, num_single_layers=4),
+        "vae": AutoencoderKL(
+            block_out_channels=(32,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=16,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            sample_size=512,
+        ),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.0),
+        "tokenizer_2": T5Tokenizer(vocab=marks + letters, extra_ids=1, model_max_length=256),
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    clip_tokenizer(folder, words)
+    index = {
+        "_class_name": "FluxPipeline",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "tokenizer_2": ["transformers", "T5TokenizerFast"],
+        "transformer": ["diffusers", "FluxTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    write_json(folder / "model_index.json", index)
+
+
+def clip_tokenizer(folder, words):
+    """The small tokenizer, for prompts as long as CLIP's are."""
+    shutil.copytree(words, folder / "tokenizer")
+    settings = json.loads((words / "tokenizer_config.json").read_text())
+    write_json(folder / "tokenizer/tokenizer_config.json", {**settings, "model_max_length": 77})
+
+
+def language(folder, dtype=torch.float32):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
@@ -87,7 +162,7 @@ def language(folder):
         rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
         tie_word_embeddings=True,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    Qwen2ForCausalLM(config).to(dtype).save_pretrained(folder)
     words(folder, config.vocab_size)
 
 
@@ -123,5 +198,12 @@ if __name__ == "__main__":
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     torch.manual_seed(20)
-    {"pipeline": pipeline, "language": language, "encoder": encoder}[kind](unfinished, *map(Path, rest))
+    models = {
+        "pipeline": pipeline,
+        "flux": flux,
+        "language": language,
+        "language-bf16": partial(language, dtype=torch.bfloat16),
+        "encoder": encoder,
+    }
+    models[kind](unfinished, *map(Path, rest))
     unfinished.rename(folder)
