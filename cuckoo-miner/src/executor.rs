@@ -110,15 +110,30 @@ pub struct Trial {
     pub what: String,
     /// Its input.
     pub input: String,
+    /// What the input names (`blob:0x…`).
+    pub blobs: Vec<Output>,
 }
 
 impl Trial {
-    /// A task of this input.
+    /// A task of this input, which names no blobs.
     pub fn new(what: impl Into<String>, input: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             input: input.into(),
+            blobs: Vec::new(),
         }
+    }
+
+    /// Has bytes at hand that the input names.
+    #[must_use]
+    pub fn with_blob(mut self, blob: Output) -> Self {
+        self.blobs.push(blob);
+        self
+    }
+
+    /// The context of a run of it, to be done by `deadline`.
+    pub(crate) fn context(&self, deadline: Timestamp) -> TaskContext {
+        TaskContext::new(deadline).with_blobs(self.blobs.clone())
     }
 
     /// The assignment of it, which nobody gave, to be done by `deadline`.

@@ -15,7 +15,6 @@
 //! a busy miner and on an idle one, which is what lets a second miner check the first.
 
 mod answer;
-mod cache;
 mod config;
 mod decoder;
 mod defaults;
@@ -37,12 +36,12 @@ use std::sync::{Arc, OnceLock};
 use cuckoo_core::{Message, Result, TextFormat, TextInput, TextPrompt};
 
 use crate::kernels::{CpuKernels, Kernels};
+use crate::model::cache::{Cache, Pool};
 use crate::model::error::{self, Error};
 use crate::model::folder::Folder;
 use crate::model::marks::Marks;
 use crate::model::memory;
 use crate::model::weights::Weights;
-use cache::{Cache, Pool};
 use config::Config;
 use decoder::{Chunk, Decoder};
 use defaults::Defaults;
@@ -50,6 +49,7 @@ pub(crate) use engine::Engine;
 use gguf::Gguf;
 use grammar::{Grammar, Grammars};
 use sampler::Sampling;
+pub(crate) use sampler::pick;
 use sequence::Request;
 use template::ChatTemplate;
 use vocabulary::Vocabulary;

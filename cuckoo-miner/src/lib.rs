@@ -38,6 +38,7 @@ mod redeem;
 mod session;
 mod settings;
 mod slots;
+mod speech;
 mod status;
 mod store;
 mod stream;
@@ -64,6 +65,7 @@ pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
 pub use redeem::RedeemSettings;
 pub use settings::Settings;
+pub use speech::{Recording, SpeechExecutor, SpeechLimits, SpeechModel};
 pub use status::{
     CoordinatorStatus, GpuStatus, MachineStatus, MinerStatus, ModelStatus, PaceStatus, RunStatus,
     TrialStatus,

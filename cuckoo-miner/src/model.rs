@@ -1,6 +1,7 @@
 //! What every kind of model reads from its folder: settings, weights, and the hash that names them; and what several
 //! kinds are built of.
 
+pub(crate) mod cache;
 pub(crate) mod distance;
 pub(crate) mod error;
 pub(crate) mod folder;

@@ -231,6 +231,45 @@ fn a_model_is_checked_and_tried() {
     assert!(complains(folder.path(), &["models", "check", "nothing"]).contains("nothing"));
 }
 
+#[test]
+fn a_recording_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let speech = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/speech");
+    let (model, wav) = (
+        format!("{speech}/multilingual"),
+        format!("{speech}/recordings/long.wav"),
+    );
+    let check = ["models", "check", &model];
+    let text = prints(folder.path(), &check);
+    for part in [
+        "hash     0x",
+        "kernels  cpu-f32",
+        "windows  of 2 s",
+        "haw",
+        "tokenizer.json",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let text = prints(folder.path(), &[&check[..], &["--audio", &wav]].concat());
+    for part in [
+        "language de",
+        " to 2.00 s",
+        "5.3 s written down in",
+        "s a second",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let told = [&check[..], &["--audio", &wav, "--language", "en"]].concat();
+    assert!(prints(folder.path(), &told).contains("language en"));
+    for (more, named) in [
+        (["--audio", "nothing.wav"], "nothing.wav"),
+        (["--audio", &format!("{model}/config.json")], "no WAV file"),
+    ] {
+        let error = complains(folder.path(), &[&check[..], &more].concat());
+        assert!(error.contains(named), "{error}");
+    }
+}
+
 /// What `bench` measured, by test, each with its unit and how many samples.
 fn measured(folder: &Path, arguments: &[&str]) -> Vec<(String, String, usize)> {
     let arguments = [&["bench", "--seconds", "1", "--json"][..], arguments].concat();
@@ -278,8 +317,16 @@ fn the_speed_of_each_kind_of_model_is_measured() {
                 ("5 texts of", "texts/second"),
             ],
         ),
+        (
+            "tests/golden/speech/english",
+            ["--together", "1"],
+            vec![("a recording of 4 s", "seconds/second")],
+        ),
     ] {
-        let model = format!("{models}/{name}");
+        let model = match name.contains('/') {
+            true => format!("{}/{name}", env!("CARGO_MANIFEST_DIR")),
+            false => format!("{models}/{name}"),
+        };
         let rows = measured(folder.path(), &[&[model.as_str()][..], &more[..]].concat());
         assert_eq!(rows.len(), tests.len(), "{rows:?}");
         for ((test, unit, samples), (part, expected)) in rows.iter().zip(tests) {

@@ -3,6 +3,7 @@
 mod embedding;
 mod picture;
 mod row;
+mod speech;
 mod text;
 
 use std::io::IsTerminal as _;
@@ -18,12 +19,13 @@ use crate::cli::config::{Config, Kind, ModelConfig};
 use crate::cli::models::CacheArgs;
 use crate::cli::table::print_table;
 use crate::{
-    CpuKernels, EmbeddingLimits, EmbeddingModel, FolderKind, LanguageModel, Lora, StableDiffusion,
-    TextLimits,
+    CpuKernels, EmbeddingLimits, EmbeddingModel, FolderKind, LanguageModel, Lora, SpeechModel,
+    StableDiffusion, TextLimits,
 };
 use row::{About, Row, Unit};
 
-/// Measures how fast models are: seconds a step and a picture, tokens read and written a second, texts embedded a second.
+/// Measures how fast models are: seconds a step and a picture, tokens read and written a second, texts embedded a second,
+/// seconds of recordings written down a second.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each measurement is repeated for --seconds, after a run that warms up and does not count; a single run that takes longer than
@@ -31,7 +33,8 @@ that counts alone. RUNS are its samples, MEDIAN the middle one, SPREAD from the 
 meanwhile: what else runs on it is measured, too.
 
 Pictures are of the model's own size and made one at a time. Texts are written alone and --together (8); what ends a text is
-ignored. Embeddings are of texts of 32 tokens, one and --together (32) in a task.
+ignored. Embeddings are of texts of 32 tokens, one and --together (32) in a task. Recordings are two
+windows of faint noise; speech takes longer by the tokens that are in it.
 
 Examples:
   PROGRAM bench examples/models/shapes
@@ -145,6 +148,7 @@ fn subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
                 Kind::Image => FolderKind::Image,
                 Kind::Text => FolderKind::Text,
                 Kind::Embedding => FolderKind::Embedding,
+                Kind::Speech => FolderKind::Speech,
             },
             loras: model.loras.clone(),
             text: model.text_limits(config.settings.slots),
@@ -200,6 +204,12 @@ impl Bench<'_> {
                 self.about.hash = model.model_hash().into();
                 self.about.kernels = model.kernels().to_owned();
                 embedding::measure(self, &model, subject.embedding).await
+            }
+            FolderKind::Speech => {
+                let model = SpeechModel::load(folder)?;
+                self.about.hash = model.model_hash().into();
+                self.about.kernels = model.kernels().to_owned();
+                speech::measure(self, &model).await
             }
             FolderKind::Text | FolderKind::Other => {
                 let model = LanguageModel::load(folder)?;

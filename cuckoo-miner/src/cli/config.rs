@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::cli::PROGRAM;
 use crate::cli::status::StatusConfig;
-use crate::{EmbeddingLimits, HubModel, Lora, ModelStore, Settings, TextLimits};
+use crate::{EmbeddingLimits, HubModel, Lora, ModelStore, Settings, SpeechLimits, TextLimits};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -61,6 +61,9 @@ pub(crate) struct ModelConfig {
     pub(crate) batch_tokens: Option<usize>,
     pub(crate) max_texts: Option<usize>,
     pub(crate) max_input_bytes: Option<u64>,
+    /// Of recordings.
+    pub(crate) max_seconds: Option<u32>,
+    pub(crate) recordings: Option<usize>,
 }
 
 /// What a model's folder holds.
@@ -76,6 +79,9 @@ pub(crate) enum Kind {
     /// is taken, too.
     #[serde(alias = "embeddings")]
     Embedding,
+    /// Whisper in the layout of Hugging Face. Tasks are of the kind `transcription`, so that is taken, too.
+    #[serde(alias = "transcription")]
+    Speech,
 }
 
 impl ModelConfig {
@@ -96,6 +102,15 @@ impl ModelConfig {
             batch_tokens: self.batch_tokens.unwrap_or(default.batch_tokens),
             max_texts: self.max_texts.unwrap_or(default.max_texts),
             max_input_bytes: self.max_input_bytes.unwrap_or(default.max_input_bytes),
+        }
+    }
+
+    /// What a Whisper takes and does at once.
+    pub(crate) fn speech_limits(&self) -> SpeechLimits {
+        let default = SpeechLimits::default();
+        SpeechLimits {
+            max_seconds: self.max_seconds.unwrap_or(default.max_seconds),
+            recordings: self.recordings.unwrap_or(default.recordings),
         }
     }
 
@@ -153,6 +168,8 @@ impl ModelConfig {
                 "max_input_bytes",
                 self.max_input_bytes.is_some(),
             ),
+            (Kind::Speech, "max_seconds", self.max_seconds.is_some()),
+            (Kind::Speech, "recordings", self.recordings.is_some()),
         ];
         let foreign = |(kind, _, set): &&(Kind, _, _)| *set && *kind != self.kind;
         if let Some((kind, key, _)) = set.iter().find(foreign) {
@@ -160,6 +177,7 @@ impl ModelConfig {
                 Kind::Image => "an image",
                 Kind::Text => "a text",
                 Kind::Embedding => "an embedding",
+                Kind::Speech => "a speech",
             };
             return Err(Error::invalid(format!(
                 "model `{}`: `{key}` is a setting of {kind} model; set kind, or leave it out",
@@ -167,7 +185,8 @@ impl ModelConfig {
             )));
         }
         self.text_limits(1).validate()?;
-        self.embedding_limits().validate()
+        self.embedding_limits().validate()?;
+        self.speech_limits().validate()
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod embedding;
 pub(crate) mod picture;
 mod progress;
 mod pull;
+pub(crate) mod speech;
 pub(crate) mod text;
 
 use std::fs;
@@ -23,17 +24,20 @@ pub(crate) enum Command {
     List(cached::ListArgs),
     Rm(cached::RemoveArgs),
     Verify(cached::VerifyArgs),
-    /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture, writes a text or embeds it.
+    /// Loads a model's folder and prints what a receipt would name; with --prompt, draws a picture, writes a text or embeds it,
+    /// with --audio, writes down a recording.
     #[command(after_help = "\
 A folder with model_index.json is a pipeline in the layout of diffusers; one with modules.json, or whose config.json names an
-encoder of the BERT family, a sentence encoder; any other a language model in the layout of Hugging Face, or in a GGUF file.
+encoder of the BERT family, a sentence encoder; one whose config.json names Whisper writes down recordings; any other is a
+language model in the layout of Hugging Face, or in a GGUF file.
 
 Examples:
   PROGRAM models check examples/models/shapes
   PROGRAM models check examples/models/shapes --prompt 'a large red circle' --out circle.png
   PROGRAM models check Qwen/Qwen2.5-0.5B-Instruct --prompt 'Once upon a time' --together 8
   PROGRAM models check ~/models/chat.Q4_K_M.gguf --prompt 'Once upon a time'
-  PROGRAM models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32")]
+  PROGRAM models check ~/models/all-MiniLM-L6-v2 --prompt 'Why do cuckoos call?' --together 32
+  PROGRAM models check openai/whisper-small --audio interview.wav")]
     Check(CheckArgs),
 }
 
@@ -76,6 +80,12 @@ pub(crate) struct CheckArgs {
     /// Draws this, goes on from it, or embeds it, and says how long it took.
     #[arg(long)]
     prompt: Option<String>,
+    /// Writes down this WAV file, and says how long it took.
+    #[arg(long, value_name = "FILE")]
+    audio: Option<PathBuf>,
+    /// What is spoken in it, such as en; the model finds out unless given.
+    #[arg(long, value_name = "CODE", requires = "audio")]
+    language: Option<String>,
     /// Picks the noise that a picture starts from, and the words of a text.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -111,6 +121,7 @@ async fn check(mut arguments: CheckArgs) -> Result<()> {
     match FolderKind::of(&arguments.folder) {
         FolderKind::Image => picture::check(&arguments),
         FolderKind::Embedding => embedding::check(&arguments),
+        FolderKind::Speech => speech::check(&arguments),
         FolderKind::Text | FolderKind::Other => text::check(&arguments).await,
     }
 }

@@ -14,7 +14,7 @@ use crate::cli::status::StatusPage;
 use crate::cli::{Host, vouchers};
 use crate::{
     EmbeddingExecutor, Executor, HttpCoordinator, Hub, ImageExecutor, Miner, ModelStore, PullEvent,
-    PullOptions, TextExecutor, WarmPool,
+    PullOptions, SpeechExecutor, TextExecutor, WarmPool,
 };
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -170,6 +170,11 @@ pub(crate) fn load(model: &ModelConfig, slots: u32) -> Result<Arc<dyn Executor>>
             EmbeddingExecutor::load(&folder, model.name.clone())?
                 .with_min_price(model.min_price)
                 .with_limits(model.embedding_limits())?,
+        ),
+        Kind::Speech => Arc::new(
+            SpeechExecutor::load(&folder, model.name.clone())?
+                .with_min_price(model.min_price)
+                .with_limits(model.speech_limits())?,
         ),
     };
     announce(&*executor);

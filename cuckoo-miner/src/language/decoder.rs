@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::cache::{Cache, PageSize};
 use super::config::Config;
 use crate::kernels::{Activation, Heads, Kernels, Packed};
+use crate::model::cache::{Cache, PageSize};
 use crate::model::error::{Error, Result};
 use crate::model::layers::{Projection, RmsNorm};
 use crate::model::weights::{Part, Weights};

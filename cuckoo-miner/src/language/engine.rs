@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 use super::LanguageModel;
-use super::cache::{Cache, Pool};
 use super::sequence::{Request, Sequence};
 use crate::line::{Line, WAITING};
+use crate::model::cache::{Cache, Pool};
 use crate::model::error::Error;
 use crate::{Execution, TaskContext, TextLimits};
 

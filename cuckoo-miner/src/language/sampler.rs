@@ -85,18 +85,7 @@ impl Sampling {
             });
         }
         let candidates = self.candidates(scores, history, allowed);
-        let draw = noise::uniform(self.seed, history.count);
-        let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
-        let mut left = draw * total;
-        // Rounding may leave a little after the last one.
-        let mut token = candidates.last().map_or(0, |(token, _)| *token);
-        for (candidate, weight) in candidates {
-            if left < weight {
-                token = candidate;
-                break;
-            }
-            left -= weight;
-        }
+        let token = pick(&candidates, noise::uniform(self.seed, history.count));
         Ok(Choice {
             token,
             logprobs: self.logprobs.map(|count| logprobs(scores, token, count)),
@@ -178,6 +167,20 @@ impl Sampling {
         }
         scores
     }
+}
+
+/// The one of these tokens and their weights that `draw`, from 0 to 1, falls on.
+pub(crate) fn pick(candidates: &[(u32, f64)], draw: f64) -> u32 {
+    let total: f64 = candidates.iter().map(|(_, weight)| weight).sum();
+    let mut left = draw * total;
+    for (token, weight) in candidates {
+        if left < *weight {
+            return *token;
+        }
+        left -= weight;
+    }
+    // Rounding may leave a little after the last one.
+    candidates.last().map_or(0, |(token, _)| *token)
 }
 
 /// Orders by weight, larger first, then by token.

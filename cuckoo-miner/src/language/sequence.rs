@@ -5,11 +5,11 @@ use tokio::sync::oneshot;
 
 use super::LanguageModel;
 use super::answer::Answer;
-use super::cache::{Cache, Pool};
 use super::decoder::Chunk;
 use super::grammar::Grammar;
 use super::sampler::{Choice, History, Sampling};
 use super::stop::Stops;
+use crate::model::cache::{Cache, Pool};
 use crate::model::error::{Error, Result};
 use crate::{Execution, TaskContext};
 

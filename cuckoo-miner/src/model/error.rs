@@ -76,6 +76,9 @@ pub(crate) enum Error {
     #[error("the LoRA {file} cannot be merged: {problem}")]
     Lora { file: String, problem: String },
 
+    #[error("the recording cannot be read: {problem}")]
+    Recording { problem: String },
+
     #[error("request: `{field}` {problem}")]
     Request {
         field: &'static str,
@@ -167,6 +170,7 @@ impl Error {
             | Self::Tokenizer { .. }
             | Self::Template { .. }
             | Self::Lora { .. }
+            | Self::Recording { .. }
             | Self::Request { .. } => ErrorKind::Invalid,
             Self::Cancelled { .. } => ErrorKind::Cancelled,
             Self::Full { .. } => ErrorKind::Rejected,

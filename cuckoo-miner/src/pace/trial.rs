@@ -63,7 +63,7 @@ impl Pace {
 
     /// How long a trial takes.
     async fn time(&self, model: &ModelId, trial: &Trial, deadline: Timestamp) -> Result<Duration> {
-        let context = TaskContext::new(deadline);
+        let context = trial.context(deadline);
         let task = trial.assignment(model.clone(), deadline);
         let began = self.clock.now();
         let mut run = {

@@ -8,9 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::EmbeddingModel;
-use crate::language::{is_known, is_run_gguf};
+use crate::language::{self, is_run_gguf};
 use crate::model::folder::{SETTINGS_LIMIT, TABLE_LIMIT};
+use crate::{EmbeddingModel, speech};
 
 /// What a model's folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum FolderKind {
     Text,
     /// A sentence encoder in the layout of sentence-transformers or Hugging Face.
     Embedding,
+    /// Whisper in the layout of Hugging Face, which writes down what is said.
+    Speech,
     /// Something else, or something that no executor of this crate runs.
     Other,
 }
@@ -40,12 +42,14 @@ impl FolderKind {
         let architectures = config
             .as_ref()
             .and_then(|config| config["architectures"].as_array());
-        let known = architectures
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .any(is_known);
-        match known || is_run_gguf(folder) {
+        let named = |known: fn(&str) -> bool| {
+            let mut names = architectures.into_iter().flatten();
+            names.any(|name| name.as_str().is_some_and(known))
+        };
+        if named(speech::is_known) {
+            return Self::Speech;
+        }
+        match named(language::is_known) || is_run_gguf(folder) {
             true => Self::Text,
             false => Self::Other,
         }
@@ -57,6 +61,7 @@ impl FolderKind {
             Self::Image => "image",
             Self::Text => "text",
             Self::Embedding => "embedding",
+            Self::Speech => "speech",
             Self::Other => "other",
         }
     }
@@ -166,6 +171,8 @@ mod tests {
             ("language/phi3", FolderKind::Text),
             ("gguf/qwen2", FolderKind::Text),
             ("embedding/bert", FolderKind::Embedding),
+            ("speech/multilingual", FolderKind::Speech),
+            ("speech/english", FolderKind::Speech),
         ] {
             assert_eq!(FolderKind::of(&golden(folder)), kind);
             assert_eq!(lacks(&golden(folder)), None);

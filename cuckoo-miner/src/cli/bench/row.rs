@@ -16,16 +16,18 @@ pub(super) enum Unit {
     TokensASecond,
     #[serde(rename = "texts/second")]
     TextsASecond,
+    #[serde(rename = "seconds/second")]
+    SecondsASecond,
 }
 
 impl Unit {
-    /// The speed of so many steps, pictures, tokens or texts in so many seconds.
+    /// The speed of so many steps, pictures, tokens, texts or seconds of sound in so many seconds.
     pub(super) fn of(self, units: f64, seconds: f64) -> f64 {
         // Less than clocks tell.
         let seconds = seconds.max(1e-4);
         match self {
             Self::SecondsAStep | Self::SecondsAPicture => seconds / units.max(1.0),
-            Self::TokensASecond | Self::TextsASecond => units / seconds,
+            Self::TokensASecond | Self::TextsASecond | Self::SecondsASecond => units / seconds,
         }
     }
 
@@ -35,6 +37,7 @@ impl Unit {
             Self::SecondsAPicture => "s/picture",
             Self::TokensASecond => "tokens/s",
             Self::TextsASecond => "texts/s",
+            Self::SecondsASecond => "s/s",
         }
     }
 }

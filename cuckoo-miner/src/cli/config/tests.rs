@@ -69,7 +69,7 @@ fn every_line_that_is_commented_out_can_be_used() {
     assert!(config.models[0].max_pixels.is_some() && config.models[0].max_steps.is_some());
     let listen = config.status.unwrap().listen;
     assert_eq!(listen, StatusConfig::default().listen);
-    let hub = &config.models[3];
+    let hub = &config.models[4];
     assert!(hub.folder.is_none() && hub.hub.as_ref().unwrap().is_pinned());
     let text = &config.models[1];
     assert_eq!(
@@ -86,6 +86,13 @@ fn every_line_that_is_commented_out_can_be_used() {
     assert_eq!(
         embedding.embedding_limits(),
         EmbeddingLimits::default(),
+        "it states every default"
+    );
+    let speech = &config.models[3];
+    assert_eq!(speech.kind, Kind::Speech);
+    assert_eq!(
+        speech.speech_limits(),
+        SpeechLimits::default(),
         "it states every default"
     );
     assert_eq!(config.chain.contracts().unwrap().market.chain_id, 31_337);
@@ -180,6 +187,19 @@ fn what_is_wrong_is_named() {
             ),
             vec![],
             "max_texts",
+        ),
+        (
+            changed("min_price", "kind = \"speech\"\ntexts = 4\nmin_price"),
+            vec![],
+            "texts",
+        ),
+        (
+            changed(
+                "min_price",
+                "kind = \"transcription\"\nmax_seconds = 0\nmin_price",
+            ),
+            vec![],
+            "max_seconds",
         ),
         (changed("slots = 1", "slots = \"many\""), vec![], "slots"),
         (changed("slots = 1", "slots = 0"), vec![], "slots"),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use cuckoo_core::{Capability, Clock as _, Result, SystemClock, format_cai};
 
 use super::report::Report;
+use crate::Executor;
 use crate::cli::config::Config;
 use crate::cli::{Host, run};
-use crate::{Executor, TaskContext};
 
 /// How long the first task may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -92,8 +92,11 @@ async fn try_out(executor: &dyn Executor) -> Result<String> {
     let mut tried = false;
     for offer in executor.capabilities() {
         if let Some(trial) = executor.trials(&offer.model).first() {
-            let task = trial.assignment(offer.model, deadline);
-            executor.execute(task, TaskContext::new(deadline)).await?;
+            let (task, context) = (
+                trial.assignment(offer.model, deadline),
+                trial.context(deadline),
+            );
+            executor.execute(task, context).await?;
             tried = true;
         }
     }

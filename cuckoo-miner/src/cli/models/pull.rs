@@ -9,7 +9,7 @@ use cuckoo_core::{B256, Error, ErrorKind, Result};
 use super::{CacheArgs, Progress};
 use crate::{
     EmbeddingModel, FolderKind, Hub, HubModel, LanguageModel, PullEvent, PullOptions, Pulled,
-    StableDiffusion, size_text,
+    SpeechModel, StableDiffusion, size_text,
 };
 
 /// Pulls a model from the hub into the cache, checks every file against its hash, and prints the section for miner.toml.
@@ -126,6 +126,7 @@ fn hash(kind: FolderKind, folder: &Path) -> Option<Result<B256>> {
         FolderKind::Image => StableDiffusion::load(folder).map(|model| model.model_hash()),
         FolderKind::Text => LanguageModel::load(folder).map(|model| model.model_hash()),
         FolderKind::Embedding => EmbeddingModel::load(folder).map(|model| model.model_hash()),
+        FolderKind::Speech => SpeechModel::load(folder).map(|model| model.model_hash()),
         FolderKind::Other => return None,
     };
     Some(hash.map(B256::from))
