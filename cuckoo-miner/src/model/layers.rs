@@ -46,8 +46,8 @@ impl Projection {
         };
         let biased = !biases.is_empty();
         Ok(Self {
-            weight: kernels.pack(weight)?,
-            bias,
+            weight: kernels.pack(&join(weights)?)?,
+            bias: biased.then(|| join(biases)).transpose()?,
         })
     }
 
