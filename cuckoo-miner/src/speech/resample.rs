@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn lengths_are_rounded_up_and_levels_stay() {
         assert_eq!(resample(&[0.5, -0.25], 16_000, 16_000), [0.5, -0.25]);
-        assert_eq!(resample(&[], 8_000, 16_000), []);
+        assert!(resample(&[], 8_000, 16_000).is_empty());
         assert_eq!(resample(&[1.0], 192_000, 16_000).len(), 1);
         assert_eq!(resample(&[1.0; 3], 44_100, 16_000).len(), 2);
         let level = resample(&[0.5; 4_410], 44_100, 16_000);

@@ -92,7 +92,7 @@ const ANNOTATIONS: [&str; 12] = [
 
 /// Whether an object is a schema that must fit together with others.
 fn is_joined(fields: &Map<String, Value>) -> bool {
-    let parts = |key| {
+    let parts = |key: &str| {
         fields
             .get(key)
             .and_then(Value::as_array)
