@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use cuckoo_core::{Error, Result};
-use cuckoo_miner::{ImageRequest, StableDiffusion};
+use cuckoo_miner::{ImageModel, ImageRequest};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ fn main() {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let pipeline = StableDiffusion::load(&arguments.model)?;
+    let pipeline = ImageModel::load(&arguments.model)?;
     std::fs::create_dir_all(&arguments.out).map_err(unwritable)?;
     let prompts = cuckoo_examples::grid();
     let bar = ProgressBar::new(prompts.len() as u64 * arguments.seeds);

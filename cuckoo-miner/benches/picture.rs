@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use cuckoo_miner::{ImageRequest, Sampler, StableDiffusion};
+use cuckoo_miner::{ImageModel, ImageRequest, Sampler};
 
 fn picture(c: &mut Criterion) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/shapes");
-    let pipeline = StableDiffusion::load(&folder).unwrap();
+    let pipeline = ImageModel::load(&folder).unwrap();
     let request = ImageRequest {
         prompt: "a large red circle on a blue background".to_owned(),
         negative_prompt: None,

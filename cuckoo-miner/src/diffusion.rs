@@ -64,7 +64,7 @@ use vae::Vae;
 /// A loaded pipeline of Stable Diffusion or FLUX.1. Runs share it; each call computes on the calling thread and the threads of the current rayon
 /// pool, so call it from a thread that may block.
 #[derive(Debug)]
-pub struct StableDiffusion {
+pub struct ImageModel {
     kernels: Arc<dyn Kernels>,
     family: Family,
     encoders: TextEncoders,
@@ -79,7 +79,7 @@ pub struct StableDiffusion {
     arithmetic: String,
 }
 
-impl StableDiffusion {
+impl ImageModel {
     /// Reads a pipeline's folder, to run on this machine's processor.
     ///
     /// # Errors
@@ -91,18 +91,18 @@ impl StableDiffusion {
         Self::load_with(folder, Arc::new(CpuKernels::new()))
     }
 
-    /// As [`StableDiffusion::load`], to run on the given kernels.
+    /// As [`ImageModel::load`], to run on the given kernels.
     ///
     /// # Errors
-    /// As [`StableDiffusion::load`].
+    /// As [`ImageModel::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
         Self::load_with_loras(folder, &[], kernels)
     }
 
-    /// As [`StableDiffusion::load_with`], with changes merged into the weights, which are another model then.
+    /// As [`ImageModel::load_with`], with changes merged into the weights, which are another model then.
     ///
     /// # Errors
-    /// As [`StableDiffusion::load`]; [`Invalid`](cuckoo_core::ErrorKind::Invalid) too for a LoRA that is missing, has
+    /// As [`ImageModel::load`]; [`Invalid`](cuckoo_core::ErrorKind::Invalid) too for a LoRA that is missing, has
     /// tensors that match no layer, or is of a kind that is not merged; the message names them.
     pub fn load_with_loras(
         folder: &Path,

@@ -13,7 +13,7 @@ use cuckoo_core::{
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
+use crate::diffusion::{Image, ImageModel, ImageRequest, Lora, Progress, Sampler};
 use crate::kernels::CpuKernels;
 use crate::model::memory;
 use crate::{Execution, Executor, TaskContext, Trial};
@@ -53,7 +53,7 @@ impl ImageInput {
 
     /// The request it makes of `pipeline`, which has the defaults: the same for every miner of that model, since an audit
     /// repeats a task on another one. `image` is the picture that it names.
-    fn request(self, pipeline: &StableDiffusion, image: Option<Image>) -> ImageRequest {
+    fn request(self, pipeline: &ImageModel, image: Option<Image>) -> ImageRequest {
         ImageRequest {
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
@@ -94,7 +94,7 @@ async fn picture(image: &str, context: &TaskContext) -> Result<Image> {
 /// whose kernels have the same name. Clones share the weights.
 #[derive(Debug, Clone)]
 pub struct ImageExecutor {
-    pipeline: Arc<StableDiffusion>,
+    pipeline: Arc<ImageModel>,
     model: ModelId,
     min_price: Wei,
     max_pixels: usize,
@@ -127,12 +127,12 @@ impl ImageExecutor {
         model: ModelId,
     ) -> Result<Self> {
         let kernels = Arc::new(CpuKernels::new());
-        let pipeline = StableDiffusion::load_with_loras(folder.as_ref(), loras, kernels)?;
+        let pipeline = ImageModel::load_with_loras(folder.as_ref(), loras, kernels)?;
         Ok(Self::new(Arc::new(pipeline), model))
     }
 
     /// Offers a loaded pipeline as `model`, with the limits of [`load`](Self::load).
-    pub fn new(pipeline: Arc<StableDiffusion>, model: ModelId) -> Self {
+    pub fn new(pipeline: Arc<ImageModel>, model: ModelId) -> Self {
         let (width, height) = pipeline.default_size();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -175,7 +175,7 @@ impl ImageExecutor {
     }
 
     /// The loaded pipeline.
-    pub fn pipeline(&self) -> &StableDiffusion {
+    pub fn pipeline(&self) -> &ImageModel {
         &self.pipeline
     }
 

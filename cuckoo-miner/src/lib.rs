@@ -51,7 +51,7 @@ mod work;
 
 pub use client::HttpCoordinator;
 pub use credit::CreditSettings;
-pub use diffusion::{Image, ImageRequest, Lora, Progress, Sampler, StableDiffusion};
+pub use diffusion::{Image, ImageModel, ImageRequest, Lora, Progress, Sampler};
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext, Trial};
 pub use image::ImageExecutor;

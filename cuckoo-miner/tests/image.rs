@@ -16,7 +16,7 @@ use cuckoo_core::{
     Assignment, B256, BlobId, Clock as _, ErrorKind, LeaseId, ModelId, NodeId, Output, Result,
     SystemClock, TaskId, Timestamp, Wei, cai, payload_hash,
 };
-use cuckoo_miner::{Executor as _, Image, ImageExecutor, StableDiffusion, TaskContext};
+use cuckoo_miner::{Executor as _, Image, ImageExecutor, ImageModel, TaskContext};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/random"))
@@ -61,7 +61,7 @@ async fn run(executor: &ImageExecutor, input: &str) -> Result<Output> {
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_inputs_give_equal_pictures_on_any_copy_of_the_model() {
     let first = executor().with_runs(1);
-    let second = ImageExecutor::new(Arc::new(StableDiffusion::load(folder()).unwrap()), model());
+    let second = ImageExecutor::new(Arc::new(ImageModel::load(folder()).unwrap()), model());
     assert_eq!(first.capabilities(), second.capabilities());
     let input = r#"{"prompt": "a red circle", "steps": 3, "seed": 7}"#;
     let (a, b) = tokio::join!(run(&first, input), run(&second, input));

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use cuckoo_miner::{CpuKernels, Image, ImageRequest, Lora, StableDiffusion};
+use cuckoo_miner::{CpuKernels, Image, ImageModel, ImageRequest, Lora};
 use safetensors::Dtype;
 
 use golden::{Golden, check_model, relative, root};
@@ -122,7 +122,7 @@ fn compare(name: &str, folder: &Path, count: usize, latents_bound: f64) {
             })
             .collect();
         let kernels = Arc::new(CpuKernels::new());
-        let pipeline = StableDiffusion::load_with_loras(folder, &loras, kernels).unwrap();
+        let pipeline = ImageModel::load_with_loras(folder, &loras, kernels).unwrap();
         check_model(pipeline.model_hash(), &case.hash);
         if let Some((rgb, shape)) = picture(format!("{i}.input")) {
             request.image = Some(Image {

@@ -10,8 +10,8 @@ use cuckoo_core::{
     payload_hash,
 };
 use cuckoo_miner::{
-    EmbeddingModel, Execution, Executor as _, ImageRequest, LanguageModel, StableDiffusion,
-    TaskContext, TextExecutor, TextLimits,
+    EmbeddingModel, Execution, Executor as _, ImageModel, ImageRequest, LanguageModel, TaskContext,
+    TextExecutor, TextLimits,
 };
 use tokio::runtime::Runtime;
 
@@ -21,7 +21,7 @@ use crate::{Failure, Result};
 /// A loaded model.
 #[derive(Debug)]
 pub(crate) enum Ours {
-    Pipeline(Box<StableDiffusion>),
+    Pipeline(Box<ImageModel>),
     Language(Arc<LanguageModel>, Runtime),
     Encoder(Box<EmbeddingModel>),
 }
@@ -29,9 +29,7 @@ pub(crate) enum Ours {
 impl Ours {
     pub(crate) fn load(model: Model, folder: &Path) -> Result<Self> {
         Ok(match model {
-            Model::Pipeline | Model::Flux => {
-                Self::Pipeline(Box::new(StableDiffusion::load(folder)?))
-            }
+            Model::Pipeline | Model::Flux => Self::Pipeline(Box::new(ImageModel::load(folder)?)),
             Model::Encoder => Self::Encoder(Box::new(EmbeddingModel::load(folder)?)),
             Model::Language | Model::LanguageBf16 => Self::Language(
                 Arc::new(LanguageModel::load(folder)?),
@@ -55,13 +53,16 @@ impl Ours {
     pub(crate) fn run(&self, case: Case) -> Result<(f64, Vec<f32>)> {
         match (self, case.kind) {
             (Self::Pipeline(pipeline), Kind::Step { side }) => {
-                // Between the reports before and after the step, and so with the prompts, which are read after the first.
+                // Between the last two reports: the first one is before the prompts are read.
                 let mut reports = Vec::new();
                 let latents = pipeline.denoise(&request(side), case.noise(), &mut |_| {
                     reports.push(Instant::now());
                     ControlFlow::Continue(())
                 })?;
-                Ok(((reports[1] - reports[0]).as_secs_f64(), latents))
+                match reports[..] {
+                    [.., before, after] => Ok(((after - before).as_secs_f64(), latents)),
+                    _ => Err(Failure::from("a step was not reported")),
+                }
             }
             (Self::Pipeline(pipeline), Kind::Decode { side }) => {
                 let (noise, request) = (case.noise(), request(side));

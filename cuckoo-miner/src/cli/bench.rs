@@ -19,8 +19,8 @@ use crate::cli::config::{Config, Kind, ModelConfig};
 use crate::cli::models::CacheArgs;
 use crate::cli::table::print_table;
 use crate::{
-    CpuKernels, EmbeddingLimits, EmbeddingModel, FolderKind, LanguageModel, Lora, SpeechModel,
-    StableDiffusion, TextLimits,
+    CpuKernels, EmbeddingLimits, EmbeddingModel, FolderKind, ImageModel, LanguageModel, Lora,
+    SpeechModel, TextLimits,
 };
 use row::{About, Row, Unit};
 
@@ -194,7 +194,7 @@ impl Bench<'_> {
         match kind {
             FolderKind::Image => {
                 let kernels = Arc::new(CpuKernels::new());
-                let model = StableDiffusion::load_with_loras(folder, &subject.loras, kernels)?;
+                let model = ImageModel::load_with_loras(folder, &subject.loras, kernels)?;
                 self.about.hash = model.model_hash().into();
                 self.about.kernels = model.kernels().to_owned();
                 picture::measure(self, &model).await

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::StableDiffusion;
+use super::ImageModel;
 use super::error::Result;
 use super::image::Image;
 use super::palette::{PATCH, Palette};
@@ -10,7 +10,7 @@ use super::palette::{PATCH, Palette};
 /// How far a run has come.
 #[derive(Clone, Copy)]
 pub struct Progress<'a> {
-    /// Steps done.
+    /// Steps done: 0 before the prompts are read, and once more before the first step.
     pub step: usize,
     /// Steps in all.
     pub steps: usize,
@@ -21,7 +21,7 @@ pub struct Progress<'a> {
 /// What a step went by. Borrowed, so that it costs nothing where nobody looks.
 #[derive(Clone, Copy)]
 pub(crate) struct Seen<'a> {
-    pub(super) pipeline: &'a StableDiffusion,
+    pub(super) pipeline: &'a ImageModel,
     /// Of the latents.
     pub(super) height: usize,
     pub(super) width: usize,
@@ -77,7 +77,7 @@ impl Seen<'_> {
     }
 }
 
-impl StableDiffusion {
+impl ImageModel {
     /// The colours of its latents, found at the first call.
     pub(super) fn palette(&self) -> Result<&Palette> {
         if let Some(palette) = self.palette.get() {

@@ -34,7 +34,7 @@ pub struct ImageRequest {
     pub strength: Option<f64>,
     /// Width in pixels; when absent that of `image`, or else the model's own. A multiple of [`size_multiple`].
     ///
-    /// [`size_multiple`]: super::StableDiffusion::size_multiple
+    /// [`size_multiple`]: super::ImageModel::size_multiple
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub width: Option<usize>,
     /// Height in pixels; as `width`.

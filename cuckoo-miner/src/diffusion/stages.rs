@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use candle_core::Tensor;
 use cuckoo_core::Result;
 
-use super::StableDiffusion;
+use super::ImageModel;
 use super::conditioning::Conditioning;
 use super::denoiser::Moment;
 use super::error::{self, Error};
@@ -20,7 +20,7 @@ use crate::noise::Philox;
 /// starts from, and stream 1 + i what the i-th step of a schedule adds.
 const ENCODER_STREAM: u64 = u64::MAX;
 
-impl StableDiffusion {
+impl ImageModel {
     /// Checks a request against this model without running it.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl StableDiffusion {
     /// Width and height in pixels of the picture that a request asks for.
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`].
+    /// As [`ImageModel::check`].
     pub fn picture_size(&self, request: &ImageRequest) -> Result<(usize, usize)> {
         let size = self.size(request)?;
         Ok((size.width, size.height))
@@ -44,7 +44,7 @@ impl StableDiffusion {
     /// Bytes that a run holds at once beside the weights, about: the larger of what the denoiser and the autoencoder need.
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`].
+    /// As [`ImageModel::check`].
     pub fn run_memory(&self, request: &ImageRequest) -> Result<u64> {
         let size = self.size(request)?;
         let [_, _, height, width] = self.latents(size);
@@ -60,7 +60,7 @@ impl StableDiffusion {
     /// The same request on the same model and kernels gives the same bytes, on any number of threads.
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`]; [`Cancelled`](cuckoo_core::ErrorKind::Cancelled) when `progress` breaks;
+    /// As [`ImageModel::check`]; [`Cancelled`](cuckoo_core::ErrorKind::Cancelled) when `progress` breaks;
     /// [`Execution`](cuckoo_core::ErrorKind::Execution) when the numbers diverge or a layer fails.
     pub fn generate(
         &self,
@@ -74,7 +74,7 @@ impl StableDiffusion {
     /// The first stage: the noise that `request` starts from, `channels x height x width` latents.
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`].
+    /// As [`ImageModel::check`].
     pub fn noise(&self, request: &ImageRequest) -> Result<Vec<f32>> {
         let shape = self.latents(self.size(request)?);
         Ok(Philox::new(request.seed).normal(shape.iter().product()))
@@ -94,7 +94,7 @@ impl StableDiffusion {
     /// for others.
     ///
     /// # Errors
-    /// As [`StableDiffusion::embed`].
+    /// As [`ImageModel::embed`].
     pub fn pool(&self, prompt: &str) -> Result<Option<Vec<f32>>> {
         let encode = || {
             let pooled = self.embeddings(&[Some(prompt)])?.pooled;
@@ -107,7 +107,7 @@ impl StableDiffusion {
     /// steps).
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`], and when `latents` does not fit the request's size.
+    /// As [`ImageModel::check`], and when `latents` does not fit the request's size.
     pub fn predict(&self, request: &ImageRequest, latents: &[f32], time: f32) -> Result<Vec<f32>> {
         let size = self.size(request)?;
         let prompts = self.embeddings(&[Some(&request.prompt)])?;
@@ -123,7 +123,7 @@ impl StableDiffusion {
     /// the seed; `None` for a request without one.
     ///
     /// # Errors
-    /// As [`StableDiffusion::check`].
+    /// As [`ImageModel::check`].
     pub fn encode(&self, request: &ImageRequest) -> Result<Option<Vec<f32>>> {
         let size = self.size(request)?;
         Ok(request
@@ -136,7 +136,7 @@ impl StableDiffusion {
     /// The middle stage: from noise, and the request's picture if it has one, to the finished picture's latents.
     ///
     /// # Errors
-    /// As [`StableDiffusion::generate`], and when `noise` does not fit the request's size.
+    /// As [`ImageModel::generate`], and when `noise` does not fit the request's size.
     pub fn denoise(
         &self,
         request: &ImageRequest,
@@ -150,7 +150,7 @@ impl StableDiffusion {
     /// The last stage: latents to pixels.
     ///
     /// # Errors
-    /// As [`StableDiffusion::generate`], and when `latents` does not fit the request's size.
+    /// As [`ImageModel::generate`], and when `latents` does not fit the request's size.
     pub fn decode(&self, request: &ImageRequest, latents: &[f32]) -> Result<Image> {
         let size = self.size(request)?;
         let planes = self.decode_latents(self.latents(size), latents)?;
@@ -202,6 +202,8 @@ impl StableDiffusion {
                 latents
             }
         };
+        // What came before may have taken as long as a step.
+        report(0, None)?;
         let count = latents.len();
         for i in first..run.times().len() {
             let (time, input) = (run.times()[i], run.input(i, &latents));

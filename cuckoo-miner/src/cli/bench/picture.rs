@@ -5,9 +5,9 @@ use cuckoo_core::Result;
 use super::row::Unit;
 use super::{Bench, Timed};
 use crate::cli::models::picture::{draw, request};
-use crate::{ImageRequest, StableDiffusion};
+use crate::{ImageModel, ImageRequest};
 
-pub(super) async fn measure(bench: &mut Bench<'_>, model: &StableDiffusion) -> Result<()> {
+pub(super) async fn measure(bench: &mut Bench<'_>, model: &ImageModel) -> Result<()> {
     let mut request = request(model, "a cuckoo on a branch", 1);
     request.steps = bench.arguments.steps.unwrap_or(request.steps);
     let ImageRequest { steps, .. } = request;

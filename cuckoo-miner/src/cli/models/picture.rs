@@ -7,11 +7,11 @@ use std::time::Duration;
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
 
 use super::{CheckArgs, parts};
-use crate::{Image, ImageRequest, StableDiffusion};
+use crate::{Image, ImageModel, ImageRequest};
 
 /// Loads the folder; draws the prompt, if there is one.
 pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
-    let model = StableDiffusion::load(&arguments.folder)?;
+    let model = ImageModel::load(&arguments.folder)?;
     let (width, height) = model.default_size();
     println!("hash     {}", B256::from(model.model_hash()));
     println!("kernels  {}", model.kernels());
@@ -42,7 +42,7 @@ pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
 }
 
 /// A picture of `prompt`, in all else as the model has it.
-pub(crate) fn request(model: &StableDiffusion, prompt: &str, seed: u64) -> ImageRequest {
+pub(crate) fn request(model: &ImageModel, prompt: &str, seed: u64) -> ImageRequest {
     ImageRequest {
         prompt: prompt.to_owned(),
         negative_prompt: None,
@@ -66,7 +66,7 @@ pub(crate) struct Drawn {
     pub(crate) timed_steps: usize,
 }
 
-pub(crate) fn draw(model: &StableDiffusion, request: &ImageRequest) -> Result<Drawn> {
+pub(crate) fn draw(model: &ImageModel, request: &ImageRequest) -> Result<Drawn> {
     let clock = SystemClock;
     let started = clock.now();
     let (mut from, mut to) = (0, 0);

@@ -8,8 +8,8 @@ use cuckoo_core::{B256, Error, ErrorKind, Result};
 
 use super::{CacheArgs, Progress};
 use crate::{
-    EmbeddingModel, FolderKind, Hub, HubModel, LanguageModel, PullEvent, PullOptions, Pulled,
-    SpeechModel, StableDiffusion, size_text,
+    EmbeddingModel, FolderKind, Hub, HubModel, ImageModel, LanguageModel, PullEvent, PullOptions,
+    Pulled, SpeechModel, size_text,
 };
 
 /// Pulls a model from the hub into the cache, checks every file against its hash, and prints the section for miner.toml.
@@ -123,7 +123,7 @@ fn print(pulled: &Pulled, chosen: bool) {
 /// The hash that receipts will name; `None` for what no executor loads.
 fn hash(kind: FolderKind, folder: &Path) -> Option<Result<B256>> {
     let hash = match kind {
-        FolderKind::Image => StableDiffusion::load(folder).map(|model| model.model_hash()),
+        FolderKind::Image => ImageModel::load(folder).map(|model| model.model_hash()),
         FolderKind::Text => LanguageModel::load(folder).map(|model| model.model_hash()),
         FolderKind::Embedding => EmbeddingModel::load(folder).map(|model| model.model_hash()),
         FolderKind::Speech => SpeechModel::load(folder).map(|model| model.model_hash()),

