@@ -17,7 +17,9 @@ pub(crate) fn from_object<T: DeserializeOwned>(
         .import("json")?
         .call_method1("dumps", (object,))?
         .extract()?;
-    serde_json::from_str(&text)
+    let mut json = serde_json::Deserializer::from_str(&text);
+    // Names the field: nobody wrote that text, so its lines and columns say nothing.
+    serde_path_to_error::deserialize(&mut json)
         .map_err(|source| to_python(Error::invalid(format!("{what}: {source}"))))
 }
 

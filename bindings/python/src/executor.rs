@@ -1,65 +1,21 @@
-//! Executors: the miner's own, and the adapter behind which a Python object serves as one.
+//! The adapter behind which a Python object serves as an executor.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use cuckoo_core::{Assignment, Capability, Error, Output, Result};
-use cuckoo_miner::{Execution, Executor};
+use cuckoo_core::{Assignment, Capability, Error, ModelId, Output, Result};
+use cuckoo_miner::{Execution, Executor, Trial};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
+use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use crate::convert::{from_object as read, to_object};
 use crate::error::{from_python, to_python};
+use crate::models::ModelExecutor;
 use crate::runtime::awaitable;
-
-/// An executor of the miner's own, for a model in a folder.
-macro_rules! ready {
-    ($(#[$documentation:meta])* $name:ident) => {
-        $(#[$documentation])*
-        #[pyclass(frozen, module = "cuckoo")]
-        #[derive(Debug)]
-        pub(crate) struct $name {
-            inner: Arc<cuckoo_miner::$name>,
-        }
-
-        #[pymethods]
-        impl $name {
-            /// Loads the model in `folder`, offered under the name `model`.
-            #[new]
-            fn new(py: Python<'_>, folder: PathBuf, model: &str) -> PyResult<Self> {
-                let model = model.parse().map_err(to_python)?;
-                let inner = py
-                    .detach(|| cuckoo_miner::$name::load(&folder, model))
-                    .map_err(to_python)?;
-                Ok(Self {
-                    inner: Arc::new(inner),
-                })
-            }
-
-            /// What it can run, as dictionaries.
-            fn capabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-                to_object(py, &self.inner.capabilities())
-            }
-        }
-    };
-}
-
-ready! {
-    /// Draws pictures with a Stable Diffusion pipeline read from a folder in the layout of diffusers.
-    ImageExecutor
-}
-
-ready! {
-    /// Writes texts and chats with a language model read from a folder in the layout of Hugging Face, many at once.
-    TextExecutor
-}
-
-ready! {
-    /// Turns texts into vectors with a sentence encoder read from a folder in the layout of sentence-transformers.
-    EmbeddingExecutor
-}
 
 /// A run's line to the miner: progress and the beginning of the output go out, cancellation comes in.
 #[pyclass(frozen, module = "cuckoo")]
@@ -110,16 +66,15 @@ impl<'py> IntoPyObject<'py> for Blob {
 
 /// The executor in or behind a Python object.
 pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executor>> {
-    if let Ok(ready) = object.cast::<ImageExecutor>() {
-        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
+    if let Ok(ready) = object.cast::<ModelExecutor>() {
+        return Ok(ready.get().executor());
     }
-    if let Ok(ready) = object.cast::<TextExecutor>() {
-        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
-    }
-    if let Ok(ready) = object.cast::<EmbeddingExecutor>() {
-        return Ok(Arc::clone(&ready.get().inner) as Arc<dyn Executor>);
-    }
-    let capabilities = read("capabilities()", &object.call_method0("capabilities")?)?;
+    let capabilities: Vec<Capability> =
+        read("capabilities()", &object.call_method0("capabilities")?)?;
+    let trials = match object.getattr_opt("trials")? {
+        Some(method) => trials(&method, &capabilities)?,
+        None => HashMap::new(),
+    };
     // Its coroutines run where it was made: on the loop of the program that embeds it.
     let event_loop = object
         .py()
@@ -130,7 +85,33 @@ pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executo
         object: object.clone().unbind(),
         event_loop,
         capabilities,
+        work: object.getattr_opt("work")?.map(Bound::unbind),
+        trials,
     }))
+}
+
+/// What `trials` says of each model.
+fn trials(
+    trials: &Bound<'_, PyAny>,
+    capabilities: &[Capability],
+) -> PyResult<HashMap<ModelId, Vec<Trial>>> {
+    let of_model = |offer: &Capability| -> PyResult<(ModelId, Vec<Trial>)> {
+        let said = trials.call1((offer.model.as_str(),))?;
+        let trials = said.try_iter()?.map(|pair| trial(&pair?));
+        Ok((offer.model.clone(), trials.collect::<PyResult<_>>()?))
+    };
+    capabilities.iter().map(of_model).collect()
+}
+
+fn trial(pair: &Bound<'_, PyAny>) -> PyResult<Trial> {
+    let (what, input) = pair.extract::<(String, Bound<'_, PyAny>)>().map_err(|_| {
+        to_python(Error::invalid(
+            "trials() must give pairs of what a task is and its input, such as \
+             (\"ten words\", {\"words\": 10, \"seed\": 1})",
+        ))
+    })?;
+    let input: Value = read("the input of a trial", &input)?;
+    Ok(Trial::new(what, input.to_string()))
 }
 
 #[derive(Debug)]
@@ -138,6 +119,9 @@ struct PythonExecutor {
     object: Py<PyAny>,
     event_loop: Py<PyAny>,
     capabilities: Vec<Capability>,
+    /// Its method, if it has one.
+    work: Option<Py<PyAny>>,
+    trials: HashMap<ModelId, Vec<Trial>>,
 }
 
 #[async_trait]
@@ -155,7 +139,7 @@ impl Executor for PythonExecutor {
         let (object, event_loop) =
             Python::attach(|py| (self.object.clone_ref(py), self.event_loop.clone_ref(py)));
         // Python's lock is waited for on a thread of its own, so that it never holds up the runtime.
-        let running = tokio::task::spawn_blocking(move || {
+        let running = spawn_blocking(move || {
             Python::attach(|py| {
                 start(py, &object, &event_loop, &task, context, sender)
                     .map_err(|raised| from_python(py, &raised))
@@ -168,6 +152,30 @@ impl Executor for PythonExecutor {
             .await
             .map_err(|_| Error::execution("the executor's event loop ended before its run did"))?
     }
+
+    fn work(&self, task: &Assignment) -> Option<f64> {
+        let work = self.work.as_ref()?;
+        // The runtime's other tasks go on while this thread waits for Python's lock.
+        block_in_place(|| {
+            Python::attach(|py| {
+                let work = work.bind(py);
+                size(work, task).unwrap_or_else(|raised| {
+                    // The task itself is not at fault: its size is unknown.
+                    raised.write_unraisable(py, Some(work));
+                    None
+                })
+            })
+        })
+    }
+
+    fn trials(&self, model: &ModelId) -> Vec<Trial> {
+        self.trials.get(model).cloned().unwrap_or_default()
+    }
+}
+
+/// What `work` says of a task.
+fn size(work: &Bound<'_, PyAny>, task: &Assignment) -> PyResult<Option<f64>> {
+    work.call1((to_object(work.py(), task)?,))?.extract()
 }
 
 /// Schedules `object.execute(task, context)` on the loop; `sender` gets what comes of it.

@@ -6,6 +6,7 @@ mod error;
 mod executor;
 mod market;
 mod miner;
+mod models;
 mod runtime;
 mod server;
 
@@ -22,9 +23,11 @@ fn _cuckoo(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<coordinator::TaskResult>()?;
     module.add_class::<server::Server>()?;
     module.add_class::<miner::Miner>()?;
-    module.add_class::<executor::ImageExecutor>()?;
-    module.add_class::<executor::TextExecutor>()?;
-    module.add_class::<executor::EmbeddingExecutor>()?;
+    module.add_class::<models::ModelExecutor>()?;
+    module.add_class::<models::ImageExecutor>()?;
+    module.add_class::<models::TextExecutor>()?;
+    module.add_class::<models::EmbeddingExecutor>()?;
+    module.add_class::<models::SpeechExecutor>()?;
     module.add_class::<executor::TaskContext>()?;
     Ok(())
 }

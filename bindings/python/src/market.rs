@@ -73,8 +73,9 @@ impl LocalMarket {
         })
     }
 
-    /// Registers a miner with `stake` CAI and starts it: it serves `coordinator` with `executors`, which are
-    /// `ImageExecutor`s or objects with `capabilities()` and `async execute(task, context)`.
+    /// Registers a miner with `stake` CAI and starts it: it serves `coordinator` with `executors`, which are the package's
+    /// own (`ImageExecutor` and the like) or objects with `capabilities()` and `async execute(task, context)`, and where
+    /// wanted `work(task)` and `trials(model)`.
     #[pyo3(signature = (coordinator, executors, *, name="miner".to_owned(), stake="20000".to_owned(), settings=None))]
     fn miner<'py>(
         &self,

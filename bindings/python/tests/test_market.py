@@ -1,16 +1,12 @@
-"""A market inside a Python program: pictures, executors written in Python, cancellation, errors by kind."""
+"""A market inside a Python program: executors written in Python, cancellation, errors by kind."""
 
-import array
 import asyncio
 import json
 import multiprocessing
-import pathlib
+import sys
 
 import cuckoo
 import pytest
-
-MODELS = pathlib.Path(__file__).resolve().parents[3] / "examples" / "models"
-SHAPES = MODELS / "shapes"
 
 
 class Shout:
@@ -70,92 +66,66 @@ class Broken(Shout):
         raise self.error
 
 
-async def market(executor, model="shout", **settings):
-    place = await cuckoo.LocalMarket.open(seed=1)
-    coordinator = await place.coordinator(
-        {"models": [{"model": model, "price": "0.05"}], "audit_probability": 0.0,
-         "lease_millis": 3000, "heartbeat_millis": 200, **settings}
-    )
-    miner = await place.miner(coordinator, [executor])
-    return coordinator, miner
+class Shepherd(Shout):
+    """Counts sheep, twenty a second."""
+
+    def work(self, task):
+        return json.loads(task["input"])["sheep"]
+
+    def trials(self, model):
+        assert model == "shout"
+        yield "a lamb", {"sheep": 1, "seed": 1}
+        yield "a flock", {"sheep": 20, "seed": 1}
+
+    async def execute(self, task, context):
+        sheep = json.loads(task["input"])["sheep"]
+        self.seen.append(sheep)
+        await asyncio.sleep(sheep / 20)
+        return str(sheep).encode(), "text/plain"
 
 
-async def test_a_picture_is_drawn_signed_and_paid():
-    coordinator, miner = await market(cuckoo.ImageExecutor(SHAPES, model="shapes"), model="shapes")
-    result = await coordinator.run("shapes", {"prompt": "a large red circle on a blue background", "steps": 4})
-    assert result.media_type == "image/png"
-    assert result.output.startswith(b"\x89PNG")
-    assert result.receipt["value"]["task"] == result.task
-    assert coordinator.status()["completed"] == 1
-    (voucher,) = miner.vouchers()
-    assert int(voucher["value"]["cumulative"], 16) == 5 * 10**16
-    await miner.close()
-    await coordinator.close()
+class Dreamer(Shout):
+    """Is asked how large a task is, and does not know."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def work(self, task):
+        if isinstance(self.size, Exception):
+            raise self.size
+        return self.size
 
 
-async def test_a_language_model_answers():
-    executor = cuckoo.TextExecutor(MODELS / "stories", model="chat")
-    coordinator, miner = await market(executor, model="chat")
-    question = {"messages": [{"role": "user", "content": "What is 17 + 25?"}], "max_tokens": 64, "temperature": 0}
-    result = await coordinator.run("chat", question)
-    text = "".join(json.loads(line).get("text", "") for line in result.output.splitlines())
-    assert "42" in text
-    await miner.close()
-    await coordinator.close()
-
-
-async def test_texts_become_vectors():
-    executor = cuckoo.EmbeddingExecutor(MODELS / "captions", model="embed")
-    coordinator, miner = await market(executor, model="embed")
-    texts = ["a large red circle", "a big crimson disc", "a small blue square"]
-    result = await coordinator.run("embed", {"texts": texts})
-    numbers = array.array("f", result.output)
-    width = len(numbers) // len(texts)
-    one, alike, other = (numbers[i * width : (i + 1) * width] for i in range(len(texts)))
-
-    def product(other):
-        return sum(a * b for a, b in zip(one, other))
-
-    assert product(alike) > product(other)
-    await miner.close()
-    await coordinator.close()
-
-
-async def test_a_python_class_serves_as_executor():
+async def test_a_python_class_serves_as_executor(open_market):
     executor = Shout()
-    coordinator, miner = await market(executor)
+    coordinator, _ = await open_market(executor)
     task = await coordinator.submit("shout", {"say": "cuckoo"})
     result = await task.result()
     assert b'"SAY":"CUCKOO"' in result.output.replace(b" ", b"")
     assert task.state()["state"] == "completed"
     assert executor.seen[0]["task"] == task.id
-    await miner.close()
-    await coordinator.close()
 
 
-async def test_bytes_go_beside_the_input():
-    coordinator, miner = await market(Mirror())
+async def test_bytes_go_beside_the_input(open_market):
+    coordinator, _ = await open_market(Mirror())
     name = await coordinator.put_blob(b"\x00\x01\x02", "audio/wav")
     assert name.startswith("blob:0x")
     result = await coordinator.run("shout", {"sound": name})
     assert (result.output, result.media_type) == (b"\x02\x01\x00", "audio/wav")
     with pytest.raises(cuckoo.InvalidError, match="not here"):
         await coordinator.run("shout", {"sound": "blob:0x" + "12" * 32})
-    await miner.close()
-    await coordinator.close()
 
 
-async def test_many_tasks_run_at_once():
-    coordinator, miner = await market(Shout())
+async def test_many_tasks_run_at_once(open_market):
+    coordinator, _ = await open_market(Shout())
     results = await asyncio.gather(*(coordinator.run("shout", {"n": n}) for n in range(20)))
     assert len({result.task for result in results}) == 20
-    await miner.close()
-    await coordinator.close()
 
 
-async def test_cancelling_the_coroutine_cancels_the_task_and_the_executor():
+async def test_cancelling_the_coroutine_cancels_the_task_and_the_executor(open_market):
     executor = Sleeper()
-    coordinator, miner = await market(executor)
+    coordinator, _ = await open_market(executor)
     waiting = asyncio.ensure_future(coordinator.run("shout", {}))
     await asyncio.wait_for(executor.started.wait(), 20)
     waiting.cancel()
@@ -163,12 +133,10 @@ async def test_cancelling_the_coroutine_cancels_the_task_and_the_executor():
         await waiting
     await asyncio.wait_for(executor.cancelled.wait(), 20)
     assert coordinator.status()["cancelled"] == 1
-    await miner.close()
-    await coordinator.close()
 
 
-async def test_errors_have_a_class_for_each_kind():
-    coordinator, miner = await market(Shout())
+async def test_errors_have_a_class_for_each_kind(open_market):
+    coordinator, _ = await open_market(Shout())
     with pytest.raises(cuckoo.CuckooError) as raised:
         await coordinator.run("no-such-model", {})
     assert raised.value.kind in ("invalid", "not_found")
@@ -178,7 +146,6 @@ async def test_errors_have_a_class_for_each_kind():
         await coordinator.run("shout", {"not json": object()})
     with pytest.raises(cuckoo.InvalidError):
         await coordinator.run("shout", {}, timeout=-1)
-    await miner.close()
     await coordinator.close()
     with pytest.raises(cuckoo.CuckooError) as raised:
         await coordinator.run("shout", {})
@@ -186,13 +153,41 @@ async def test_errors_have_a_class_for_each_kind():
 
 
 @pytest.mark.parametrize("error", [ValueError("bad luck"), cuckoo.ExecutionError("out of memory")])
-async def test_what_an_executor_raises_reaches_the_requester(error):
-    coordinator, miner = await market(Broken(error), max_attempts=1)
+async def test_what_an_executor_raises_reaches_the_requester(open_market, error):
+    coordinator, _ = await open_market(Broken(error), max_attempts=1)
     with pytest.raises(cuckoo.CuckooError) as raised:
         await coordinator.run("shout", {}, timeout=20)
     assert str(error) in str(raised.value)
-    await miner.close()
-    await coordinator.close()
+
+
+async def test_a_python_class_says_how_large_a_task_is_and_what_to_try(open_market):
+    executor = Shepherd()
+    coordinator, _ = await open_market(executor)
+    result = await coordinator.run("shout", {"sheep": 2})
+    assert result.output == b"2"
+    # What was tried came before, and a quick first one twice.
+    assert executor.seen in ([1, 20, 2], [1, 1, 20, 2])
+    # The miner gives it back at once; it waits for another one, which does not come.
+    with pytest.raises(cuckoo.TimeoutError, match="takes this miner about"):
+        await coordinator.run("shout", {"sheep": 10**6}, timeout=4)
+    assert executor.seen[-1] == 2
+
+
+@pytest.mark.parametrize("size", [None, "large", KeyError("goats")])
+async def test_a_size_that_is_unknown_keeps_no_task_out(open_market, monkeypatch, size):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: reported.append(raised.exc_type))
+    coordinator, _ = await open_market(Dreamer(size))
+    assert (await coordinator.run("shout", {})).output
+    assert reported == {None: [], "large": [TypeError]}.get(size, [KeyError])
+
+
+@pytest.mark.parametrize("trials", [["a lamb"], [("a lamb",)], [("a lamb", b"1")], 1])
+async def test_what_to_try_is_pairs(open_market, trials):
+    executor = Shepherd()
+    executor.trials = lambda model: trials
+    with pytest.raises((cuckoo.InvalidError, TypeError)):
+        await open_market(executor)
 
 
 def child(queue):
@@ -210,8 +205,3 @@ def test_a_forked_child_is_told_so():
     process.start()
     assert "fork" in queue.get(timeout=20)
     process.join(20)
-
-
-def test_a_missing_model_says_what_is_missing(tmp_path):
-    with pytest.raises(cuckoo.NotFoundError, match="model_index.json"):
-        cuckoo.ImageExecutor(tmp_path, model="shapes")

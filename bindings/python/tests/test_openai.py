@@ -13,6 +13,7 @@ import urllib.request
 import wave
 
 import cuckoo
+import golden
 import openai
 import pytest
 import pytest_asyncio
@@ -30,29 +31,33 @@ KEY = "cuckoo-" + "k" * 40
 class Market:
     """The example's market, of which the tests hold the parts."""
 
-    def __init__(self, server, coordinator):
+    def __init__(self, client, coordinator):
+        self.client = client
         self.coordinator = coordinator
-        self.client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY)
 
 
 @pytest_asyncio.fixture
-async def market(tmp_path):
+async def connect(closing):
+    """Serves a coordinator over HTTP, and gives a client of it."""
+
+    async def connected(coordinator, **options):
+        server = await coordinator.serve(**options)
+        closing.push_async_callback(server.close)
+        client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY)
+        closing.push_async_callback(client.close)
+        return client
+
+    return connected
+
+
+@pytest_asyncio.fixture
+async def market(open_market, connect, tmp_path):
     (tmp_path / "app.key").write_text(KEY)
-    place = await cuckoo.LocalMarket.open(seed=1)
-    coordinator = await place.coordinator(
-        {"models": example.MODELS, "audit_probability": 0.0, "lease_millis": 3000, "heartbeat_millis": 200}
-    )
     pictures = cuckoo.ImageExecutor(example.SHAPES, model="shapes")
     executors = [pictures, example.Bigrams(), example.Trigrams(), example.Morse()]
-    miner = await place.miner(coordinator, executors, settings={"slots": 4})
+    coordinator, _ = await open_market(*executors, models=example.MODELS, slots=4)
     keys = [{"name": "app", "key_file": str(tmp_path / "app.key"), "max_tasks_per_day": 50}]
-    server = await coordinator.serve(api_keys=keys)
-    market = Market(server, coordinator)
-    yield market
-    await market.client.close()
-    await server.close()
-    await miner.close()
-    await coordinator.close()
+    return Market(await connect(coordinator, api_keys=keys), coordinator)
 
 
 def share_of_red(picture):
@@ -105,14 +110,11 @@ async def test_a_chat_is_streamed(market):
     assert token.logprob == 0 and token.top_logprobs[0].token == token.token
 
 
-async def test_answers_have_the_form_that_is_asked_for():
-    place = await cuckoo.LocalMarket.open(seed=2)
-    models = [{"model": "stories", "kind": "chat", "price": "0.01"}]
-    coordinator = await place.coordinator({"models": models, "audit_probability": 0.0})
+async def test_answers_have_the_form_that_is_asked_for(open_market, connect):
     executor = cuckoo.TextExecutor(ROOT / "examples" / "models" / "stories", model="stories")
-    miner = await place.miner(coordinator, [executor], settings={"slots": 4})
-    server = await coordinator.serve()
-    client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any")
+    models = [{"model": "stories", "kind": "chat", "price": "0.01"}]
+    coordinator, _ = await open_market(executor, models=models, slots=4)
+    client = await connect(coordinator)
     schema = {
         "type": "object",
         "properties": {
@@ -137,10 +139,6 @@ async def test_answers_have_the_form_that_is_asked_for():
     stream = await client.chat.completions.create(**ask, seed=7, temperature=1, stream=True)
     said = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert said == made.choices[0].message.content
-    await client.close()
-    await server.close()
-    await miner.close()
-    await coordinator.close()
 
 
 async def test_texts_are_embedded(market):
@@ -189,6 +187,27 @@ async def test_recordings_are_written_down(market):
     assert english.text == "calling anyone sos"
     english = await audio.translations.create(**ask, response_format="verbose_json", prompt="a telegram", temperature=0)
     assert (english.task, english.language, english.segments[0].text) == ("translate", "english", "calling anyone")
+
+
+async def test_a_whisper_writes_recordings_down(open_market, connect):
+    executor = cuckoo.SpeechExecutor(golden.SPEECH / "multilingual", model="whisper-1")
+    models = [{"model": "whisper-1", "kind": "transcription", "price": "0.01"}]
+    coordinator, _ = await open_market(executor, models=models)
+    audio = (await connect(coordinator)).audio
+    asked = golden.asked("multilingual")
+    languages = {"zh": "chinese", "de": "german"}
+    for answer in asked["recordings"]:
+        ask = {"model": "whisper-1", "file": ("talk.wav", golden.recording(answer["name"]))}
+        told = await audio.transcriptions.create(**ask)
+        assert told.text == answer["plain"]["text"].strip()
+        verbose = await audio.transcriptions.create(**ask, prompt=asked["prompt"], response_format="verbose_json")
+        assert (verbose.language, verbose.text) == (languages[answer["language"]], answer["prompted"]["text"].strip())
+        millis = round(verbose.duration * 1000)
+        assert told.usage.seconds == math.ceil(verbose.duration)
+        parts = [(round(part.start * 1000), round(part.end * 1000), part.text) for part in verbose.segments]
+        assert parts == golden.segments(answer["prompted"], millis)
+        english = await audio.translations.create(**ask, extra_body={"language": "de"})
+        assert english.text == answer["translated"]["text"].strip()
 
 
 async def test_what_is_no_recording_is_refused(market):
