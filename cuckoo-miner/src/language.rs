@@ -6,6 +6,8 @@
 //! lines <- answer <- detokenizer <- sampler <-> grammar
 //! ```
 //!
+//! `tokenizer.rs` is what is before the decoder, `token_sampler.rs` what is behind it; both serve engines of others, too.
+//!
 //! A folder holds `config.json`, safetensors weights (F32, F16 or BF16; computed in F32), `tokenizer.json`, and where the
 //! model has them `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja`. `family.rs` has the table of
 //! families. A GGUF file stands for such a folder; `gguf.rs` says how. What a configuration asks for and this model does not do is an error that names the setting.
@@ -28,31 +30,28 @@ mod sampler;
 mod sequence;
 mod stop;
 mod template;
+mod token_sampler;
+mod tokenizer;
 mod vocabulary;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use cuckoo_core::{Message, Result, TextFormat, TextInput, TextPrompt};
+use cuckoo_core::{Message, Result, TextInput, TextPrompt};
 
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::cache::{Cache, Pool};
 use crate::model::error::{self, Error};
 use crate::model::folder::Folder;
-use crate::model::marks::Marks;
 use crate::model::memory;
 use crate::model::weights::Weights;
 use config::Config;
 use decoder::{Chunk, Decoder};
-use defaults::Defaults;
 pub(crate) use engine::Engine;
 use gguf::Gguf;
-use grammar::{Grammar, Grammars};
-use sampler::Sampling;
 pub(crate) use sampler::pick;
-use sequence::Request;
-use template::ChatTemplate;
-use vocabulary::Vocabulary;
+pub use token_sampler::TokenSampler;
+pub use tokenizer::{TextDecoder, TextTokenizer};
 
 /// Whether a family of models of this name, as `architectures` of a `config.json` has it, is run.
 pub(crate) fn is_known(architecture: &str) -> bool {
@@ -72,13 +71,7 @@ pub(crate) fn is_run_gguf(path: &Path) -> bool {
 pub struct LanguageModel {
     kernels: Arc<dyn Kernels>,
     decoder: Decoder,
-    vocabulary: Vocabulary,
-    template: Option<ChatTemplate>,
-    defaults: Defaults,
-    /// Tokens that end a text, in order.
-    ends: Vec<u32>,
-    /// Made for the first text that has a format; else why it cannot be.
-    grammars: OnceLock<Result<Grammars, String>>,
+    tokenizer: TextTokenizer,
     hash: [u8; 32],
     memory: u64,
 }
@@ -124,30 +117,16 @@ impl LanguageModel {
         memory: Option<u64>,
     ) -> error::Result<Self> {
         let mut config = Config::load(folder)?;
-        let defaults = Defaults::load(folder)?;
-        let marks = Marks::load(folder, "")?;
-        let vocabulary = Vocabulary::load(folder, config.vocabulary)?;
-        let template = ChatTemplate::load(folder, &marks)?;
+        let (size, context) = (Some(config.vocabulary), Some(config.context));
+        let tokenizer = TextTokenizer::read(folder, size, context, &config.ends)?;
         let weights = match file {
             Some(file) => file.weights(folder, &mut config, kernels.device())?,
             None => Weights::open(folder, "", "model", kernels.device())?,
         };
         weights.fit(folder, memory)?;
-        let mut ends = if defaults.ends.is_empty() {
-            config.ends.clone()
-        } else {
-            defaults.ends.clone()
-        };
-        ends.extend(marks.token("eos_token").and_then(|end| vocabulary.id(end)));
-        ends.sort_unstable();
-        ends.dedup();
         Ok(Self {
             decoder: Decoder::load(&weights, config, &*kernels)?,
-            vocabulary,
-            template,
-            defaults,
-            ends,
-            grammars: OnceLock::new(),
+            tokenizer,
             hash: folder.hash(),
             memory: folder.memory,
             kernels,
@@ -156,7 +135,7 @@ impl LanguageModel {
 
     /// The same model with texts that nothing ends but their limits, to measure how fast they are written.
     pub(crate) fn endless(mut self) -> Self {
-        self.ends.clear();
+        self.tokenizer.ends.clear();
         self
     }
 
@@ -187,7 +166,7 @@ impl LanguageModel {
 
     /// Whether it takes conversations; every model takes prompts.
     pub fn chats(&self) -> bool {
-        self.template.is_some()
+        self.tokenizer.chats()
     }
 
     /// The text that the model's template makes of a conversation, ready for its answer.
@@ -196,7 +175,7 @@ impl LanguageModel {
     /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when the model has no template, or the template does not take such a
     /// conversation.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        Ok(self.conversation(messages)?)
+        self.tokenizer.render(messages)
     }
 
     /// The tokens of a conversation, through the model's template, or of a prompt, with the marks that the tokenizer
@@ -205,7 +184,7 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::render`], and when there are no tokens, or as many as the context or more.
     pub fn tokens(&self, prompt: TextPrompt<'_>) -> Result<Vec<u32>> {
-        Ok(self.encode(prompt)?)
+        self.tokenizer.tokens(prompt)
     }
 
     /// The text of some tokens, special ones left out.
@@ -213,7 +192,7 @@ impl LanguageModel {
     /// # Errors
     /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when the tokenizer cannot decode them.
     pub fn text(&self, tokens: &[u32]) -> Result<String> {
-        Ok(self.vocabulary.text(tokens)?)
+        self.tokenizer.text(tokens)
     }
 
     /// For each of the tokens, the scores (logits) of the one after it.
@@ -253,76 +232,9 @@ impl LanguageModel {
         Ok(made)
     }
 
-    /// What a task's input asks of this model. The first format takes a while: its tokens are made ready for grammars.
-    pub(crate) fn request(&self, input: TextInput) -> Result<Request> {
-        let prompt = self.encode(input.prompt())?;
-        let format = input.format.as_ref();
-        let grammar = format.map(|format| self.grammar(format)).transpose()?;
-        let defaults = &self.defaults;
-        Ok(Request {
-            prompt,
-            most: input.max_tokens.map(|most| most as usize),
-            context: self.context(),
-            sampling: Sampling {
-                temperature: input.temperature.unwrap_or(defaults.temperature),
-                top_k: defaults.top_k,
-                top_p: input.top_p.unwrap_or(defaults.top_p),
-                min_p: defaults.min_p,
-                repetition_penalty: defaults.repetition_penalty,
-                frequency_penalty: input.frequency_penalty.unwrap_or_default(),
-                presence_penalty: input.presence_penalty.unwrap_or_default(),
-                // Coordinators add one to every input.
-                seed: input.seed.unwrap_or_default(),
-                logprobs: input.logprobs.map(usize::from),
-            },
-            stop: input.stop,
-            grammar,
-        })
-    }
-
-    fn grammar(&self, format: &TextFormat) -> error::Result<Grammar> {
-        let make = || {
-            let grammars = Grammars::new(&self.vocabulary, self.vocabulary());
-            grammars.map_err(|error| error.to_string())
-        };
-        match self.grammars.get_or_init(make) {
-            Ok(grammars) => grammars.compile(format),
-            Err(problem) => Err(Error::Stopped {
-                problem: problem.clone(),
-            }),
-        }
-    }
-
-    fn conversation(&self, messages: &[Message]) -> error::Result<String> {
-        match &self.template {
-            Some(template) => template.render(messages),
-            None => Err(Error::request(
-                "messages",
-                "are given, but this model has no chat template; give it a prompt",
-            )),
-        }
-    }
-
-    fn encode(&self, prompt: TextPrompt<'_>) -> error::Result<Vec<u32>> {
-        let (field, tokens) = match prompt {
-            TextPrompt::Prompt(text) => ("prompt", self.vocabulary.encode(text, true)?),
-            TextPrompt::Messages(messages) => {
-                let text = self.conversation(messages)?;
-                ("messages", self.vocabulary.encode(&text, false)?)
-            }
-        };
-        if tokens.is_empty() {
-            return Err(Error::request(field, "has no tokens to go on from"));
-        }
-        if tokens.len() >= self.context() {
-            let problem = format!(
-                "has {} tokens; the model's context is {}, its answer included",
-                tokens.len(),
-                self.context()
-            );
-            return Err(Error::request(field, problem));
-        }
-        Ok(tokens)
+    /// A text of this model, at its beginning, as a task's input that was checked asks for it. See [`TokenSampler::new`].
+    pub(crate) fn begin(&self, input: TextInput) -> Result<TokenSampler> {
+        Ok(TokenSampler::begin(self.tokenizer.clone(), input)?)
     }
 
     /// Room for one text of any length.

@@ -1,7 +1,7 @@
 //! The miner: polls coordinators, executes tasks on local models and returns signed results.
 //!
 //! [`Miner`] is the whole of it, to embed; [`Executor`] is what a tool author implements to run something else than the
-//! models that come along. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
+//! models that come along; [`TextTokenizer`] and [`TokenSampler`] are all that an engine for texts needs around it. Inside, each loop is one file: `link` keeps a session with one coordinator (`session` says
 //! how it is proven), `poll` asks for work while `slots` are free, in turns that `choice` gives by `weights`, `work` runs one
 //! assignment, unless `pace` says that its deadline comes too soon, `heartbeat` keeps its lease alive and hears which models `wants` has loaded meanwhile, `blobs` fetches what its input names, `stream` sends what it emits,
 //! `vouchers` keeps what is owed, `credit` bounds it, `earnings` measures it, `redeem` turns it into pay.
@@ -60,7 +60,7 @@ pub use candle_core::{Device, Tensor};
 pub use kernels::{Activation, CpuKernels, Heads, Kernels, Norm, Packed, Span};
 #[cfg(feature = "cuda")]
 pub use kernels::{CudaKernels, CudaTensor};
-pub use language::LanguageModel;
+pub use language::{LanguageModel, TextDecoder, TextTokenizer, TokenSampler};
 pub use miner::{Miner, MinerBuilder};
 pub use noise::Philox;
 pub use redeem::RedeemSettings;

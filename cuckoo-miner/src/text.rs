@@ -160,10 +160,10 @@ impl Executor for TextExecutor {
         let input = TextInput::read(&task.input)?;
         let model = Arc::clone(&self.model);
         // A long conversation takes a while to cut into tokens.
-        let request = tokio::task::spawn_blocking(move || model.request(input))
+        let text = tokio::task::spawn_blocking(move || model.begin(input))
             .await
             .map_err(|join| Error::execution("reading the prompt failed").with_source(join))??;
-        self.engine().await?.run(request, context).await
+        self.engine().await?.run(text, context).await
     }
 
     fn memory(&self) -> u64 {

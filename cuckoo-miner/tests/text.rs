@@ -6,13 +6,17 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "text/chat.rs"]
+mod chat;
+
 use std::path::PathBuf;
 
+use chat::Chat;
 use cuckoo_core::{
     Assignment, B256, ErrorKind, FinishReason, LeaseId, ModelId, NodeId, Result, TaskId,
     TextOutput, TextReader, Timestamp, Wei, cai, payload_hash,
 };
-use cuckoo_miner::{Execution, Executor as _, LanguageModel, TaskContext, TextExecutor};
+use cuckoo_miner::{Execution, Executor, LanguageModel, TaskContext, TextExecutor};
 
 fn folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -44,7 +48,7 @@ fn task(input: &str) -> Assignment {
     }
 }
 
-async fn run(executor: &TextExecutor, input: &str) -> Result<Execution> {
+async fn run(executor: &impl Executor, input: &str) -> Result<Execution> {
     let context = TaskContext::new(Timestamp::from_millis(u64::MAX));
     let execution = executor.execute(task(input), context.clone()).await?;
     let emitted = context.emitted();
@@ -232,4 +236,57 @@ async fn its_trials_run_and_work_is_what_may_be_written() {
         assert_eq!(work(unknown), None, "{unknown}");
     }
     assert_eq!(executor.concurrency(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_of_ones_own_writes_what_ours_does() {
+    let stories = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/models/stories");
+    let gguf = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf/qwen3/model.gguf");
+    for path in [stories, folder("qwen3"), gguf] {
+        let ours = TextExecutor::load(&path, name()).unwrap();
+        let own = Chat::load(&path, name()).unwrap();
+        let mut outputs = Vec::new();
+        for input in [
+            r#"{"prompt": "What is 17 + 25?", "temperature": 0, "max_tokens": 24}"#,
+            r#"{"prompt": "What is", "seed": 7, "temperature": 1.5, "top_p": 0.95, "max_tokens": 24}"#,
+            r#"{"prompt": "What is", "seed": 8, "temperature": 1, "presence_penalty": 1,
+                "frequency_penalty": 0.5, "logprobs": 3, "max_tokens": 24}"#,
+            r#"{"prompt": "The owl", "seed": 9, "temperature": 1.2, "stop": ["e", "a "], "max_tokens": 30}"#,
+            r#"{"prompt": "A bird:", "seed": 3, "temperature": 1, "format": {"type": "json_schema",
+                "schema": {"enum": ["cuckoo", "wren"]}}}"#,
+            r#"{"prompt": "The owl saw that", "seed": 4}"#,
+        ] {
+            let expected = run(&ours, input).await.unwrap();
+            let execution = run(&own, input).await.unwrap();
+            assert_eq!(execution, expected, "{path:?}: {input}");
+            outputs.push(execution.output.bytes);
+        }
+        outputs.sort();
+        outputs.dedup();
+        assert!(outputs.len() > 3, "{path:?}: {outputs:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_of_ones_own_chats_and_refuses_as_ours_does() {
+    let (ours, own) = (
+        executor("qwen3"),
+        Chat::load(&folder("qwen3"), name()).unwrap(),
+    );
+    let chat =
+        r#"{"messages": [{"role": "user", "content": "Sing!"}], "seed": 1, "max_tokens": 20}"#;
+    let expected = run(&ours, chat).await.unwrap();
+    assert_eq!(run(&own, chat).await.unwrap(), expected);
+    let long = format!(r#"{{"prompt": "{}"}}"#, "bird ".repeat(200));
+    let unfit = r#"{"prompt": "a", "format": {"type": "json_schema", "schema": {"type": "array", "uniqueItems": true}}}"#;
+    for input in [long.as_str(), unfit, r#"{"prompt": ""}"#] {
+        let expected = run(&ours, input).await.unwrap_err();
+        let error = run(&own, input).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.message(), expected.message());
+    }
+    let cancelled = TaskContext::new(Timestamp::from_millis(u64::MAX));
+    cancelled.cancel();
+    let error = own.execute(task(chat), cancelled).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
 }

@@ -13,16 +13,17 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 use super::LanguageModel;
-use super::sequence::{Request, Sequence};
+use super::sequence::Sequence;
+use super::token_sampler::TokenSampler;
 use crate::line::{Line, WAITING};
 use crate::model::cache::{Cache, Pool};
 use crate::model::error::Error;
 use crate::{Execution, TaskContext, TextLimits};
 
-/// A request on its way to the thread.
+/// A text on its way to the thread.
 #[derive(Debug)]
 struct Job {
-    request: Request,
+    text: TokenSampler,
     context: TaskContext,
     reply: oneshot::Sender<Result<Execution>>,
 }
@@ -68,10 +69,10 @@ impl Engine {
         Line::start("cuckoo-text", work).map(Self)
     }
 
-    /// Carries a request out; dropping the future gives it up.
-    pub(crate) async fn run(&self, request: Request, context: TaskContext) -> Result<Execution> {
+    /// Writes a text to its end; dropping the future gives it up.
+    pub(crate) async fn run(&self, text: TokenSampler, context: TaskContext) -> Result<Execution> {
         let job = |reply| Job {
-            request,
+            text,
             context,
             reply,
         };
@@ -111,10 +112,10 @@ impl Worker {
         }
     }
 
-    /// Takes a request, unless it can never fit.
+    /// Takes a text, unless it can never fit.
     fn arrive(&mut self, job: Job) {
-        let needed = Cache::pages_for(job.request.least());
-        let sequence = Sequence::new(job.request, job.context, job.reply);
+        let needed = Cache::pages_for(job.text.least());
+        let sequence = Sequence::new(job.text, job.context, job.reply);
         if needed > self.pool.limit() {
             let problem = format!(
                 "the text may need {needed} pages of memory, and this miner has {}; assign the task to another one",
@@ -185,16 +186,15 @@ impl Worker {
             .filter(|(_, (sequence, rows))| **rows > 0 && sequence.pending() == 0)
             .map(|(i, (sequence, _))| (i, sequence))
             .collect();
-        let choices: Vec<_> = due
+        let tokens: Vec<_> = due
             .into_par_iter()
             .zip(&scores)
-            .map(|((i, sequence), scores)| (i, sequence.choose(&model.ends, scores)))
+            .map(|((i, sequence), scores)| (i, sequence.advance(scores)))
             .collect();
-        for (i, choice) in choices.into_iter().rev() {
-            let ended = choice.and_then(|choice| self.running[i].accept(&model, choice));
-            match ended {
-                Ok(None) => {}
-                Ok(Some(reason)) => self.remove(i).finish(&model, reason),
+        for (i, token) in tokens.into_iter().rev() {
+            match token {
+                Ok(Some(_)) => {}
+                Ok(None) => self.remove(i).finish(),
                 Err(error) => self.remove(i).fail(error),
             }
         }

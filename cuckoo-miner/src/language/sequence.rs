@@ -1,60 +1,19 @@
-//! One text in work, from its request to its output.
+//! One text in work: what it says so far, and what the network remembers of it.
 
-use cuckoo_core::{FinishReason, Result as CoreResult, Timestamp, Usage};
+use cuckoo_core::{Result as CoreResult, Timestamp};
 use tokio::sync::oneshot;
 
-use super::LanguageModel;
-use super::answer::Answer;
 use super::decoder::Chunk;
-use super::grammar::Grammar;
-use super::sampler::{Choice, History, Sampling};
-use super::stop::Stops;
+use super::token_sampler::TokenSampler;
 use crate::model::cache::{Cache, Pool};
 use crate::model::error::{Error, Result};
 use crate::{Execution, TaskContext};
 
-/// What a text is to be.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// The prompt, at least one token and less than the context.
-    pub(crate) prompt: Vec<u32>,
-    /// The most tokens to make; as many as the context has room for when absent.
-    pub(crate) most: Option<usize>,
-    /// The model's context.
-    pub(crate) context: usize,
-    pub(crate) sampling: Sampling,
-    pub(crate) stop: Vec<String>,
-    /// The form it is to have, at its beginning.
-    pub(crate) grammar: Option<Grammar>,
-}
-
-impl Request {
-    /// The most tokens to make.
-    fn most(&self) -> usize {
-        let room = self.context.saturating_sub(self.prompt.len());
-        self.most.map_or(room, |most| most.min(room)).max(1)
-    }
-
-    /// Tokens there must be room for before it is worth beginning: all it asks for, where it says how many.
-    pub(crate) fn least(&self) -> usize {
-        let asked = if self.most.is_some() { self.most() } else { 1 };
-        // What the last token would be followed by is never asked for.
-        self.prompt.len() + asked - 1
-    }
-}
-
 /// A text in work.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    /// The prompt and what was made.
-    tokens: Vec<u32>,
-    prompt: usize,
-    most: usize,
-    sampling: Sampling,
-    history: History,
-    /// Has come as far as `tokens`, whatever the network has forgotten of them.
-    grammar: Option<Grammar>,
-    answer: Answer,
+    /// Has come as far as it has, whatever the network has forgotten of it.
+    text: TokenSampler,
     cache: Cache,
     context: TaskContext,
     reply: oneshot::Sender<CoreResult<Execution>>,
@@ -62,18 +21,12 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new(
-        request: Request,
+        text: TokenSampler,
         context: TaskContext,
         reply: oneshot::Sender<CoreResult<Execution>>,
     ) -> Self {
         Self {
-            prompt: request.prompt.len(),
-            most: request.most(),
-            history: History::new(&request.prompt),
-            tokens: request.prompt,
-            sampling: request.sampling,
-            grammar: request.grammar,
-            answer: Answer::new(Stops::new(request.stop)),
+            text,
             cache: Cache::default(),
             context,
             reply,
@@ -82,21 +35,20 @@ impl Sequence {
 
     /// The prompt and what was made so far.
     pub(crate) fn tokens(&self) -> &[u32] {
-        &self.tokens
+        self.text.tokens()
     }
 
     /// Tokens that the network has not seen yet, or has forgotten.
     pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.cache.length()
+        self.tokens().len() - self.cache.length()
     }
 
     /// Why it should be carried no further, if so.
     pub(crate) fn unwanted(&self, now: Timestamp) -> Option<Error> {
-        let made = self.made();
         if self.context.is_cancelled() || self.reply.is_closed() {
-            let (step, steps) = (made, self.most);
-            return Some(Error::Cancelled { step, steps });
+            return Some(self.text.cancelled());
         }
+        let made = self.text.made();
         (now >= self.context.deadline()).then_some(Error::Late { made })
     }
 
@@ -112,83 +64,29 @@ impl Sequence {
 
     /// Its next `rows` tokens for the network; scores are wanted once nothing is left.
     pub(crate) fn chunk(&mut self, rows: usize) -> Chunk<'_> {
+        let tokens = self.text.tokens();
         let from = self.cache.length();
         let to = from + rows;
         Chunk {
-            wanted: usize::from(to == self.tokens.len()),
-            tokens: &self.tokens[from..to],
+            wanted: usize::from(to == tokens.len()),
+            tokens: &tokens[from..to],
             cache: &mut self.cache,
         }
     }
 
-    /// Chooses its next token from the scores; none where all it can do is end. `ends` are the tokens that end a text.
-    pub(crate) fn choose(&mut self, ends: &[u32], scores: &[f32]) -> Result<Option<Choice>> {
-        let allowed = match &mut self.grammar {
-            Some(grammar) => match grammar.allowed(ends)? {
-                Some(allowed) => Some(allowed),
-                None => return Ok(None),
-            },
-            None => None,
-        };
-        let choice = self
-            .sampling
-            .choose(scores, &self.history, allowed.as_ref())?;
-        Ok(Some(choice))
-    }
-
-    /// Adds the chosen token and shows what can be shown; why the text ends here, if it does.
-    pub(crate) fn accept(
-        &mut self,
-        model: &LanguageModel,
-        choice: Option<Choice>,
-    ) -> Result<Option<FinishReason>> {
-        let Some(choice) = choice else {
-            return Ok(Some(FinishReason::Stop));
-        };
-        self.tokens.push(choice.token);
-        self.history.push(choice.token);
-        let thousandths = self.made() * 1000 / self.most;
-        self.context
-            .progress(u16::try_from(thousandths).unwrap_or(1000).min(999));
-        if model.ends.binary_search(&choice.token).is_ok() {
-            return Ok(Some(FinishReason::Stop));
-        }
-        let complete = match &mut self.grammar {
-            Some(grammar) => grammar.advance(choice.token)?,
-            None => false,
-        };
-        let context = &self.context;
-        let stopped = self
-            .answer
-            .push(&model.vocabulary, &choice, &mut |line| context.emit(line))?;
-        Ok(match stopped || complete {
-            true => Some(FinishReason::Stop),
-            false => (self.made() >= self.most).then_some(FinishReason::Length),
-        })
+    /// Goes on by one token, chosen from the scores, and shows what can be shown; none where the text has ended.
+    pub(crate) fn advance(&mut self, scores: &[f32]) -> Result<Option<u32>> {
+        self.text.advance(scores, &self.context)
     }
 
     /// Hands in the output.
-    pub(crate) fn finish(self, model: &LanguageModel, reason: FinishReason) {
-        let usage = Usage {
-            input_units: self.prompt as u64,
-            output_units: self.made() as u64,
-            ..Usage::default()
-        };
-        let context = self.context;
-        let output = self
-            .answer
-            .end(&model.vocabulary, reason, &mut |line| context.emit(line));
-        let execution = output.map(|output| Execution::new(output).with_usage(usage));
+    pub(crate) fn finish(self) {
         // Whoever asked may be gone.
-        let _ = self.reply.send(execution.map_err(Into::into));
+        let _ = self.reply.send(self.text.finish(&self.context));
     }
 
     /// Says why there is no output.
     pub(crate) fn fail(self, error: Error) {
         let _ = self.reply.send(Err(error.into()));
-    }
-
-    fn made(&self) -> usize {
-        self.tokens.len() - self.prompt
     }
 }

@@ -108,7 +108,7 @@ fn scores_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn texts_come_back_whole_from_their_tokens() {
     for name in ["llama", "gemma"] {
-        let vocabulary = model(name).vocabulary;
+        let vocabulary = model(name).tokenizer.vocabulary;
         for text in [
             "The cuckoo sings at noon.",
             "naïve café 日本 🦜🦜 end 日本語のテキスト",
@@ -152,7 +152,7 @@ fn texts_come_back_whole_from_their_tokens() {
 
 #[test]
 fn tokens_are_named_as_they_are_within_a_text() {
-    let vocabulary = model("gemma").vocabulary;
+    let vocabulary = model("gemma").tokenizer.vocabulary;
     let tokens = vocabulary.encode("the bird", false).unwrap();
     let names: Vec<_> = tokens
         .iter()

@@ -29,6 +29,12 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
+    /// One more than its largest token.
+    pub(crate) fn size(&self) -> usize {
+        let largest = self.tokenizer.get_vocab(true).into_values().max();
+        largest.map_or(0, |token| token as usize + 1)
+    }
+
     /// The tokens of `text`. With `marks`, those that the tokenizer puts around a text by itself come too.
     pub(crate) fn encode(&self, text: &str, marks: bool) -> Result<Vec<u32>> {
         let encoding = self

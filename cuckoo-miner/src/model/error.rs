@@ -103,6 +103,11 @@ pub(crate) enum Error {
     )]
     VectorNotFinite,
 
+    #[error(
+        "the engine gave {given} scores for a vocabulary of {size} tokens; it and the tokenizer belong to different models"
+    )]
+    Scores { given: usize, size: usize },
+
     #[error("{problem}")]
     Full { problem: String },
 
@@ -177,6 +182,7 @@ impl Error {
             Self::Late { .. } => ErrorKind::Timeout,
             Self::Diverged { .. }
             | Self::NotFinite { .. }
+            | Self::Scores { .. }
             | Self::VectorNotFinite
             | Self::Stopped { .. }
             | Self::Png(_)

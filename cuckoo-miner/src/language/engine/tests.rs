@@ -45,7 +45,7 @@ fn input(i: u64, most: Option<u32>) -> TextInput {
 async fn all(engine: &Engine, model: &LanguageModel, inputs: &[TextInput]) -> Vec<Execution> {
     let runs = inputs
         .iter()
-        .map(|input| engine.run(model.request(input.clone()).unwrap(), context()));
+        .map(|input| engine.run(model.begin(input.clone()).unwrap(), context()));
     let runs = futures::future::join_all(runs).await;
     runs.into_iter().map(Result::unwrap).collect()
 }
@@ -95,8 +95,8 @@ async fn what_can_never_fit_is_turned_away() {
     let model = model();
     let engine = Engine::with_pages(Arc::clone(&model), limits(2, 64), 2, clock()).unwrap();
     let run = |input: TextInput| {
-        let request = model.request(input).unwrap();
-        engine.run(request, context())
+        let text = model.begin(input).unwrap();
+        engine.run(text, context())
     };
     let large = run(input(0, Some(200))).await.unwrap_err();
     assert_eq!(large.kind(), ErrorKind::Rejected);
@@ -117,15 +117,15 @@ async fn cancelled_and_late_texts_end_between_steps_and_free_their_place() {
     let (model, clock) = (model(), clock());
     let time: Arc<ManualClock> = Arc::clone(&clock);
     let engine = Engine::start(Arc::clone(&model), limits(1, 64), time).unwrap();
-    let request = || model.request(input(2, Some(100))).unwrap();
+    let text = || model.begin(input(2, Some(100))).unwrap();
     let cancelled = context();
     cancelled.cancel();
-    let error = engine.run(request(), cancelled).await.unwrap_err();
+    let error = engine.run(text(), cancelled).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let late = TaskContext::new(Timestamp::from_millis(1_000));
-    let error = engine.run(request(), late).await.unwrap_err();
+    let error = engine.run(text(), late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     // Dropped by whoever asked.
-    drop(tokio::time::timeout(std::time::Duration::ZERO, engine.run(request(), context())).await);
-    assert!(engine.run(request(), context()).await.is_ok());
+    drop(tokio::time::timeout(std::time::Duration::ZERO, engine.run(text(), context())).await);
+    assert!(engine.run(text(), context()).await.is_ok());
 }

@@ -53,8 +53,8 @@ async fn run(model: &Arc<LanguageModel>, inputs: Vec<TextInput>) -> Vec<TextOutp
     let engine = engine(model);
     let runs = inputs.into_iter().map(async |input| {
         let context = TaskContext::new(Timestamp::from_millis(2_000));
-        let request = model.request(input).unwrap();
-        let execution: Execution = engine.run(request, context.clone()).await.unwrap();
+        let text = model.begin(input).unwrap();
+        let execution: Execution = engine.run(text, context.clone()).await.unwrap();
         let output = TextOutput::read(&execution.output).unwrap();
         let shown = TextReader::default().read(&context.emitted()).unwrap();
         let pieces = shown.iter().map(|line| match line {
@@ -227,8 +227,8 @@ fn what_cannot_be_followed_is_named() {
         (json!({"$ref": "https://example.com/schema"}), "example.com"),
         (json!({"type": "objekt"}), "objekt"),
     ] {
-        let request = model.request(drawn(schema(asked.clone()), 0));
-        let error = request.unwrap_err();
+        let text = model.begin(drawn(schema(asked.clone()), 0));
+        let error = text.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{asked}: {error}");
         let message = error.to_string();
         assert!(
@@ -274,15 +274,21 @@ async fn a_schema_may_be_large_and_refer_to_itself() {
 fn the_bytes_of_tokens_are_those_of_their_text() {
     for (folder, before) in folders().into_iter().zip(["", " ", ""]) {
         let model = LanguageModel::load(&folder).unwrap();
-        let bytes: BTreeMap<u32, Vec<u8>> = model.vocabulary.bytes().unwrap().into_iter().collect();
+        let bytes: BTreeMap<u32, Vec<u8>> = model
+            .tokenizer
+            .vocabulary
+            .bytes()
+            .unwrap()
+            .into_iter()
+            .collect();
         for text in ["{\"a\": [1, true]}\n\t", "naïve café 日本 🦜🦜"] {
-            let tokens = model.vocabulary.encode(text, false).unwrap();
+            let tokens = model.tokenizer.vocabulary.encode(text, false).unwrap();
             let parts = tokens.iter().map(|token| bytes[token].as_slice());
             let whole = parts.collect::<Vec<_>>().concat();
             let expected = format!("{before}{text}");
             assert_eq!(String::from_utf8(whole).unwrap(), expected, "{folder:?}");
         }
-        for end in &model.ends {
+        for end in model.tokenizer.ends() {
             assert!(!bytes.contains_key(end), "special tokens are no text");
         }
     }
