@@ -25,7 +25,16 @@ pub(super) trait Number: WithDType {
     fn load<R: Register>(x: &[Self]) -> R;
 
     /// The panel in `f32`: itself, or its numbers widened into `room`, which has as many lanes.
-    fn wide<'a, R: Register>(panel: &'a [[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane];
+    #[inline(always)]
+    fn wide<'a, R: Register>(panel: &'a [[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
+        let room = &mut room[..panel.len()];
+        for (wide, lane) in room.iter_mut().zip(panel) {
+            for at in (0..LANES).step_by(R::WIDTH) {
+                Self::load::<R>(&lane[at..]).store(&mut wide[at..]);
+            }
+        }
+        room
+    }
 }
 
 impl Number for f32 {
@@ -65,11 +74,6 @@ impl Number for f16 {
     fn load<R: Register>(x: &[Self]) -> R {
         R::load_f16(x)
     }
-
-    #[inline(always)]
-    fn wide<'a, R: Register>(panel: &'a [[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
-        widen::<R, Self>(panel, room)
-    }
 }
 
 impl Number for bf16 {
@@ -87,22 +91,6 @@ impl Number for bf16 {
     fn load<R: Register>(x: &[Self]) -> R {
         R::load_bf16(x)
     }
-
-    #[inline(always)]
-    fn wide<'a, R: Register>(panel: &'a [[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
-        widen::<R, Self>(panel, room)
-    }
-}
-
-#[inline(always)]
-fn widen<'a, R: Register, W: Number>(panel: &[[W; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
-    let room = &mut room[..panel.len()];
-    for (wide, lane) in room.iter_mut().zip(panel) {
-        for at in (0..LANES).step_by(R::WIDTH) {
-            W::load::<R>(&lane[at..]).store(&mut wide[at..]);
-        }
-    }
-    room
 }
 
 /// The kind of the fewest bits that holds all of `numbers` as they are.
