@@ -252,7 +252,7 @@ fn a_recording_is_written_down() {
     }
     let text = prints(folder.path(), &[&check[..], &["--audio", &wav]].concat());
     for part in [
-        "language de",
+        "language zh",
         " to 2.00 s",
         "5.3 s written down in",
         "s a second",

@@ -589,7 +589,7 @@ fn xl_parts_that_do_not_fit_each_other_are_refused() {
             "model_index.json",
             "_class_name",
             json!("StableDiffusionPipeline"),
-            "force_zeros_for_empty_prompt",
+            "text_encoder_2",
         ),
     ] {
         let copy = Copy::of("xl");

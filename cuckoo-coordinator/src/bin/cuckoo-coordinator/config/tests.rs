@@ -94,9 +94,10 @@ fn every_line_that_is_commented_out_can_be_used() {
         panic!("{:?}", config.api_keys)
     };
     let written = serde_json::to_value(key).unwrap();
-    let fields = written.as_object().unwrap();
+    let mut fields: Vec<_> = written.as_object().unwrap().keys().collect();
+    fields.sort_unstable();
     assert_eq!(
-        fields.keys().collect::<Vec<_>>(),
+        fields,
         [
             "burst",
             "key_hash",
