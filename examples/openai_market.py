@@ -158,7 +158,7 @@ class Morse:
                 for start, end, word in words
             ],
         }
-        usage = {"input_units": millis, "output_units": len(words), "compute_millis": 0}
+        usage = {"input_units": -(-millis // 1000), "output_units": len(words), "compute_millis": 0}
         return json.dumps(transcript).encode(), "application/vnd.cuckoo.transcript+json", usage
 
     def words(self, samples, step):

@@ -51,8 +51,8 @@ const EXAMPLES: &str = "\
 From nothing to a running miner (docs/operator.md walks through it):
   PROGRAM key new --keystore miner.json
   PROGRAM models pull Qwen/Qwen2.5-0.5B-Instruct
-  PROGRAM models check examples/models/shapes
-  PROGRAM bench examples/models/shapes
+  PROGRAM models check Qwen/Qwen2.5-0.5B-Instruct --prompt 'Why do cuckoos call?'
+  PROGRAM bench Qwen/Qwen2.5-0.5B-Instruct
   PROGRAM register --config miner.toml --owner owner.json --name gpu-1
   PROGRAM doctor --config miner.toml
   PROGRAM run --config miner.toml
@@ -86,7 +86,7 @@ Examples:
     /// Makes, imports and shows encrypted key files.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Looks at model folders.
+    /// Pulls models from the hub, tries them, and lists, checks and removes what is in the cache.
     #[command(subcommand)]
     Models(models::Command),
     /// Registers this miner on chain: stakes and votes for it, with the operator's consent.

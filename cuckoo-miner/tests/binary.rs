@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const EXAMPLE: &str = include_str!("../miner.example.toml");
+const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/speech/english");
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cuckoo-miner"));
@@ -151,9 +152,11 @@ fn help_teaches_with_examples() {
         vec!["claim"],
         vec!["rotate"],
         vec!["account"],
+        vec!["key"],
         vec!["key", "new"],
         vec!["key", "import"],
         vec!["key", "show"],
+        vec!["models"],
         vec!["models", "check"],
         vec!["models", "list"],
         vec!["models", "pull"],
@@ -171,6 +174,11 @@ fn help_teaches_with_examples() {
             "no password on the command line"
         );
     }
+    // The settings file's name stands where it is meant, and not within a variable's.
+    let help = prints(folder.path(), &["run", "--help"]);
+    assert!(help.contains("CUCKOO_MINER__SETTINGS__SLOTS=2"), "{help}");
+    let help = prints(folder.path(), &["status", "--help"]);
+    assert!(help.contains("status --config miner.toml"), "{help}");
 }
 
 #[test]
@@ -270,6 +278,58 @@ fn a_recording_is_written_down() {
     }
 }
 
+#[test]
+fn a_text_ends_with_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let stories = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/stories");
+    let check = [
+        "models",
+        "check",
+        stories,
+        "--prompt",
+        "Hello",
+        "--max-tokens",
+    ];
+    let text = prints(folder.path(), &[&check[..], &["2"]].concat());
+    assert!(text.contains("\n(ended by --max-tokens)\n"), "{text}");
+}
+
+#[test]
+fn options_of_another_kind_of_model_are_refused_with_those_to_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/language/llama");
+    let embedding = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/embedding/bert");
+    let picture = model();
+    for (model, options, said) in [
+        (
+            text,
+            ["--audio", "talk.wav"],
+            "a text model, with which --audio does nothing; use --prompt, --seed, --max-tokens, --together instead",
+        ),
+        (text, ["--steps", "3"], "with which --steps does nothing"),
+        (
+            embedding,
+            ["--seed", "2"],
+            "an embedding model, with which --seed does nothing; use --prompt, --together instead",
+        ),
+        (
+            picture.as_str(),
+            ["--max-tokens", "3"],
+            "an image model, with which --max-tokens does nothing",
+        ),
+        (
+            SPEECH,
+            ["--out", "a.png"],
+            "--audio, --language, --prompt, --seed",
+        ),
+        (SPEECH, ["--prompt", "cuckoos"], "give it one with --audio"),
+    ] {
+        let check = [&["models", "check", model][..], &options].concat();
+        let error = complains(folder.path(), &check);
+        assert!(error.contains(said), "{said} in {error}");
+    }
+}
+
 /// What `bench` measured, by test, each with its unit and how many samples.
 fn measured(folder: &Path, arguments: &[&str]) -> Vec<(String, String, usize)> {
     let arguments = [&["bench", "--seconds", "1", "--json"][..], arguments].concat();
@@ -349,7 +409,7 @@ fn the_speed_of_each_kind_of_model_is_measured() {
     }
     for (arguments, said) in [
         (vec!["nothing"], "nothing"),
-        (vec![], "FOLDER"),
+        (vec![], "<FOLDER|--config <FILE>>"),
         (vec!["nothing", "--config", "miner.toml"], "--config"),
         (vec!["nothing", "--seconds", "0"], "--seconds"),
     ] {
@@ -380,6 +440,11 @@ fn what_is_wrong_before_the_start_is_said_with_what_to_do() {
             "brings no executor",
         ),
         (model().as_str(), "/nowhere", "/nowhere"),
+        (
+            model().as_str(),
+            SPEECH,
+            "is of kind `image` (which it is when none is set); add kind = \"speech\"",
+        ),
         ("http://127.0.0.1:8545", "not a url", "url"),
     ] {
         let folder = operator(&[(from, to)]);
@@ -437,6 +502,11 @@ fn a_doctor_names_each_fault_with_its_remedy() {
             "FAIL  model          `shapes`: ",
         ),
         (
+            model().as_str(),
+            SPEECH,
+            "FAIL  model          `shapes`: the folder holds a speech model, but its section is of kind `image`",
+        ),
+        (
             "\"vouchers.json\"",
             "\"missing/vouchers.json\"",
             "FAIL  disk",
@@ -464,7 +534,8 @@ fn a_status_that_cannot_be_had_is_said_with_what_to_do() {
     drop(listener);
     let nobody = complains(folder.path(), &status);
     assert!(
-        nobody.contains(&address) && nobody.contains("is it running"),
+        nobody.contains(&address)
+            && nobody.contains("a section [status], or name its address with --address: "),
         "{nobody}"
     );
 

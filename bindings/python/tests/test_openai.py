@@ -189,6 +189,17 @@ async def test_recordings_are_written_down(market):
     assert (english.task, english.language, english.segments[0].text) == ("translate", "english", "calling anyone")
 
 
+async def test_the_ear_for_morse_code_counts_begun_seconds():
+    class Context:
+        async def blob(self, _):
+            return keyed("-.-. --.- / ... --- ..."), "audio/wav"
+
+    task = {"input": json.dumps({"audio": "code.wav"})}
+    transcript, _, usage = await example.Morse().execute(task, Context())
+    assert json.loads(transcript)["duration_millis"] == 3720
+    assert (usage["input_units"], usage["output_units"]) == (4, 2)
+
+
 async def test_a_whisper_writes_recordings_down(open_market, connect):
     executor = cuckoo.SpeechExecutor(golden.SPEECH / "multilingual", model="whisper-1")
     models = [{"model": "whisper-1", "kind": "transcription", "price": "0.01"}]

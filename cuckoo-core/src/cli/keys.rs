@@ -40,6 +40,11 @@ impl Keystore {
 
 /// Makes, imports and shows encrypted key files.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  PROGRAM key new --keystore operator.json
+  PROGRAM key import --keystore owner.json < secret.hex
+  PROGRAM key show --keystore operator.json")]
 pub enum KeyCommand {
     /// Makes a key and writes it to an encrypted file, which is never overwritten; prints its address.
     #[command(after_help = "\

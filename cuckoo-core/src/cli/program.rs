@@ -33,7 +33,8 @@ pub(super) struct NodeSettings {
 }
 
 impl Program {
-    /// Reads the command line. In help, `PROGRAM` stands for the program's name and `SETTINGS` for its settings file.
+    /// Reads the command line. In help, `PROGRAM` stands for the program's name and `SETTINGS` after
+    /// a blank for its settings file.
     pub fn parse<P: Parser>(&self) -> P {
         let command = P::command().name(self.name).version(self.version);
         let matches = self.teach(command).get_matches();
@@ -44,7 +45,8 @@ impl Program {
         let command = match command.get_after_help().map(ToString::to_string) {
             Some(help) => command.after_help(
                 help.replace("PROGRAM", self.name)
-                    .replace("SETTINGS", self.settings),
+                    // Variables of the environment have the word within their names.
+                    .replace(" SETTINGS", &format!(" {}", self.settings)),
             ),
             None => command,
         };

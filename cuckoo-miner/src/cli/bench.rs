@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
 use indicatif::ProgressBar;
 
-use crate::cli::config::{Config, Kind, ModelConfig};
+use crate::cli::config::{Config, ModelConfig};
 use crate::cli::models::CacheArgs;
 use crate::cli::table::print_table;
 use crate::{
@@ -27,6 +27,7 @@ use row::{About, Row, Unit};
 /// Measures how fast models are: seconds a step and a picture, tokens read and written a second, texts embedded a second,
 /// seconds of recordings written down a second.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("measured").required(true).args(["folder", "config"])))]
 #[command(after_help = "\
 Each measurement is repeated for --seconds, after a run that warms up and does not count; a single run that takes longer than
 that counts alone. RUNS are its samples, MEDIAN the middle one, SPREAD from the lowest to the highest. Leave the machine alone
@@ -43,10 +44,9 @@ Examples:
   PROGRAM bench --config miner.toml")]
 pub(crate) struct Arguments {
     /// The model's folder, or the name on the hub of a model in the cache.
-    #[arg(required_unless_present = "config")]
     folder: Option<PathBuf>,
     /// Measures all models of these settings, as they set them up.
-    #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     cache: CacheArgs,
@@ -144,12 +144,7 @@ fn subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
         Ok(Subject {
             name: model.name.to_string(),
             folder: model.located()?,
-            kind: match model.kind {
-                Kind::Image => FolderKind::Image,
-                Kind::Text => FolderKind::Text,
-                Kind::Embedding => FolderKind::Embedding,
-                Kind::Speech => FolderKind::Speech,
-            },
+            kind: model.kind.into(),
             loras: model.loras.clone(),
             text: model.text_limits(config.settings.slots),
             embedding: model.embedding_limits(),

@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use crate::cli::PROGRAM;
 use crate::cli::status::StatusConfig;
-use crate::{EmbeddingLimits, HubModel, Lora, ModelStore, Settings, SpeechLimits, TextLimits};
+use crate::{
+    EmbeddingLimits, FolderKind, HubModel, Lora, ModelStore, Settings, SpeechLimits, TextLimits,
+};
 
 /// What `miner.toml` holds. Paths in it are relative to the file.
 #[derive(Debug, Deserialize)]
@@ -67,21 +69,48 @@ pub(crate) struct ModelConfig {
 }
 
 /// What a model's folder holds.
+///
+/// Where tasks of such a model are of another kind, that kind's name is taken, too: `chat` and `completion`, `embeddings`,
+/// `transcription`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub(crate) enum Kind {
     /// A pipeline in the layout of diffusers.
     #[default]
     Image,
     /// A language model in the layout of Hugging Face.
     Text,
-    /// A sentence encoder in the layout of sentence-transformers or Hugging Face. Tasks are of the kind `embeddings`, so that
-    /// is taken, too.
-    #[serde(alias = "embeddings")]
+    /// A sentence encoder in the layout of sentence-transformers or Hugging Face.
     Embedding,
-    /// Whisper in the layout of Hugging Face. Tasks are of the kind `transcription`, so that is taken, too.
-    #[serde(alias = "transcription")]
+    /// Whisper in the layout of Hugging Face.
     Speech,
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "image" => Ok(Self::Image),
+            "text" | "chat" | "completion" => Ok(Self::Text),
+            "embedding" | "embeddings" => Ok(Self::Embedding),
+            "speech" | "transcription" => Ok(Self::Speech),
+            _ => Err(format!(
+                "`{name}` is no kind of model; set image, text, embedding or speech"
+            )),
+        }
+    }
+}
+
+impl From<Kind> for FolderKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Image => Self::Image,
+            Kind::Text => Self::Text,
+            Kind::Embedding => Self::Embedding,
+            Kind::Speech => Self::Speech,
+        }
+    }
 }
 
 impl ModelConfig {
@@ -117,13 +146,30 @@ impl ModelConfig {
     /// The folder that it is in, on disk or in the cache.
     ///
     /// # Errors
-    /// `NotFound`, with the command that pulls it, when a model of the hub is not in the cache.
+    /// `NotFound`, with the command that pulls it, when a model of the hub is not in the cache, `Invalid` when the folder
+    /// holds a model of another kind.
     pub(crate) fn located(&self) -> Result<PathBuf> {
-        match (&self.folder, &self.hub) {
-            (Some(folder), _) => Ok(folder.clone()),
-            (None, Some(hub)) => ModelStore::from_env().folder_of(hub),
-            (None, None) => Err(self.no_place()),
+        let folder = match (&self.folder, &self.hub) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(hub)) => ModelStore::from_env().folder_of(hub)?,
+            (None, None) => return Err(self.no_place()),
+        };
+        let (found, set) = (FolderKind::of(&folder), FolderKind::from(self.kind));
+        // Of what nothing is known, loading says more.
+        if found == set || found == FolderKind::Other {
+            return Ok(folder);
         }
+        let (absent, todo) = match self.kind {
+            Kind::Image => (" (which it is when none is set)", "add"),
+            Kind::Text | Kind::Embedding | Kind::Speech => ("", "set"),
+        };
+        Err(Error::invalid(format!(
+            "model `{}`: the folder holds {}, but its section is of kind `{}`{absent}; {todo} kind = \"{}\"",
+            self.name,
+            found.phrase(),
+            set.as_str(),
+            found.as_str()
+        )))
     }
 
     /// What `models check` is told to look at it.
@@ -173,15 +219,10 @@ impl ModelConfig {
         ];
         let foreign = |(kind, _, set): &&(Kind, _, _)| *set && *kind != self.kind;
         if let Some((kind, key, _)) = set.iter().find(foreign) {
-            let kind = match kind {
-                Kind::Image => "an image",
-                Kind::Text => "a text",
-                Kind::Embedding => "an embedding",
-                Kind::Speech => "a speech",
-            };
             return Err(Error::invalid(format!(
-                "model `{}`: `{key}` is a setting of {kind} model; set kind, or leave it out",
-                self.name
+                "model `{}`: `{key}` is a setting of {}; set kind, or leave it out",
+                self.name,
+                FolderKind::from(*kind).phrase()
             )));
         }
         self.text_limits(1).validate()?;

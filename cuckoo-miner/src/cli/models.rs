@@ -19,6 +19,13 @@ use crate::{FolderKind, ModelStore};
 pub(crate) use progress::Progress;
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  PROGRAM models pull Qwen/Qwen2.5-0.5B-Instruct
+  PROGRAM models check Qwen/Qwen2.5-0.5B-Instruct --prompt 'Why do cuckoos call?'
+  PROGRAM models list
+  PROGRAM models verify
+  PROGRAM models rm Qwen/Qwen2.5-0.5B-Instruct")]
 pub(crate) enum Command {
     Pull(pull::Arguments),
     List(cached::ListArgs),
@@ -77,7 +84,7 @@ pub(crate) struct CheckArgs {
     folder: PathBuf,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Draws this, goes on from it, or embeds it, and says how long it took.
+    /// Draws this, goes on from it, or embeds it, and says how long it took; with --audio, what the recording is about.
     #[arg(long)]
     prompt: Option<String>,
     /// Writes down this WAV file, and says how long it took.
@@ -86,24 +93,77 @@ pub(crate) struct CheckArgs {
     /// What is spoken in it, such as en; the model finds out unless given.
     #[arg(long, value_name = "CODE", requires = "audio")]
     language: Option<String>,
-    /// Picks the noise that a picture starts from, and the words of a text.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Where the picture goes.
-    #[arg(long, value_name = "FILE", default_value = "picture.png")]
-    out: PathBuf,
+    /// Picks the noise that a picture starts from, and the words of a text; 1 unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where the picture goes; picture.png unless given.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Steps of the picture; the model's own unless given.
     #[arg(long)]
     steps: Option<usize>,
     /// How strongly the prompt pulls; the model's own unless given.
     #[arg(long)]
     guidance: Option<f64>,
-    /// The most tokens of the text.
-    #[arg(long, default_value_t = 64)]
-    max_tokens: u32,
-    /// So many texts at once, with seeds that count on; so many copies of one to embed.
-    #[arg(long, default_value_t = 1)]
-    together: u32,
+    /// The most tokens of the text; 64 unless given.
+    #[arg(long)]
+    max_tokens: Option<u32>,
+    /// So many texts at once, with seeds that count on; so many copies of one to embed; 1 unless given.
+    #[arg(long)]
+    together: Option<u32>,
+}
+
+impl CheckArgs {
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+
+    fn together(&self) -> u32 {
+        self.together.unwrap_or(1)
+    }
+
+    /// Refuses options that would do nothing with a model of `kind`.
+    fn suit(&self, kind: FolderKind) -> Result<()> {
+        use FolderKind::{Embedding, Image, Other, Speech, Text};
+        if kind == Other {
+            return Ok(());
+        }
+        let options: [(&str, bool, &[FolderKind]); 9] = [
+            ("--audio", self.audio.is_some(), &[Speech]),
+            ("--language", self.language.is_some(), &[Speech]),
+            (
+                "--prompt",
+                self.prompt.is_some(),
+                &[Image, Text, Embedding, Speech],
+            ),
+            ("--seed", self.seed.is_some(), &[Image, Text, Speech]),
+            ("--out", self.out.is_some(), &[Image]),
+            ("--steps", self.steps.is_some(), &[Image]),
+            ("--guidance", self.guidance.is_some(), &[Image]),
+            ("--max-tokens", self.max_tokens.is_some(), &[Text]),
+            ("--together", self.together.is_some(), &[Text, Embedding]),
+        ];
+        let (folder, model) = (self.folder.display(), kind.phrase());
+        let foreign =
+            |(_, given, kinds): &&(&str, bool, &[FolderKind])| *given && !kinds.contains(&kind);
+        if let Some((option, ..)) = options.iter().find(foreign) {
+            let own: Vec<&str> = options
+                .iter()
+                .filter(|(_, _, kinds)| kinds.contains(&kind))
+                .map(|(option, ..)| *option)
+                .collect();
+            return Err(Error::invalid(format!(
+                "{folder} holds {model}, with which {option} does nothing; use {} instead",
+                own.join(", ")
+            )));
+        }
+        if kind == Speech && self.prompt.is_some() && self.audio.is_none() {
+            return Err(Error::invalid(format!(
+                "{folder} holds {model}, whose --prompt says what a recording is about; give it one with --audio"
+            )));
+        }
+        Ok(())
+    }
 }
 
 pub(crate) async fn execute(command: Command) -> Result<()> {
@@ -118,7 +178,9 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
 
 async fn check(mut arguments: CheckArgs) -> Result<()> {
     arguments.folder = arguments.cache.locate(&arguments.folder)?;
-    match FolderKind::of(&arguments.folder) {
+    let kind = FolderKind::of(&arguments.folder);
+    arguments.suit(kind)?;
+    match kind {
         FolderKind::Image => picture::check(&arguments),
         FolderKind::Embedding => embedding::check(&arguments),
         FolderKind::Speech => speech::check(&arguments),

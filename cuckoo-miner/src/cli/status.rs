@@ -123,7 +123,7 @@ async fn ask(client: &reqwest::Client, address: SocketAddr) -> Result<MinerStatu
     let url = format!("http://{address}/status");
     let nobody = |source| {
         Error::unavailable(format!(
-            "no miner answers at {address}; is it running, with a section [status] in its settings?"
+            "no miner answers at {address}: start one whose settings have a section [status], or name its address with --address"
         ))
         .with_source(source)
     };

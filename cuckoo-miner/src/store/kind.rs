@@ -65,6 +65,17 @@ impl FolderKind {
             Self::Other => "other",
         }
     }
+
+    /// The name with its article, as sentences have it: `an image model`.
+    pub(crate) fn phrase(self) -> &'static str {
+        match self {
+            Self::Image => "an image model",
+            Self::Text => "a text model",
+            Self::Embedding => "an embedding model",
+            Self::Speech => "a speech model",
+            Self::Other => "a model of another kind",
+        }
+    }
 }
 
 /// The first file that a folder needs and lacks, as its own settings say; `None` when nothing is known to be missing.

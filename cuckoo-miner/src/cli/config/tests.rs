@@ -70,7 +70,9 @@ fn every_line_that_is_commented_out_can_be_used() {
     let listen = config.status.unwrap().listen;
     assert_eq!(listen, StatusConfig::default().listen);
     let hub = &config.models[4];
-    assert!(hub.folder.is_none() && hub.hub.as_ref().unwrap().is_pinned());
+    let name = hub.hub.as_ref().unwrap().to_string();
+    let (_, commit) = name.split_once('@').unwrap();
+    assert!(hub.folder.is_none() && commit.len() == 40, "{name}");
     let text = &config.models[1];
     assert_eq!(
         (config.models[0].kind, text.kind),
@@ -158,7 +160,7 @@ fn what_is_wrong_is_named() {
         (
             changed("min_price", "kind = \"song\"\nmin_price"),
             vec![],
-            "song",
+            "`song` is no kind of model; set image, text, embedding or speech",
         ),
         (
             changed("min_price", "chunk = 3\nmin_price"),
@@ -222,6 +224,66 @@ fn what_is_wrong_is_named() {
         let error = load(&text, &variables).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{named}: {error}");
         assert!(error.to_string().contains(named), "{named}: {error}");
+    }
+}
+
+#[test]
+fn a_kind_is_also_named_by_its_tasks() {
+    for (name, kind) in [
+        ("image", Kind::Image),
+        ("text", Kind::Text),
+        ("chat", Kind::Text),
+        ("completion", Kind::Text),
+        ("embedding", Kind::Embedding),
+        ("embeddings", Kind::Embedding),
+        ("speech", Kind::Speech),
+        ("transcription", Kind::Speech),
+    ] {
+        let text = changed("min_price", &format!("kind = \"{name}\"\nmin_price"));
+        assert_eq!(load(&text, &[]).unwrap().models[0].kind, kind, "{name}");
+    }
+}
+
+#[test]
+fn a_folder_of_another_kind_is_said_with_the_kind_to_set() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let located = |folder: &str, section: &str| {
+        let text = changed("../examples/models/shapes", &format!("{golden}/{folder}"));
+        let text = text.replacen("min_price", &format!("{section}\nmin_price"), 1);
+        load(&text, &[]).unwrap().models[0].located()
+    };
+    for (folder, section, said) in [
+        (
+            "speech/english",
+            "",
+            "model `shapes`: the folder holds a speech model, but its section is of kind `image` (which it is when none is \
+             set); add kind = \"speech\"",
+        ),
+        (
+            "embedding/bert",
+            "kind = \"chat\"",
+            "model `shapes`: the folder holds an embedding model, but its section is of kind `text`; set kind = \"embedding\"",
+        ),
+        (
+            "random",
+            "kind = \"speech\"",
+            "model `shapes`: the folder holds an image model, but its section is of kind `speech`; set kind = \"image\"",
+        ),
+    ] {
+        let error = located(folder, section).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.message(), said);
+    }
+    for (folder, section) in [
+        ("random", ""),
+        ("language/llama", "kind = \"text\""),
+        ("gguf/qwen2", "kind = \"text\""),
+        ("embedding/bert", "kind = \"embedding\""),
+        ("speech/english", "kind = \"speech\""),
+        // What is there not at all is for loading to say.
+        ("nowhere", ""),
+    ] {
+        located(folder, section).unwrap();
     }
 }
 

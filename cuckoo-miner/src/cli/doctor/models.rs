@@ -45,7 +45,11 @@ pub(super) async fn check(config: &Config, host: &Host, report: &mut Report) -> 
                     "look closer with `cuckoo-miner models check {}`",
                     model.place()
                 );
-                report.bad("model", format!("`{}`: {error}", model.name), remedy);
+                let said = error.to_string();
+                // Errors of its section begin with its name.
+                let named = format!("model `{}`: ", model.name);
+                let said = said.strip_prefix(&named).unwrap_or(&said);
+                report.bad("model", format!("`{}`: {said}", model.name), remedy);
             }
         }
     }

@@ -18,7 +18,8 @@ const SHORT: usize = 12;
 /// Lists the models in the cache, those included that Hugging Face's own tools have put there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`image`, `text` and `embedding` are kinds that this miner runs; a model that lacks a file is pulled on with `models pull`.
+`image`, `text`, `embedding` and `speech` are kinds that this miner runs; a model that lacks a file is pulled on with
+`models pull`.
 
 Examples:
   PROGRAM models list

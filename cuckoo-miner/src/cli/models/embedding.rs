@@ -21,7 +21,7 @@ pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
         println!("{part:<32} {bytes:>12} bytes");
     }
     match &arguments.prompt {
-        Some(prompt) => try_out(&model, prompt, arguments.together as usize),
+        Some(prompt) => try_out(&model, prompt, arguments.together() as usize),
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use cuckoo_core::{B256, Clock as _, Error, Result, SystemClock};
@@ -23,11 +24,11 @@ pub(super) fn check(arguments: &CheckArgs) -> Result<()> {
         println!("{part:<16} {bytes:>12} bytes");
     }
     if let Some(prompt) = &arguments.prompt {
-        let mut request = request(&model, prompt, arguments.seed);
+        let mut request = request(&model, prompt, arguments.seed());
         request.steps = arguments.steps.unwrap_or(request.steps);
         request.guidance = arguments.guidance.unwrap_or(request.guidance);
         let drawn = draw(&model, &request)?;
-        let out = &arguments.out;
+        let out = arguments.out.as_deref().unwrap_or(Path::new("picture.png"));
         fs::write(out, drawn.image.to_png()?).map_err(|source| {
             Error::unavailable(format!("cannot write {}", out.display())).with_source(source)
         })?;

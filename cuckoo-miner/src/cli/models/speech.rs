@@ -38,7 +38,7 @@ fn try_out(model: &SpeechModel, file: &Path, arguments: &CheckArgs) -> Result<()
     let input = TranscriptionInput {
         language: arguments.language.clone(),
         prompt: arguments.prompt.clone(),
-        seed: Some(arguments.seed),
+        seed: Some(arguments.seed()),
         ..TranscriptionInput::new(BlobId::of(&bytes))
     };
     if let Some((_, message)) = input.fault() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuckoo_core::{
-    B256, Clock as _, Error, Message, Result, Role, SystemClock, TextInput, TextOutput,
+    B256, Clock as _, Error, FinishReason, Message, Result, Role, SystemClock, TextInput,
+    TextOutput,
 };
 use futures::future::try_join_all;
 
@@ -15,6 +16,8 @@ use crate::{
 
 /// How long texts may take.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// Of a text, unless --max-tokens says otherwise.
+const MAX_TOKENS: u32 = 64;
 
 /// Loads the folder; goes on from the prompt, if there is one, in as many texts at once as asked for.
 pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
@@ -45,19 +48,27 @@ pub(super) async fn check(arguments: &CheckArgs) -> Result<()> {
         TextInput::completion(prompt)
     };
     let limits = TextLimits {
-        texts: arguments.together as usize,
+        texts: arguments.together() as usize,
         ..TextLimits::default()
     };
     let executor = TextExecutor::new(model, "check".parse()?).with_limits(limits)?;
+    let max_tokens = arguments.max_tokens.unwrap_or(MAX_TOKENS);
     let input = TextInput {
-        max_tokens: Some(arguments.max_tokens),
+        max_tokens: Some(max_tokens),
         ..input
     };
-    let (runs, took) = write(&executor, &input, arguments.seed, arguments.together).await?;
+    let (runs, took) = write(&executor, &input, arguments.seed(), arguments.together()).await?;
     let took = took.as_secs_f64();
     for run in &runs {
         let output = TextOutput::read(&run.output)?;
-        println!("\n{}\n({:?})", output.text, output.finish_reason);
+        let end = match output.finish_reason {
+            FinishReason::Stop => "the model was done",
+            FinishReason::Length if run.usage.output_units < u64::from(max_tokens) => {
+                "there was no room for more"
+            }
+            FinishReason::Length => "ended by --max-tokens",
+        };
+        println!("\n{}\n({end})", output.text);
     }
     let read: u64 = runs.iter().map(|run| run.usage.input_units).sum();
     let made: u64 = runs.iter().map(|run| run.usage.output_units).sum();
