@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cuckoo_core::{
-    Assignment, B256, BlobId, Capability, Error, ModelId, Output, Result, Retry, Usage, Wei,
+    Assignment, B256, BlobId, Capability, Error, ModelId, Output, Result, Usage, Wei,
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -191,20 +191,8 @@ impl ImageExecutor {
             )));
         }
         let needed = self.pipeline.run_memory(request)?;
-        match memory::available() {
-            Some(available) if available < needed => {
-                let message = format!(
-                    "a picture of {width} x {height} takes about {needed} bytes of memory, and {available} are free"
-                );
-                // What is short may be back in a moment, unless the machine never had it.
-                let retry = match memory::total() {
-                    Some(total) if total < needed => Retry::Never,
-                    _ => Retry::Later,
-                };
-                Err(Error::rejected(message).with_retry(retry))
-            }
-            _ => Ok(pixels),
-        }
+        memory::admit(&format!("a picture of {width} x {height}"), needed)?;
+        Ok(pixels)
     }
 }
 

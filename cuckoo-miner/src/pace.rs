@@ -66,7 +66,8 @@ impl Pace {
     /// Lets a task in, unless `percent` of the time that it should take is more than is left to its deadline.
     ///
     /// # Errors
-    /// `Rejected` with both times: for good, unless it would be done in time were the model loaded and nothing before it.
+    /// `Rejected` with both times: for good where a task of its size takes too long even on a loaded model with nothing before
+    /// it. One of unknown size may be a smaller one, so it may come back.
     pub(crate) fn begin(
         self: &Arc<Self>,
         task: &Assignment,
@@ -90,13 +91,17 @@ impl Pace {
                     true => format!(", after {before:.1} s for what is before it"),
                     false => String::new(),
                 };
-                let at_best = speed.estimate(work, false).unwrap_or(0.0);
+                let at_best = speed.of_size(work).unwrap_or(0.0);
                 let retry = match at_best * f64::from(percent) / 100.0 > left {
                     true => Retry::Never,
                     false => Retry::Later,
                 };
+                let size = match work {
+                    Some(_) => "a task of this size",
+                    None => "a task of usual size (that of this one is unknown)",
+                };
                 return Err(Error::rejected(format!(
-                    "a task of this size of `{}` takes this miner about {seconds:.1} s{before}, and its deadline is in \
+                    "{size} of `{}` takes this miner about {seconds:.1} s{before}, and its deadline is in \
                      {left:.1} s; assign it to another miner, or give it more time",
                     task.model
                 ))
@@ -207,10 +212,14 @@ struct Refused {
 }
 
 impl Speed {
+    /// Seconds that tasks of this size take on a loaded model; `None` where the size is unknown, or no run's was known.
+    fn of_size(&self, work: Option<f64>) -> Option<f64> {
+        work.and_then(|work| self.sized.at(work))
+    }
+
     /// Seconds that a task should take; `None` before the first run.
     fn estimate(&self, work: Option<f64>, cold: bool) -> Option<f64> {
-        let sized = work.and_then(|work| self.sized.at(work));
-        let seconds = sized.or_else(|| self.usual.mean())?;
+        let seconds = self.of_size(work).or_else(|| self.usual.mean())?;
         let loading = self.loading.mean().filter(|_| cold);
         Some(seconds + loading.unwrap_or(0.0))
     }

@@ -30,6 +30,7 @@ mod rules;
 mod script;
 mod segments;
 mod vocabulary;
+mod wav;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -294,6 +295,8 @@ impl SpeechModel {
             if at >= frames {
                 break;
             }
+            // There is room for one.
+            drop(heard);
             heard = self.hear(&features, at, &|| watch(stand(at, made)))?;
         }
         let code = language.map_or("en", |token| self.vocabulary.code(token));

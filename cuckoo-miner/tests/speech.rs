@@ -3,18 +3,61 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use cuckoo_core::{
-    Assignment, B256, BlobId, ErrorKind, LeaseId, ManualClock, ModelId, NodeId, Output, Result,
-    TaskId, Timestamp, Transcript, Wei, cai, payload_hash,
+    Assignment, B256, BlobId, Clock, ErrorKind, LeaseId, ManualClock, ModelId, NodeId, Output,
+    Result, Retry, SystemClock, TaskId, Timestamp, Transcript, Wei, cai, payload_hash,
 };
 use cuckoo_miner::conformance::{Conformance, Outcome, Samples};
 use cuckoo_miner::{
     Execution, Executor as _, Recording, SpeechExecutor, SpeechLimits, TaskContext,
 };
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+/// Holds whoever asks it for the time until it is open, and counts how often it was asked.
+#[derive(Debug, Default)]
+struct Gate {
+    asked: Mutex<u32>,
+    reached: Notify,
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Completes once somebody is held.
+    async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn asked(&self) -> u32 {
+        *self.asked.lock().unwrap()
+    }
+}
+
+impl Clock for Gate {
+    fn now(&self) -> Timestamp {
+        *self.asked.lock().unwrap() += 1;
+        self.reached.notify_one();
+        let open = self.is_open.lock().unwrap();
+        // Not for ever, so that a test that fails ends.
+        let most = Duration::from_secs(60);
+        drop(self.opened.wait_timeout_while(open, most, |open| !*open));
+        Timestamp::from_millis(0)
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        SystemClock.sleep(duration)
+    }
+}
 
 const FAR: Timestamp = Timestamp::from_millis(u64::MAX);
 
@@ -201,16 +244,58 @@ async fn a_cancelled_run_ends_and_leaves_its_place() {
     context.cancel();
     let error = executor.execute(task(&input), context).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    // Dropped in the middle: the next one finds the only place free again.
+    // Dropped in the middle: it goes no further, and the next one finds the only place free again.
+    let gate = Arc::new(Gate::default());
+    let held = executor.clone().with_clock(gate.clone());
     let context = TaskContext::new(FAR).with_blobs([long.clone()]);
-    let begun = tokio::time::timeout(
-        Duration::from_millis(20),
-        executor.execute(task(&input), context.clone()),
+    let began = tokio::select! {
+        _ = held.execute(task(&input), context.clone()) => false,
+        () = gate.reached() => true,
+    };
+    assert!(began, "it ended without asking for the time");
+    assert!(context.is_cancelled());
+    let next = run(&executor, &long, json!({}));
+    tokio::pin!(next);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut next).await;
+    assert!(
+        early.is_err(),
+        "the place is taken until the thread has ended"
     );
-    let done = begun.await.is_ok();
-    let whole = run(&executor, &long, json!({})).await.unwrap();
-    assert!(done || context.is_cancelled());
-    assert!(context.progress_made() < 1000 && whole.usage.output_units > 0);
+    gate.open();
+    let next = next.await.unwrap();
+    assert!(next.usage.output_units > 1);
+    assert_eq!(gate.asked(), 1, "it went on after it was dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_does_not_wait_for_a_place() {
+    let limits = SpeechLimits {
+        max_seconds: 2,
+        ..SpeechLimits::default()
+    };
+    let executor = executor("english").with_limits(limits).unwrap();
+    let gate = Arc::new(Gate::default());
+    let held = executor.clone().with_clock(gate.clone());
+    let first = tokio::spawn(async move { run(&held, &wav("short"), json!({})).await });
+    gate.reached().await;
+    let (long, song) = (
+        wav("long"),
+        Output::new("audio/wav", b"ID3, a song".to_vec()),
+    );
+    for (audio, kind) in [(long, ErrorKind::Rejected), (song, ErrorKind::Invalid)] {
+        let second = run(&executor, &audio, json!({}));
+        // At once, as a run never is that is held.
+        let refused = tokio::time::timeout(Duration::from_secs(20), second).await;
+        let error = refused.unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (kind, Retry::Never),
+            "{error}"
+        );
+    }
+    assert!(!first.is_finished());
+    gate.open();
+    first.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

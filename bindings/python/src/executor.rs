@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use cuckoo_core::{Assignment, Capability, Error, ModelId, Output, Result};
 use cuckoo_miner::{Execution, Executor, Trial};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use serde_json::Value;
@@ -71,7 +72,7 @@ pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executo
     }
     let capabilities: Vec<Capability> =
         read("capabilities()", &object.call_method0("capabilities")?)?;
-    let trials = match object.getattr_opt("trials")? {
+    let trials = match method(object, "trials")? {
         Some(method) => trials(&method, &capabilities)?,
         None => HashMap::new(),
     };
@@ -85,9 +86,21 @@ pub(crate) fn from_object(object: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Executo
         object: object.clone().unbind(),
         event_loop,
         capabilities,
-        work: object.getattr_opt("work")?.map(Bound::unbind),
+        work: method(object, "work")?.map(Bound::unbind),
         trials,
     }))
+}
+
+/// A method that may be left out, or be `None`.
+fn method<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let found = object.getattr_opt(name)?;
+    match found.filter(|found| !found.is_none()) {
+        Some(found) if !found.is_callable() => Err(PyTypeError::new_err(format!(
+            "`{name}` of an executor must be a method, and is of type `{}`; make it one, or give the attribute another name",
+            found.get_type().name()?
+        ))),
+        found => Ok(found),
+    }
 }
 
 /// What `trials` says of each model.

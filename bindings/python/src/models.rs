@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cuckoo_core::{ModelId, Result, Wei, parse_cai};
+use cuckoo_core::{Error, ModelId, Result, Wei, parse_cai};
 use cuckoo_miner::{EmbeddingLimits, Executor, SpeechLimits, TextLimits};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -72,6 +72,22 @@ struct ImageLimits {
     max_steps: Option<usize>,
 }
 
+impl ImageLimits {
+    fn validate(&self) -> Result<()> {
+        for (name, limit) in [
+            ("max_pixels", self.max_pixels),
+            ("max_steps", self.max_steps),
+        ] {
+            if limit == Some(0) {
+                return Err(Error::invalid(format!(
+                    "`{name}` is 0; it must be 1 or more"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl ImageExecutor {
     #[new]
@@ -84,6 +100,8 @@ impl ImageExecutor {
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let load = |folder: &Path, model: ModelId, price: Wei, limits: ImageLimits| -> Result<_> {
+            // Before the weights are read.
+            limits.validate()?;
             let executor = cuckoo_miner::ImageExecutor::load(folder, model)?.with_min_price(price);
             let (pixels, steps) = executor.limits();
             Ok(executor.with_limits(
@@ -116,7 +134,6 @@ impl TextExecutor {
         limits: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let load = |folder: &Path, model: ModelId, price: Wei, limits: TextLimits| {
-            // Before the weights are read.
             limits.validate()?;
             let executor = cuckoo_miner::TextExecutor::load(folder, model)?;
             executor.with_min_price(price).with_limits(limits)

@@ -115,7 +115,7 @@ def test_an_executor_has_a_price_and_limits(tmp_path, executor, folder, limits):
         executor(tmp_path / "nowhere", model="mine")
 
 
-@pytest.mark.parametrize("executor, folder, limits", EXECUTORS[1:])
+@pytest.mark.parametrize("executor, folder, limits", EXECUTORS)
 def test_a_limit_has_a_range(tmp_path, executor, folder, limits):
     for name in limits:
         # Said before the model is looked for.

@@ -190,6 +190,22 @@ async def test_what_to_try_is_pairs(open_market, trials):
         await open_market(executor)
 
 
+async def test_attributes_that_are_none_say_nothing(open_market):
+    executor = Shout()
+    executor.work = executor.trials = None
+    coordinator, _ = await open_market(executor)
+    assert (await coordinator.run("shout", {})).output
+    assert len(executor.seen) == 1
+
+
+@pytest.mark.parametrize("name, value", [("work", 8), ("work", "hard"), ("trials", []), ("trials", 0)])
+async def test_attributes_that_are_no_methods_are_named(open_market, name, value):
+    executor = Shout()
+    setattr(executor, name, value)
+    with pytest.raises(TypeError, match=f"`{name}` .* `{type(value).__name__}`"):
+        await open_market(executor)
+
+
 def child(queue):
     try:
         asyncio.run(cuckoo.LocalMarket.open())

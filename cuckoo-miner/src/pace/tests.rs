@@ -127,9 +127,15 @@ fn what_is_not_known_is_taken_and_what_takes_too_long_is_not() {
     for part in ["`letters`", "about 5.0 s", "in 4.0 s"] {
         assert!(error.message().contains(part), "{error}");
     }
-    // Of unknown size: as long as usual.
+    // Of unknown size: as long as usual, but who knows.
     for input in ["?", "!", "endless"] {
-        assert!(desk.begin(input, 4).is_err(), "{input}");
+        let error = desk.begin(input, 4).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retry()),
+            (ErrorKind::Rejected, Retry::Later),
+            "{input}"
+        );
+        assert!(error.message().contains("is unknown"), "{error}");
         drop(desk.begin(input, 5).unwrap());
     }
     // A margin, and none asked for.

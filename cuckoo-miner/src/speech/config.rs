@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::mel::{HOP, SPAN};
 use super::recording::Recording;
+use crate::model::cache::PAGE;
 use crate::model::error::{Error, Result};
 use crate::model::folder::{Folder, SETTINGS_LIMIT};
 use crate::model::settings::Settings;
@@ -153,6 +154,21 @@ impl Config {
     pub(crate) fn window(&self) -> usize {
         self.sources * 2 * HOP
     }
+
+    /// Bytes of memory that a recording of so many samples takes while it is written down, beside the weights: the recording
+    /// and its features, and of one window what is larger: what the encoder computes with, or the keys and values of the
+    /// decoder.
+    pub(crate) fn run_memory(&self, samples: u64) -> u64 {
+        let size = |numbers: usize| numbers as u64;
+        let samples = samples.max(size(self.window()));
+        let recording = samples + samples / size(HOP) * size(self.bands);
+        // The second convolution, of which every moment looks at three frames; or a layer's perceptron.
+        let moment = (8 * self.width).max(3 * self.width + 2 * self.encoder.hidden);
+        let pages = self.sources.next_multiple_of(PAGE) + self.targets.next_multiple_of(PAGE);
+        let decoder = size(self.decoder.layers) * 2 * size(pages) * size(self.width);
+        let window = decoder.max(size(self.sources) * size(moment));
+        (recording + window) * size(size_of::<f32>())
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +202,34 @@ mod tests {
         });
         let value = changed(base, changes).to_string();
         with(json!({}))?.features(Settings::parse(FEATURES, value.as_bytes())?)
+    }
+
+    #[test]
+    fn memory_of_a_run_is_of_the_recording_and_one_window() {
+        let large = |layers: u32| {
+            let config = with(json!({
+                "d_model": 1280, "num_mel_bins": 128, "encoder_layers": 32, "encoder_attention_heads": 20,
+                "encoder_ffn_dim": 5120, "decoder_layers": layers, "decoder_attention_heads": 20,
+                "decoder_ffn_dim": 5120,
+            }));
+            config.unwrap()
+        };
+        let second =
+            |config: &Config| config.run_memory(16_000 * 61) - config.run_memory(16_000 * 60);
+        // large-v3: 32 layers of keys and values of 1536 moments and 448 tokens.
+        let whole = large(32);
+        let recording = 4 * (480_000 + 3_000 * 128);
+        let window = 4 * 32 * 2 * (1_536 + 448) * 1_280;
+        assert_eq!(whole.run_memory(480_000), recording + window);
+        assert_eq!(whole.run_memory(1), whole.run_memory(480_000));
+        assert_eq!(second(&whole), 4 * (16_000 + 100 * 128));
+        // turbo: its encoder takes more than its four layers.
+        let turbo = large(4);
+        assert_eq!(
+            turbo.run_memory(1),
+            recording + 4 * 1_500 * (3 * 1_280 + 2 * 5_120)
+        );
+        assert_eq!(second(&turbo), second(&whole));
     }
 
     #[test]

@@ -13,8 +13,9 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::wav::Wav;
 use super::{Recording, SpeechModel, Stand};
-use crate::model::error;
+use crate::model::{error, memory};
 use crate::portable::sin_cos_turns;
 use crate::{Execution, Executor, TaskContext, Trial};
 
@@ -128,6 +129,13 @@ impl SpeechExecutor {
     pub fn model(&self) -> &SpeechModel {
         &self.model
     }
+
+    /// Bytes of memory that a file takes while it is written down, once its length is one that is taken.
+    fn needs(&self, wav: &[u8]) -> Result<u64> {
+        let wav = Wav::open(wav, self.limits.max_seconds)?;
+        let run = self.model.config.run_memory(wav.samples());
+        Ok(run.max(wav.memory()))
+    }
 }
 
 #[async_trait]
@@ -143,19 +151,24 @@ impl Executor for SpeechExecutor {
     async fn execute(&self, task: Assignment, context: TaskContext) -> Result<Execution> {
         let input = TranscriptionInput::read(&task.input)?;
         self.model.check(&input)?;
+        let wav = context.blob(input.audio).await?.bytes;
+        // What is refused for good is so before the wait for a place, after which it would be held against this miner.
+        let needed = self.needs(&wav)?;
+        memory::fits("this recording", needed)?;
         let permit = tokio::select! {
             permit = Arc::clone(&self.runs).acquire_owned() => permit,
             () = context.cancelled() => return Err(Error::cancelled("cancelled before the first window")),
         };
         let permit = permit.map_err(|_| Error::internal("the executor's runs were closed"))?;
-        let wav = context.blob(input.audio).await?;
+        memory::admit("this recording", needed)?;
         // Dropping this future stops the thread after its current token.
         let _guard = CancelOnDrop(context.clone());
         let (model, clock) = (Arc::clone(&self.model), Arc::clone(&self.clock));
         let max_seconds = self.limits.max_seconds;
         let run = tokio::task::spawn_blocking(move || -> Result<Execution> {
             let _permit = permit;
-            let recording = Recording::from_wav(&wav.bytes, max_seconds)?;
+            let recording = Recording::from_wav(&wav, max_seconds)?;
+            drop(wav);
             let watch = |stand: Stand| report(&context, &*clock, stand);
             let (transcript, made) = model.watched(&recording, &input, &watch)?;
             let usage = Usage {

@@ -1,15 +1,10 @@
 //! A recording: a WAV file, as models hear it.
 
-use std::io::Cursor;
-
 use cuckoo_core::Result;
-use hound::{SampleFormat, WavReader};
 
 use super::resample::resample;
+use super::wav::Wav;
 use crate::model::error::{self, Error};
-
-/// Numbers a second that a file may have.
-const RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
 
 /// A recording of one channel, 16000 numbers a second, from -1 to 1.
 #[derive(Debug, Clone)]
@@ -26,7 +21,8 @@ impl Recording {
     ///
     /// Its numbers are whole ones of 8, 16, 24 or 32 bits or floats of 32, 8000 to 192000 a second. Several channels become
     /// their mean; another rate than [`RATE`](Self::RATE) is brought to it by a windowed sinc, and what has that rate already
-    /// is not touched. Equal files give equal bits on all machines.
+    /// is not touched. Where its size was not known to its writer, such as one that wrote into a pipe, it is read to the end.
+    /// Equal files give equal bits on all machines.
     ///
     /// # Errors
     /// [`Invalid`](cuckoo_core::ErrorKind::Invalid) when it is no such file, ends early, holds no sound, or a number that is
@@ -52,50 +48,11 @@ impl Recording {
     }
 
     fn read(bytes: &[u8], max_seconds: u32) -> error::Result<Self> {
-        let mut reader = WavReader::new(Cursor::new(bytes)).map_err(unreadable)?;
-        let spec = reader.spec();
-        let (rate, count) = (spec.sample_rate, reader.duration());
-        if !RATES.contains(&rate) {
-            let problem = format!(
-                "it has {rate} samples a second; from {} to {} are taken",
-                RATES.start(),
-                RATES.end()
-            );
-            return Err(Error::Recording { problem });
-        }
-        if count == 0 {
-            let problem = "it holds no sound".to_owned();
-            return Err(Error::Recording { problem });
-        }
-        // What is said of the length is not believed before it is there.
-        let said = u64::from(reader.len()) * u64::from(spec.bits_per_sample / 8);
-        if said > bytes.len() as u64 {
-            return Err(cut_off());
-        }
-        let seconds = u64::from(count).div_ceil(u64::from(rate));
-        if seconds > u64::from(max_seconds) {
-            return Err(Error::Full {
-                problem: format!(
-                    "the recording has {seconds} s, and this miner takes {max_seconds}; cut it, or assign it to another miner"
-                ),
-            });
-        }
-        let channels = usize::from(spec.channels);
-        let room = count as usize;
-        let samples = match spec.sample_format {
-            SampleFormat::Float => mono(reader.samples::<f32>(), channels, 1.0, room)?,
-            SampleFormat::Int => {
-                // Of other widths than these nothing is read below.
-                let largest = match spec.bits_per_sample {
-                    bits @ 1..=32 => (1_u64 << (bits - 1)) as f64,
-                    _ => 1.0,
-                };
-                mono(reader.samples::<i32>(), channels, largest, room)?
-            }
-        };
+        let wav = Wav::open(bytes, max_seconds)?;
+        let (rate, millis) = (wav.rate, wav.millis());
         Ok(Self {
-            samples: resample(&samples, rate, Self::RATE),
-            millis: u64::from(count) * 1000 / u64::from(rate),
+            samples: resample(&wav.mono()?, rate, Self::RATE),
+            millis,
         })
     }
 
@@ -110,51 +67,12 @@ impl Recording {
     }
 }
 
-/// The means of the channels, of which `largest` becomes 1.
-fn mono<S: Into<f64>>(
-    numbers: impl Iterator<Item = hound::Result<S>>,
-    channels: usize,
-    largest: f64,
-    room: usize,
-) -> error::Result<Vec<f32>> {
-    let mut out = Vec::with_capacity(room);
-    let (mut sum, mut had) = (0.0, 0);
-    for number in numbers {
-        let number: f64 = number.map_err(unreadable)?.into();
-        if !number.is_finite() {
-            let problem = format!("sample {} is not a finite number", out.len() + 1);
-            return Err(Error::Recording { problem });
-        }
-        sum += number;
-        had += 1;
-        if had == channels {
-            out.push((sum / channels as f64 / largest) as f32);
-            (sum, had) = (0.0, 0);
-        }
-    }
-    Ok(out)
-}
-
-fn cut_off() -> Error {
-    let problem = "it ends before its end; send all of it".to_owned();
-    Error::Recording { problem }
-}
-
-fn unreadable(error: hound::Error) -> Error {
-    let problem = match error {
-        hound::Error::IoError(_) => return cut_off(),
-        hound::Error::FormatError(what) => format!("it is no WAV file that can be read: {what}"),
-        _ => "its samples are neither whole numbers of 8, 16, 24 or 32 bits nor floats of 32; convert it, such as with \
-              `ffmpeg -i FILE -ar 16000 -ac 1 -c:a pcm_s16le recording.wav`"
-            .to_owned(),
-    };
-    Error::Recording { problem }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use cuckoo_core::ErrorKind;
-    use hound::{WavSpec, WavWriter};
+    use hound::{SampleFormat, WavSpec, WavWriter};
 
     use super::*;
 
