@@ -25,6 +25,7 @@ mod kernels;
 mod language;
 mod latest;
 mod leases;
+mod limits;
 mod line;
 mod link;
 mod miner;

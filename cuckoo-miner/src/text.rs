@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::language::{Engine, LanguageModel};
+use crate::limits;
 use crate::{Execution, Executor, TaskContext, Trial};
 
 /// How much of a written token's work a byte of a prompt is, about: a token is four bytes, and read eight times as fast as
@@ -47,18 +48,11 @@ impl TextLimits {
     /// # Errors
     /// [`ErrorKind::Invalid`](cuckoo_core::ErrorKind::Invalid) naming the field and its range.
     pub fn validate(&self) -> Result<()> {
-        for (name, value, high) in [
+        limits::check(&[
             ("texts", self.texts as u64, 1024),
             ("memory_mib", self.memory_mib, 1 << 30),
             ("chunk", self.chunk as u64, 65_536),
-        ] {
-            if !(1..=high).contains(&value) {
-                return Err(Error::invalid(format!(
-                    "`{name}` is {value}; it must be from 1 to {high}"
-                )));
-            }
-        }
-        Ok(())
+        ])
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::EmbeddingModel;
 use super::engine::Engine;
+use crate::limits;
 use crate::{Execution, Executor, TaskContext, Trial};
 
 /// How much an [`EmbeddingExecutor`] takes, and does at once. None of it changes a vector.
@@ -44,7 +45,7 @@ impl EmbeddingLimits {
     /// # Errors
     /// [`ErrorKind::Invalid`](cuckoo_core::ErrorKind::Invalid) naming the field and its range.
     pub fn validate(&self) -> Result<()> {
-        for (name, value, high) in [
+        limits::check(&[
             ("batch_tokens", self.batch_tokens as u64, 1 << 20),
             (
                 "max_texts",
@@ -52,14 +53,7 @@ impl EmbeddingLimits {
                 EmbeddingsInput::MAX_TEXTS as u64,
             ),
             ("max_input_bytes", self.max_input_bytes, 1 << 30),
-        ] {
-            if !(1..=high).contains(&value) {
-                return Err(Error::invalid(format!(
-                    "`{name}` is {value}; it must be from 1 to {high}"
-                )));
-            }
-        }
-        Ok(())
+        ])
     }
 }
 

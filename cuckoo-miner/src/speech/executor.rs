@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::wav::Wav;
 use super::{Recording, SpeechModel, Stand};
+use crate::limits;
 use crate::model::{error, memory};
 use crate::portable::sin_cos_turns;
 use crate::{Execution, Executor, TaskContext, Trial};
@@ -45,17 +46,10 @@ impl SpeechLimits {
     /// # Errors
     /// [`ErrorKind::Invalid`](cuckoo_core::ErrorKind::Invalid) naming the field and its range.
     pub fn validate(&self) -> Result<()> {
-        for (name, value, high) in [
+        limits::check(&[
             ("max_seconds", u64::from(self.max_seconds), 86_400),
             ("recordings", self.recordings as u64, 64),
-        ] {
-            if !(1..=high).contains(&value) {
-                return Err(Error::invalid(format!(
-                    "`{name}` is {value}; it must be from 1 to {high}"
-                )));
-            }
-        }
-        Ok(())
+        ])
     }
 }
 
