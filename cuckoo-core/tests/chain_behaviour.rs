@@ -32,7 +32,7 @@ use court::{
 };
 use economy::{
     a_pause_stops_entries_and_no_exit, a_quote_is_what_it_costs_and_sends_nothing,
-    rewards_follow_weight_and_are_claimed,
+    gas_lasts_for_what_an_hour_more_has_earned, rewards_follow_weight_and_are_claimed,
 };
 use market::{Market, key, profile};
 use pay::{
@@ -79,6 +79,7 @@ behaviours!(
     an_account_without_money_is_told_so,
     changes_come_in_order,
     rewards_follow_weight_and_are_claimed,
+    gas_lasts_for_what_an_hour_more_has_earned,
     a_pause_stops_entries_and_no_exit,
     a_quote_is_what_it_costs_and_sends_nothing,
     equivocation_is_slashed_once,

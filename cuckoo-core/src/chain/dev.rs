@@ -16,7 +16,7 @@ use revm::state::EvmState;
 use revm::{Context, DatabaseCommit as _, ExecuteEvm as _, MainBuilder as _, MainContext as _};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::evm::{Call, Evm, Failure, Head, Mined, MinedLog};
+use super::evm::{Call, Evm, Failure, Head, MOST_GAS, Mined, MinedLog};
 use super::evm_staking::EvmStaking;
 use super::{Contracts, DeployConfig, Quote, StakingContract, TxReceipt, deploy};
 use crate::{Clock, Error, Key, Result, format_cai};
@@ -25,8 +25,6 @@ type Db = CacheDB<EmptyDB>;
 
 /// Price of gas, in wei: low and constant, but not zero, so that an account without CAI fails here as it does elsewhere.
 const GAS_PRICE: u64 = 1_000_000_000;
-/// Gas a transaction may use: the cap of EIP-7825.
-const GAS_LIMIT: u64 = 1 << 24;
 /// Gas a read may use: what a common node's `eth_call` allows, so that a page too large for those fails here too.
 const CALL_GAS_LIMIT: u64 = 30_000_000;
 /// Logs a slow reader of changes may be behind before it sees a gap.
@@ -182,7 +180,7 @@ impl DevChain {
             .unwrap_or_else(|never| match never {});
         let tx = TxEnv {
             caller: sender,
-            gas_limit: GAS_LIMIT,
+            gas_limit: MOST_GAS,
             gas_price: GAS_PRICE.into(),
             kind: to,
             value,

@@ -10,6 +10,9 @@ use futures::stream::BoxStream;
 use super::{Quote, TxReceipt};
 use crate::{Error, ErrorKind, Key, Result};
 
+/// Gas one transaction may use: the cap of EIP-7825.
+pub(crate) const MOST_GAS: u64 = 1 << 24;
+
 /// A block, as far as the market looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {

@@ -48,6 +48,37 @@ pub(crate) async fn rewards_follow_weight_and_are_claimed(market: Market) {
     assert!(claimed + owners + friends + left <= amount);
 }
 
+pub(crate) async fn gas_lasts_for_what_an_hour_more_has_earned(market: Market) {
+    let chain = &market.contracts;
+    let mut nodes = Vec::new();
+    let friend = market.funded(9, cai(50_000)).await;
+    chain.stake(&friend, cai(40_000)).await.unwrap();
+    for number in 1..=4 {
+        let (node, _) = market.miner(number).await;
+        chain.vote(&friend, node, cai(10_000)).await.unwrap();
+        nodes.push(node);
+    }
+    let amount = cai(2_000);
+    let sponsor = market.funded(10, cai(3_000)).await;
+    chain
+        .submit(&sponsor, Action::FundRewards { amount })
+        .await
+        .unwrap();
+    market.next_epoch().await;
+    let sync = Action::SyncRewards {
+        nodes: nodes.clone(),
+    };
+    chain.submit(&sponsor, sync.clone()).await.unwrap();
+    market.next_epoch().await;
+
+    // All is up to date when the gas is estimated, and nothing is when the block comes.
+    let brought = chain.submit(&sponsor, sync).await.unwrap();
+    let claimed = market.an_hour_late(chain.claim(&friend, nodes)).await;
+    let (claimed, receipt) = claimed.unwrap();
+    assert!(claimed > cai(30), "{claimed}");
+    assert!(receipt.gas_used > brought.receipt.gas_used, "{receipt:?}");
+}
+
 pub(crate) async fn a_pause_stops_entries_and_no_exit(market: Market) {
     let chain = &market.contracts;
     let (node, owner) = market.miner(1).await;

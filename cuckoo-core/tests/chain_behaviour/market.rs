@@ -8,6 +8,7 @@ use cuckoo_core::{
     B256, CourtConfig, DeployConfig, DevChain, Key, Node, NodeId, NodeKind, Profile, RpcSettings,
     RpcStaking, StakingContract, SystemClock, U256, Wei, cai, register_with_consent,
 };
+use futures::future::join;
 
 /// The chain under test.
 enum Chain {
@@ -108,6 +109,27 @@ impl Market {
     /// Moves the chain's time by an epoch.
     pub(crate) async fn next_epoch(&self) {
         self.advance(self.config.epoch_seconds).await;
+    }
+
+    /// Does `work`, whose transaction comes into a block an hour after the chain node got it.
+    pub(crate) async fn an_hour_late<T>(&self, work: impl Future<Output = T>) -> T {
+        let late = async {
+            if let Chain::Anvil(anvil) = &self.chain {
+                anvil.wait_for_pending(&SystemClock).await.unwrap();
+            }
+            self.advance(3_600).await;
+        };
+        match &self.chain {
+            // It makes a block as soon as it gets a transaction.
+            Chain::InProcess(_) => {
+                late.await;
+                work.await
+            }
+            Chain::Anvil(anvil) => {
+                anvil.hold_blocks().await.unwrap();
+                join(work, late).await.0
+            }
+        }
     }
 
     /// The account number `number` with `amount` wei.

@@ -325,9 +325,8 @@ impl Actor {
         };
         // The own count wins over a node that is behind.
         let nonce = self.book.next_nonce.max(quote.nonce);
-        // A quarter more: other transactions may change the path it takes before its block comes.
-        let gas = quote.gas.saturating_add(quote.gas / 4);
-        let variant = Variant::sign(&key, self.node.chain_id, nonce, &call, gas, fees);
+        let chain_id = self.node.chain_id;
+        let variant = Variant::sign(&key, chain_id, nonce, &call, quote.gas_limit, fees);
         let record = signed(number, id.as_ref(), &call, &variant);
         if let Err(error) = self.journal.append(&[record], true).await {
             return Err((waiters, error.into()));

@@ -12,14 +12,15 @@ use super::open::Waiter;
 use super::signing::{Call, Fees};
 use super::view::fees;
 use crate::chain::TxReceipt;
-use crate::chain::evm::{Failure, Mined};
+use crate::chain::evm::{Failure, MOST_GAS, Mined};
 use crate::chain::rpc::Node;
 use crate::chain::rpc::journal::Outcome;
 use crate::{Error, Result, Retry, format_cai};
 
 /// What the nodes say before a transaction is signed.
 pub(super) struct Quote {
-    pub(super) gas: u64,
+    /// The most gas it may use.
+    pub(super) gas_limit: u64,
     pub(super) fees: Fees,
     /// The first nonce that no transaction known to them has.
     pub(super) nonce: u64,
@@ -48,6 +49,10 @@ fn request(from: Address, call: Call) -> TransactionRequest {
         .with_input(call.data)
 }
 
+/// How often the estimated gas is allowed. What time has brought is booked by the first call that comes after it: an
+/// estimate in the second of the last block counts none of that, and a claim in a later block then uses twice the gas.
+const GAS_MARGIN: u64 = 3;
+
 /// Gas, price and nonce; a call that would revert, or that the account cannot pay for, fails here.
 pub(super) async fn quote(node: Arc<Node>, from: Address, call: Call) -> Result<Quote, Failure> {
     let provider = &node.provider;
@@ -62,7 +67,8 @@ pub(super) async fn quote(node: Arc<Node>, from: Address, call: Call) -> Result<
     .await;
     let fees = fees.map_err(|error| node.failed(error))?;
     let balance = balance.map_err(|error| node.failed(error))?;
-    let cost = U256::from(gas).saturating_mul(U256::from(fees.most));
+    let gas_limit = gas.saturating_mul(GAS_MARGIN).min(MOST_GAS).max(gas);
+    let cost = U256::from(gas_limit).saturating_mul(U256::from(fees.most));
     if balance < value.saturating_add(cost) {
         return Err(Error::chain(format!(
             "{from} holds {} CAI, and would send {} CAI and up to {} CAI for gas; send it more CAI",
@@ -73,7 +79,7 @@ pub(super) async fn quote(node: Arc<Node>, from: Address, call: Call) -> Result<
         .into());
     }
     Ok(Quote {
-        gas,
+        gas_limit,
         fees,
         nonce: nonce.map_err(|error| node.failed(error))?,
     })
@@ -97,7 +103,7 @@ pub(super) async fn judge(
 /// It reverted, and nobody can say why any more.
 fn reverted(hash: B256) -> Failure {
     Error::chain(format!(
-        "transaction {hash} failed because others came before it; try again"
+        "transaction {hash} failed: others came before it, or its gas ran out; try again"
     ))
     .into()
 }
