@@ -10,9 +10,7 @@
 //! computed in F32) and `tokenizer.json`. What a configuration asks for and this model does not do is an error that names the
 //! setting.
 //!
-//! A recording is heard in windows of half a minute, the next one from where the last one was written down to the end of a
-//! sentence; this is how transformers goes about a long recording, with its defaults: no window is told what was said before, and
-//! none is tried again or passed over.
+//! A recording is heard in windows of half a minute; `windows.rs` says where each begins.
 //!
 //! Everything on the way from the file to the text is arithmetic of our own that rounds alike on all processors, so equal
 //! recordings give equal bytes on all miners of one name of kernels.
@@ -31,6 +29,7 @@ mod script;
 mod segments;
 mod vocabulary;
 mod wav;
+mod windows;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,20 +37,17 @@ use std::sync::Arc;
 use cuckoo_core::{Result, Transcript, TranscriptionInput};
 
 use crate::kernels::{CpuKernels, Kernels};
-use crate::model::cache::{Cache, Pool};
 use crate::model::error::{self, Error};
 use crate::model::folder::Folder;
 use crate::model::memory;
 use crate::model::weights::Weights;
-use crate::noise;
 use config::{ARCHITECTURE, Config};
-use decoder::{Decoder, Heard};
+use decoder::Decoder;
 use encoder::Encoder;
 pub use executor::{SpeechExecutor, SpeechLimits};
 use mel::{FRAME_MILLIS, HOP, Mel};
 pub use recording::Recording;
 use rules::Rules;
-use script::Script;
 use vocabulary::Vocabulary;
 
 /// The arithmetic of all but the kernels: of recordings, of what is heard, and of the choice of tokens.
@@ -77,19 +73,6 @@ pub struct SpeechModel {
     hash: [u8; 32],
     memory: u64,
 }
-
-/// How far a transcription is, as whoever watches it is told.
-#[derive(Debug, Clone, Copy)]
-struct Stand {
-    /// Frames that are written down, and all of them.
-    done: usize,
-    frames: usize,
-    /// Tokens so far.
-    made: u64,
-}
-
-/// Asked between layers and between tokens; an error ends the transcription.
-type Watch<'a> = &'a dyn Fn(Stand) -> error::Result<()>;
 
 impl SpeechModel {
     /// Reads a model's folder, to run on this machine's processor.
@@ -256,156 +239,6 @@ impl SpeechModel {
     ) -> Result<Transcript> {
         let (transcript, _) = self.watched(recording, input, &|_| Ok(()))?;
         Ok(transcript)
-    }
-
-    /// The transcript, and how many tokens were made for it.
-    fn watched(
-        &self,
-        recording: &Recording,
-        input: &TranscriptionInput,
-        watch: Watch<'_>,
-    ) -> error::Result<(Transcript, u64)> {
-        let features = self.features(recording);
-        // What follows on a short recording is silence, which is not written down.
-        let frames = match recording.samples().len() < self.config.window() {
-            true => recording.samples().len().div_ceil(HOP),
-            false => features.len() / self.config.bands,
-        };
-        let stand = |done, made| Stand { done, frames, made };
-        let mut heard = self.hear(&features, 0, &|| watch(stand(0, 0)))?;
-        let code = input.language.as_ref().or(self.rules.language.as_ref());
-        let language = match code {
-            Some(code) => self.vocabulary.language(code)?,
-            None => self.detected(&heard)?,
-        };
-        let begin = self.begin(input, language)?;
-        let mut script = Script::new(recording.millis());
-        let (mut at, mut made) = (0, 0);
-        loop {
-            let left = (frames - at).min(self.config.window() / HOP);
-            let tokens = self.write(&heard, &begin, input, &mut made, &|made| {
-                watch(stand(at, made))
-            })?;
-            let (parts, next) = segments::split(&tokens, self.vocabulary.first_time, left);
-            for part in parts {
-                let text = self.vocabulary.text(&part.tokens)?;
-                script.add(at, part, text);
-            }
-            at += next.max(1);
-            if at >= frames {
-                break;
-            }
-            // There is room for one.
-            drop(heard);
-            heard = self.hear(&features, at, &|| watch(stand(at, made)))?;
-        }
-        let code = language.map_or("en", |token| self.vocabulary.code(token));
-        let transcript = script.finish(code, |tokens| self.vocabulary.text(tokens))?;
-        Ok((transcript, made))
-    }
-
-    /// The tokens that every window of a task begins with.
-    fn begin(&self, input: &TranscriptionInput, language: Option<u32>) -> error::Result<Vec<u32>> {
-        let mut begin = match &input.prompt {
-            // As much as leaves half of the room to what is said.
-            Some(prompt) => self
-                .vocabulary
-                .preceding(prompt, self.config.targets / 2 - 1)?,
-            None => Vec::new(),
-        };
-        begin.extend(self.vocabulary.begin(language, input.translate)?);
-        Ok(begin)
-    }
-
-    /// What is said in a window: the tokens after `begin`, up to the end. `made` counts on.
-    fn write(
-        &self,
-        heard: &Heard,
-        begin: &[u32],
-        input: &TranscriptionInput,
-        made: &mut u64,
-        watch: &dyn Fn(u64) -> error::Result<()>,
-    ) -> error::Result<Vec<u32>> {
-        let targets = self.config.targets;
-        let most = (self.rules.most + begin.len().min(targets / 2 - 1)).min(targets);
-        let temperature = input.temperature.unwrap_or_default();
-        // Coordinators add one to every input.
-        let seed = input.seed.unwrap_or_default();
-        let mut cache = self.blank(targets)?;
-        let mut next = begin.to_vec();
-        let mut tokens = Vec::new();
-        while begin.len() + tokens.len() < most {
-            watch(*made)?;
-            let scores = self
-                .decoder
-                .forward(&*self.kernels, &next, &mut cache, heard, 1)?;
-            let scores = scores.first().map(Vec::as_slice).unwrap_or_default();
-            let draw = || noise::uniform(seed, *made);
-            let token = self.rules.choose(scores, &tokens, temperature, draw)?;
-            *made += 1;
-            if token == self.vocabulary.end {
-                break;
-            }
-            tokens.push(token);
-            next = vec![token];
-        }
-        Ok(tokens)
-    }
-
-    /// The likeliest of the languages' tokens; `None` for a model of English.
-    fn detected(&self, heard: &Heard) -> error::Result<Option<u32>> {
-        let languages = self.vocabulary.language_tokens();
-        if languages.is_empty() {
-            return Ok(None);
-        }
-        let start = [self.vocabulary.start];
-        let mut cache = self.blank(start.len())?;
-        let scores = self
-            .decoder
-            .forward(&*self.kernels, &start, &mut cache, heard, 1)?;
-        let scores = scores.first().map(Vec::as_slice).unwrap_or_default();
-        let mut best: Option<(u32, f32)> = None;
-        for token in languages {
-            let score = scores.get(token as usize).copied().unwrap_or(f32::NAN);
-            if !score.is_finite() {
-                return Err(Error::NotFinite { token: 1 });
-            }
-            if best.is_none_or(|(_, most)| score > most) {
-                best = Some((token, score));
-            }
-        }
-        Ok(best.map(|(token, _)| token))
-    }
-
-    /// What the decoder looks at of the window that begins at frame `at`.
-    fn hear(
-        &self,
-        features: &[f32],
-        at: usize,
-        goes_on: &dyn Fn() -> error::Result<()>,
-    ) -> error::Result<Heard> {
-        let window = self.window(features, at);
-        let encoded = self.encoder.forward(&*self.kernels, window, goes_on)?;
-        self.decoder.hear(&*self.kernels, &encoded)
-    }
-
-    /// The frames of a window from `at` on, zero where there are no more.
-    fn window(&self, features: &[f32], at: usize) -> Vec<f32> {
-        let bands = self.config.bands;
-        let size = self.config.window() / HOP * bands;
-        let rest = features.get(at * bands..).unwrap_or_default();
-        let mut window = rest[..size.min(rest.len())].to_vec();
-        window.resize(size, 0.0);
-        window
-    }
-
-    /// Room for so many tokens of a window.
-    fn blank(&self, tokens: usize) -> error::Result<Cache> {
-        let size = self.decoder.page_size();
-        let mut pool = Pool::new(size, Cache::pages_for(tokens), self.kernels.device());
-        let mut cache = Cache::default();
-        cache.grow(&mut pool, tokens)?;
-        Ok(cache)
     }
 }
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::wav::Wav;
-use super::{Recording, SpeechModel, Stand};
+use super::windows::Stand;
+use super::{Recording, SpeechModel};
 use crate::limits;
 use crate::model::{error, memory};
 use crate::portable::sin_cos_turns;

@@ -4,6 +4,7 @@ use cuckoo_core::{BlobId, ErrorKind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::windows::Stand;
 use super::*;
 
 fn golden(name: &str) -> PathBuf {
