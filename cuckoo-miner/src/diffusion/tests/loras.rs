@@ -3,7 +3,7 @@
 use super::*;
 
 fn loras(names: &[(&str, f64)]) -> Vec<Lora> {
-    let file = |name: &str| golden().join(format!("../loras/{name}.safetensors"));
+    let file = |name: &str| golden(&format!("loras/{name}.safetensors"));
     names
         .iter()
         .map(|(name, scale)| Lora {
@@ -14,12 +14,12 @@ fn loras(names: &[(&str, f64)]) -> Vec<Lora> {
 }
 
 fn with_loras(loras: &[Lora]) -> Result<ImageModel> {
-    ImageModel::load_with_loras(&golden(), loras, Arc::new(CpuKernels::new()))
+    ImageModel::load_with_loras(&golden("random"), loras, Arc::new(CpuKernels::new()))
 }
 
 #[test]
 fn loras_change_the_picture_and_the_models_name() {
-    let plain = ImageModel::load(&golden()).unwrap();
+    let plain = pipeline("random");
     let one = with_loras(&loras(&[("diffusers", 0.75)])).unwrap();
     let other = with_loras(&loras(&[("diffusers", 0.7)])).unwrap();
     let both = with_loras(&loras(&[("diffusers", 0.75), ("kohya", 1.0)])).unwrap();
