@@ -58,6 +58,36 @@ impl ModelExecutor {
     }
 }
 
+/// The constructor of an executor's class: `with` the limits of the miner's executor of the same name, or `by` a function that
+/// loads one.
+macro_rules! constructor {
+    ($class:ident with $limits:ty) => {
+        constructor!($class by |folder: &Path, model: ModelId, price: Wei, limits: $limits| {
+            // Before the weights are read.
+            limits.validate()?;
+            let executor = cuckoo_miner::$class::load(folder, model)?;
+            executor.with_min_price(price).with_limits(limits)
+        });
+    };
+    ($class:ident by $load:expr) => {
+        #[pymethods]
+        impl $class {
+            #[new]
+            #[pyo3(signature = (folder, model, *, min_price="0".to_owned(), **limits))]
+            fn new(
+                py: Python<'_>,
+                folder: PathBuf,
+                model: &str,
+                min_price: String,
+                limits: Option<&Bound<'_, PyDict>>,
+            ) -> PyResult<PyClassInitializer<Self>> {
+                let base = ModelExecutor::load(py, folder, model, &min_price, limits, $load)?;
+                Ok(base.add_subclass(Self))
+            }
+        }
+    };
+}
+
 /// Draws pictures with a Stable Diffusion or FLUX.1 pipeline read from a folder in the layout of diffusers.
 ///
 /// Limits: `max_pixels` and `max_steps` of a picture; a larger one is left to other miners.
@@ -88,31 +118,24 @@ impl ImageLimits {
     }
 }
 
-#[pymethods]
-impl ImageExecutor {
-    #[new]
-    #[pyo3(signature = (folder, model, *, min_price="0".to_owned(), **limits))]
-    fn new(
-        py: Python<'_>,
-        folder: PathBuf,
-        model: &str,
-        min_price: String,
-        limits: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let load = |folder: &Path, model: ModelId, price: Wei, limits: ImageLimits| -> Result<_> {
-            // Before the weights are read.
-            limits.validate()?;
-            let executor = cuckoo_miner::ImageExecutor::load(folder, model)?.with_min_price(price);
-            let (pixels, steps) = executor.limits();
-            Ok(executor.with_limits(
-                limits.max_pixels.unwrap_or(pixels),
-                limits.max_steps.unwrap_or(steps),
-            ))
-        };
-        let base = ModelExecutor::load(py, folder, model, &min_price, limits, load)?;
-        Ok(base.add_subclass(Self))
-    }
+/// As the others are loaded; what is not limited keeps the executor's own limit.
+fn load_image(
+    folder: &Path,
+    model: ModelId,
+    price: Wei,
+    limits: ImageLimits,
+) -> Result<cuckoo_miner::ImageExecutor> {
+    // Before the weights are read.
+    limits.validate()?;
+    let executor = cuckoo_miner::ImageExecutor::load(folder, model)?.with_min_price(price);
+    let (pixels, steps) = executor.limits();
+    Ok(executor.with_limits(
+        limits.max_pixels.unwrap_or(pixels),
+        limits.max_steps.unwrap_or(steps),
+    ))
 }
+
+constructor!(ImageExecutor by load_image);
 
 /// Writes texts and chats with a language model read from a folder in the layout of Hugging Face, many at once.
 ///
@@ -122,26 +145,7 @@ impl ImageExecutor {
 #[derive(Debug)]
 pub(crate) struct TextExecutor;
 
-#[pymethods]
-impl TextExecutor {
-    #[new]
-    #[pyo3(signature = (folder, model, *, min_price="0".to_owned(), **limits))]
-    fn new(
-        py: Python<'_>,
-        folder: PathBuf,
-        model: &str,
-        min_price: String,
-        limits: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let load = |folder: &Path, model: ModelId, price: Wei, limits: TextLimits| {
-            limits.validate()?;
-            let executor = cuckoo_miner::TextExecutor::load(folder, model)?;
-            executor.with_min_price(price).with_limits(limits)
-        };
-        let base = ModelExecutor::load(py, folder, model, &min_price, limits, load)?;
-        Ok(base.add_subclass(Self))
-    }
-}
+constructor!(TextExecutor with TextLimits);
 
 /// Turns texts into vectors with a sentence encoder read from a folder in the layout of sentence-transformers.
 ///
@@ -150,26 +154,7 @@ impl TextExecutor {
 #[derive(Debug)]
 pub(crate) struct EmbeddingExecutor;
 
-#[pymethods]
-impl EmbeddingExecutor {
-    #[new]
-    #[pyo3(signature = (folder, model, *, min_price="0".to_owned(), **limits))]
-    fn new(
-        py: Python<'_>,
-        folder: PathBuf,
-        model: &str,
-        min_price: String,
-        limits: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let load = |folder: &Path, model: ModelId, price: Wei, limits: EmbeddingLimits| {
-            limits.validate()?;
-            let executor = cuckoo_miner::EmbeddingExecutor::load(folder, model)?;
-            executor.with_min_price(price).with_limits(limits)
-        };
-        let base = ModelExecutor::load(py, folder, model, &min_price, limits, load)?;
-        Ok(base.add_subclass(Self))
-    }
-}
+constructor!(EmbeddingExecutor with EmbeddingLimits);
 
 /// Writes down recordings with a Whisper read from a folder in the layout of Hugging Face.
 ///
@@ -178,23 +163,4 @@ impl EmbeddingExecutor {
 #[derive(Debug)]
 pub(crate) struct SpeechExecutor;
 
-#[pymethods]
-impl SpeechExecutor {
-    #[new]
-    #[pyo3(signature = (folder, model, *, min_price="0".to_owned(), **limits))]
-    fn new(
-        py: Python<'_>,
-        folder: PathBuf,
-        model: &str,
-        min_price: String,
-        limits: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<PyClassInitializer<Self>> {
-        let load = |folder: &Path, model: ModelId, price: Wei, limits: SpeechLimits| {
-            limits.validate()?;
-            let executor = cuckoo_miner::SpeechExecutor::load(folder, model)?;
-            executor.with_min_price(price).with_limits(limits)
-        };
-        let base = ModelExecutor::load(py, folder, model, &min_price, limits, load)?;
-        Ok(base.add_subclass(Self))
-    }
-}
+constructor!(SpeechExecutor with SpeechLimits);
