@@ -1,5 +1,6 @@
 //! What is said in recordings, as it is said or in English.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::Json;
@@ -11,10 +12,11 @@ use cuckoo_core::{
 };
 use serde::de::{Deserializer, Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::{self, RefOr};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::Refused;
-use super::error::OpenAiError;
+use super::error::described;
 use super::form::Form;
 use super::request::{self, Caller, Fields, Harmless, Rest, Tasks};
 use crate::Requester;
@@ -148,6 +150,27 @@ struct TranscriptionUsage {
     seconds: u64,
 }
 
+/// What a request with a recording is refused with.
+struct RefusedRecording;
+
+impl IntoResponses for RefusedRecording {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let mut responses = Refused::responses();
+        responses.extend(described(&[
+            (
+                "400",
+                "A field is malformed or cannot be honoured, or the file is no WAV",
+            ),
+            ("403", "From a web page without a key"),
+            ("413", "The file is too long"),
+            ("415", "The body is no form"),
+            ("429", "Refused by limits, or no room for more"),
+            ("default", "The task failed, with its kind's status"),
+        ]));
+        responses
+    }
+}
+
 /// Writes down what is said in a recording. Web pages send their key, any where none is asked for.
 #[utoipa::path(post, path = paths::TRANSCRIPTIONS, tag = "openai", security((), ("requester" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key again gives the transcript that the first request made")),
@@ -157,15 +180,7 @@ struct TranscriptionUsage {
             (Transcription = "application/json"),
             (String = "text/plain"),
         )),
-        (status = 400, description = "A field is malformed or cannot be honoured, or the file is no WAV", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 403, description = "From a web page without a key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The file is too long", body = OpenAiError),
-        (status = 415, description = "The body is no form", body = OpenAiError),
-        (status = 429, description = "Refused by limits, or no room for more", body = OpenAiError),
-        (status = "default", description = "The task failed, with its kind's status", body = OpenAiError),
+        RefusedRecording,
     )
 )]
 pub(super) async fn transcribe(
@@ -185,15 +200,7 @@ pub(super) async fn transcribe(
             (Transcription = "application/json"),
             (String = "text/plain"),
         )),
-        (status = 400, description = "A field is malformed or cannot be honoured, or the file is no WAV", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 403, description = "From a web page without a key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The file is too long", body = OpenAiError),
-        (status = 415, description = "The body is no form", body = OpenAiError),
-        (status = 429, description = "Refused by limits, or no room for more", body = OpenAiError),
-        (status = "default", description = "The task failed, with its kind's status", body = OpenAiError),
+        RefusedRecording,
     )
 )]
 pub(super) async fn translate(

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Refused;
-use super::error::OpenAiError;
 use super::request::{self, Caller, Fields, Harmless, Rest, Tasks};
 use super::stream::{Part, stream};
 use super::text::{Delivery, HARMLESS, Head, Said, Sampling, TextUsage};
@@ -214,13 +213,7 @@ impl ChatLogprobs {
             (ChatCompletion = "application/json"),
             (ChatChunk = "text/event-stream"),
         )),
-        (status = 400, description = "A field is malformed or cannot be honoured", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The body is too long", body = OpenAiError),
-        (status = 429, description = "Refused by limits", body = OpenAiError),
-        (status = "default", description = "A task failed, with its kind's status", body = OpenAiError),
+        Refused,
     )
 )]
 pub(super) async fn complete(

@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Refused;
-use super::error::OpenAiError;
 use super::request::{self, Caller, Fields, Harmless, Rest, Tasks, Texts};
 use super::stream::{Part, stream};
 use super::text::{Delivery, HARMLESS, Head, Said, Sampling, TextUsage};
@@ -134,13 +133,7 @@ impl CompletionLogprobs {
             (Completion = "application/json"),
             (Completion = "text/event-stream"),
         )),
-        (status = 400, description = "A field is malformed or cannot be honoured", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The body is too long", body = OpenAiError),
-        (status = 429, description = "Refused by limits", body = OpenAiError),
-        (status = "default", description = "A task failed, with its kind's status", body = OpenAiError),
+        Refused,
     )
 )]
 pub(super) async fn complete(

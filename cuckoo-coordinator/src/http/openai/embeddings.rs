@@ -89,12 +89,7 @@ struct EmbeddingUsage {
     request_body = EmbeddingRequest,
     responses(
         (status = 200, body = EmbeddingList),
-        (status = 400, description = "A field is malformed or cannot be honoured", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The body is too long", body = OpenAiError),
-        (status = 429, description = "Refused by limits", body = OpenAiError),
+        Refused,
         (status = "default", description = "The task failed, with its kind's status", body = OpenAiError),
     )
 )]

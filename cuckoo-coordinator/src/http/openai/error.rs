@@ -1,11 +1,14 @@
 //! Errors as OpenAI's clients read them.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use cuckoo_core::{Error, Retry};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::LimitReached;
 use crate::http::error::Refusal;
@@ -120,4 +123,33 @@ impl IntoResponse for Refused {
         }
         response
     }
+}
+
+/// What a request that becomes tasks is refused with, as its route is described.
+impl IntoResponses for Refused {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        described(&[
+            ("400", "A field is malformed or cannot be honoured"),
+            ("401", "This coordinator asks for an API key"),
+            ("404", "No such model"),
+            ("409", "The idempotency key named another request"),
+            ("413", "The body is too long"),
+            ("429", "Refused by limits"),
+            ("default", "A task failed, with its kind's status"),
+        ])
+    }
+}
+
+/// Errors among the responses of a route: their statuses, and what each says.
+pub(super) fn described(errors: &[(&str, &str)]) -> BTreeMap<String, RefOr<openapi::Response>> {
+    let describe = |(status, description): &(&str, &str)| {
+        let schema = Ref::from_schema_name(OpenAiError::name());
+        let body = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description(*description)
+            .content("application/json", body)
+            .build();
+        ((*status).to_owned(), RefOr::T(response))
+    };
+    errors.iter().map(describe).collect()
 }

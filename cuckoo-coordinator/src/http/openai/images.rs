@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::Refused;
-use super::error::OpenAiError;
 use super::links::Base;
 use super::request::{self, Caller, Fields, Harmless, Rest, Tasks};
 use crate::http::Shared;
@@ -106,13 +105,7 @@ struct Picture {
     request_body = ImageRequest,
     responses(
         (status = 200, body = Images),
-        (status = 400, description = "A field is malformed or cannot be honoured", body = OpenAiError),
-        (status = 401, description = "This coordinator asks for an API key", body = OpenAiError),
-        (status = 404, description = "No such model", body = OpenAiError),
-        (status = 409, description = "The idempotency key named another request", body = OpenAiError),
-        (status = 413, description = "The body is too long", body = OpenAiError),
-        (status = 429, description = "Refused by limits", body = OpenAiError),
-        (status = "default", description = "A task failed, with its kind's status", body = OpenAiError),
+        Refused,
     )
 )]
 pub(super) async fn generate(
