@@ -32,7 +32,6 @@ use rayon::prelude::*;
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::error::{self, Error};
 use crate::model::folder::{Folder, SETTINGS_LIMIT};
-use crate::model::memory;
 use crate::model::settings::Settings;
 use crate::model::weights::Weights;
 use config::Config;
@@ -92,16 +91,10 @@ impl EmbeddingModel {
     /// # Errors
     /// As [`EmbeddingModel::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let mut folder = Folder::open(folder)?;
-        Ok(Self::read(&mut folder, kernels, memory::available())?)
+        Ok(Self::read(&mut Folder::open(folder)?, kernels)?)
     }
 
-    /// Reads a folder into at most `memory` bytes, where that is known.
-    fn read(
-        folder: &mut Folder,
-        kernels: Arc<dyn Kernels>,
-        memory: Option<u64>,
-    ) -> error::Result<Self> {
+    fn read(folder: &mut Folder, kernels: Arc<dyn Kernels>) -> error::Result<Self> {
         let layout = Layout::load(folder)?;
         let config = Config::load(folder, &layout.encoder)?;
         let reader = Reader::load(folder, &layout, &config)?;
@@ -116,13 +109,13 @@ impl EmbeddingModel {
         let mut width = pooling.width(config.width);
         let mut steps = Vec::new();
         for (kind, path) in &layout.steps {
-            let step = Step::load(folder, *kind, path, width, &*kernels, memory)?;
+            let step = Step::load(folder, *kind, path, width, &*kernels)?;
             width = step.width(width);
             steps.push(step);
         }
         let part = layout.encoder.trim_end_matches('/');
         let weights = Weights::open(folder, part, "model", kernels.device())?;
-        weights.fit(folder, memory)?;
+        weights.fit(folder)?;
         Ok(Self {
             encoder: Encoder::load(&weights, config, reader.longest(), &*kernels)?,
             reader,

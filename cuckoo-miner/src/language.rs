@@ -43,7 +43,6 @@ use crate::kernels::{CpuKernels, Kernels};
 use crate::model::cache::{Cache, Pool};
 use crate::model::error::{self, Error};
 use crate::model::folder::Folder;
-use crate::model::memory;
 use crate::model::weights::Weights;
 use config::Config;
 use decoder::{Chunk, Decoder};
@@ -93,28 +92,21 @@ impl LanguageModel {
     /// # Errors
     /// As [`LanguageModel::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let memory = memory::available();
         let Some(file) = gguf::find(folder)? else {
-            return Ok(Self::read(
-                &mut Folder::open(folder)?,
-                None,
-                kernels,
-                memory,
-            )?);
+            return Ok(Self::read(&mut Folder::open(folder)?, None, kernels)?);
         };
         let file = Gguf::open(&file)?;
         let model = file
             .folder()
-            .and_then(|mut folder| Self::read(&mut folder, Some(&file), kernels, memory));
+            .and_then(|mut folder| Self::read(&mut folder, Some(&file), kernels));
         Ok(model.map_err(|error| error.within(file.file()))?)
     }
 
-    /// Reads a folder, or what stands for one, into at most `memory` bytes, where that is known.
+    /// Reads a folder, or what stands for one.
     fn read(
         folder: &mut Folder,
         file: Option<&Gguf>,
         kernels: Arc<dyn Kernels>,
-        memory: Option<u64>,
     ) -> error::Result<Self> {
         let mut config = Config::load(folder)?;
         let (size, context) = (Some(config.vocabulary), Some(config.context));
@@ -123,7 +115,7 @@ impl LanguageModel {
             Some(file) => file.weights(folder, &mut config, kernels.device())?,
             None => Weights::open(folder, "", "model", kernels.device())?,
         };
-        weights.fit(folder, memory)?;
+        weights.fit(folder)?;
         Ok(Self {
             decoder: Decoder::load(&weights, config, &*kernels)?,
             tokenizer,

@@ -39,7 +39,6 @@ use cuckoo_core::{Result, Transcript, TranscriptionInput};
 use crate::kernels::{CpuKernels, Kernels};
 use crate::model::error::{self, Error};
 use crate::model::folder::Folder;
-use crate::model::memory;
 use crate::model::weights::Weights;
 use config::{ARCHITECTURE, Config};
 use decoder::Decoder;
@@ -91,22 +90,16 @@ impl SpeechModel {
     /// # Errors
     /// As [`SpeechModel::load`].
     pub fn load_with(folder: &Path, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let mut folder = Folder::open(folder)?;
-        Ok(Self::read(&mut folder, kernels, memory::available())?)
+        Ok(Self::read(&mut Folder::open(folder)?, kernels)?)
     }
 
-    /// Reads a folder into at most `memory` bytes, where that is known.
-    fn read(
-        folder: &mut Folder,
-        kernels: Arc<dyn Kernels>,
-        memory: Option<u64>,
-    ) -> error::Result<Self> {
+    fn read(folder: &mut Folder, kernels: Arc<dyn Kernels>) -> error::Result<Self> {
         let config = Config::load(folder)?;
         let mut settings = Rules::open(folder)?;
         let vocabulary = Vocabulary::load(folder, config.vocabulary, &mut settings)?;
         let rules = Rules::read(settings, &vocabulary, config.vocabulary, config.targets)?;
         let weights = Weights::open(folder, "", "model", kernels.device())?;
-        weights.fit(folder, memory)?;
+        weights.fit(folder)?;
         let model = weights.part("model");
         let encoder = Encoder::load(&model.at("encoder"), &config, &*kernels)?;
         let decoder = Decoder::load(&model.at("decoder"), &config, &*kernels)?;

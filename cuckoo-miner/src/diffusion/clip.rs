@@ -11,7 +11,6 @@ use super::settings::Settings;
 use super::weights::{Part, Weights};
 use crate::kernels::{Activation, Kernels, Packed};
 use crate::model::layers::{LayerNorm, Projection};
-use crate::model::memory;
 
 /// The end of text in old configurations, which is none: the end is the token of the highest number then.
 const NO_END: usize = 2;
@@ -142,7 +141,7 @@ impl ClipText {
         let config = ClipConfig::load(folder, name)?;
         let mut weights = Weights::open(folder, name, "model", kernels.device())?;
         loras.merge(name, &mut weights)?;
-        weights.fit(folder, memory::available())?;
+        weights.fit(folder)?;
         let root = weights.part("");
         let projection = || {
             let names = [("text_projection", config.projection)];

@@ -20,7 +20,6 @@ use super::folder::Folder;
 use super::weights::Weights;
 use crate::kernels::Kernels;
 use crate::model::layers::Projection;
-use crate::model::memory;
 use block::{DoubleBlock, SingleBlock, modulated, parts};
 use config::FluxConfig;
 use patches::{from_patches, to_patches};
@@ -51,7 +50,7 @@ impl Flux {
         let config = FluxConfig::load(folder)?;
         let stem = "diffusion_pytorch_model";
         let weights = Weights::open(folder, "transformer", stem, kernels.device())?;
-        weights.fit(folder, memory::available())?;
+        weights.fit(folder)?;
         let part = weights.part("");
         let (width, channels) = (config.width(), config.channels);
         let project = |name: &str, inputs, outputs| {

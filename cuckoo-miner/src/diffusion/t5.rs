@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::weights::{Part, Weights};
 use crate::kernels::{Activation, Heads, Kernels, Packed};
 use crate::model::layers::{Projection, RmsNorm};
-use crate::model::{distance, memory, transformers};
+use crate::model::{distance, transformers};
 
 /// What `config.json` of the encoder says.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl T5 {
     ) -> Result<Self> {
         let config = T5Config::load(folder, name)?;
         let weights = Weights::open(folder, name, "model", kernels.device())?;
-        weights.fit(folder, memory::available())?;
+        weights.fit(folder)?;
         let root = weights.part("");
         let encoder = root.at("encoder");
         // The same table has two names; files have one of them or both.

@@ -16,7 +16,6 @@ use super::layers::{Conv2d, GroupNorm};
 use super::lora::Loras;
 use super::weights::Weights;
 use crate::kernels::Kernels;
-use crate::model::memory;
 use blocks::{DownBlock, MidBlock, UpBlock};
 use config::{Added, UNetConfig};
 use time::{AddedEmbedding, TimeEmbedding};
@@ -42,7 +41,7 @@ impl UNet {
         let mut weights =
             Weights::open(folder, "unet", "diffusion_pytorch_model", kernels.device())?;
         loras.merge("unet", &mut weights)?;
-        weights.fit(folder, memory::available())?;
+        weights.fit(folder)?;
         let part = weights.part("");
         let first = config.blocks[0].channels;
         let mut down = Vec::new();

@@ -14,7 +14,6 @@ use super::resnet::ResnetStyle;
 use super::settings::Settings;
 use super::weights::Weights;
 use crate::kernels::{Activation, Kernels};
-use crate::model::memory;
 use decoder::Decoder;
 use encoder::Encoder;
 pub(crate) use encoder::Moments;
@@ -121,7 +120,7 @@ impl Vae {
     pub(crate) fn load(folder: &mut Folder, shifts: bool, kernels: &dyn Kernels) -> Result<Self> {
         let config = VaeConfig::load(folder, shifts)?;
         let weights = Weights::open(folder, "vae", "diffusion_pytorch_model", kernels.device())?;
-        weights.fit(folder, memory::available())?;
+        weights.fit(folder)?;
         let encoder = || Encoder::load(&weights, &config, kernels);
         let has_encoder = weights.part("encoder").has("conv_in.weight");
         let vae = Self {

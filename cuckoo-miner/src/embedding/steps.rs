@@ -25,15 +25,13 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Reads the step in the sub-folder `path`, which is given vectors of `width` numbers, into at most `memory` bytes,
-    /// where that is known.
+    /// Reads the step in the sub-folder `path`, which is given vectors of `width` numbers.
     pub(crate) fn load(
         folder: &mut Folder,
         kind: Kind,
         path: &str,
         width: usize,
         kernels: &dyn Kernels,
-        memory: Option<u64>,
     ) -> Result<Self> {
         let file = format!("{path}/config.json");
         let mut s = match folder.has(&file) || kind == Kind::Dense {
@@ -65,7 +63,7 @@ impl Step {
         s.only("use_residual", &[json!(false)])?;
         s.finish()?;
         let weights = Weights::open(folder, path, "model", kernels.device())?;
-        weights.fit(folder, memory)?;
+        weights.fit(folder)?;
         let part = weights.part("");
         let layer = Projection::load(kernels, &part, &[("linear", outputs)], inputs, biased)?;
         weights.finish(&[])?;
@@ -119,7 +117,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("2")).unwrap();
         std::fs::write(dir.path().join("2/config.json"), settings).unwrap();
         let mut folder = Folder::open(dir.path())?;
-        Step::load(&mut folder, kind, "2", 3, &CpuKernels::new(), None)
+        Step::load(&mut folder, kind, "2", 3, &CpuKernels::new())
     }
 
     #[test]

@@ -213,7 +213,8 @@ fn texts_are_lowered_where_one_of_the_files_says_so() {
 fn a_model_larger_than_the_memory_is_refused() {
     let mut folder = Folder::open(&golden("bert")).unwrap();
     let kernels = Arc::new(CpuKernels::new());
-    let error = EmbeddingModel::read(&mut folder, kernels, Some(1000)).unwrap_err();
+    folder.free = || Some(1000);
+    let error = EmbeddingModel::read(&mut folder, kernels).unwrap_err();
     assert!(
         matches!(
             error,

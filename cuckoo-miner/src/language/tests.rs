@@ -268,7 +268,8 @@ fn what_is_damaged_is_named() {
 fn a_model_larger_than_the_memory_is_refused() {
     let mut folder = Folder::open(&golden("llama")).unwrap();
     let kernels = Arc::new(CpuKernels::new());
-    let error = LanguageModel::read(&mut folder, None, kernels, Some(1000)).unwrap_err();
+    folder.free = || Some(1000);
+    let error = LanguageModel::read(&mut folder, None, kernels).unwrap_err();
     assert!(matches!(
         &error,
         Error::Memory {

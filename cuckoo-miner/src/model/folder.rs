@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
+use super::memory;
 
 /// Largest file of settings: published ones have a few kilobytes.
 pub(crate) const SETTINGS_LIMIT: u64 = 1 << 20;
@@ -23,6 +24,8 @@ pub(crate) struct Folder {
     documents: BTreeMap<&'static str, Vec<u8>>,
     /// Bytes that the weights opened so far take in memory.
     pub(crate) memory: u64,
+    /// Tells how many more are free, where that is known.
+    pub(crate) free: fn() -> Option<u64>,
 }
 
 #[derive(Debug)]
@@ -43,6 +46,7 @@ impl Folder {
             read: BTreeMap::new(),
             documents: BTreeMap::new(),
             memory: 0,
+            free: memory::available,
         })
     }
 
@@ -54,6 +58,7 @@ impl Folder {
             read: BTreeMap::new(),
             documents,
             memory: 0,
+            free: memory::available,
         }
     }
 

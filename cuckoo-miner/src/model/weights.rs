@@ -154,10 +154,10 @@ impl Weights {
     /// Counts the tensors' memory as the folder's.
     ///
     /// # Errors
-    /// When they need more than `available` bytes, where that is known.
-    pub(crate) fn fit(&self, folder: &mut Folder, available: Option<u64>) -> Result<()> {
+    /// When they need more than is free, where that is known.
+    pub(crate) fn fit(&self, folder: &mut Folder) -> Result<()> {
         let needed = self.memory();
-        match available.filter(|available| *available < needed) {
+        match (folder.free)().filter(|available| *available < needed) {
             Some(available) => Err(Error::Memory {
                 file: self.file().to_owned(),
                 needed,

@@ -239,7 +239,8 @@ fn memory_is_that_of_what_is_held() {
     changed.add("narrow", low_rank);
     assert_eq!(changed.memory(), 4 * (32 + 8 + 16));
 
-    let refused = weights.fit(&mut folder, Some(159)).unwrap_err();
+    folder.free = || Some(159);
+    let refused = weights.fit(&mut folder).unwrap_err();
     assert!(matches!(
         refused,
         Error::Memory {
@@ -249,7 +250,9 @@ fn memory_is_that_of_what_is_held() {
         }
     ));
     assert_eq!(folder.memory, 0);
-    weights.fit(&mut folder, Some(160)).unwrap();
-    changed.fit(&mut folder, None).unwrap();
+    folder.free = || Some(160);
+    weights.fit(&mut folder).unwrap();
+    folder.free = || None;
+    changed.fit(&mut folder).unwrap();
     assert_eq!(folder.memory, 160 + 224);
 }
