@@ -65,9 +65,11 @@ test('six miners at work', () => withMarket(6, async (address) => {
       assert.match(await text(page, '#failures tbody'), /requester/);
       assert.ok(await page.locator('#pace rect.completed').count() > 0);
 
-      await page.locator('.pictures img').nth(11).waitFor();
-      await page.waitForFunction(() => [...document.querySelectorAll('.pictures img')].every((image) => image.naturalWidth === 64));
-      assert.equal(await page.locator('.pictures img').count(), 12);
+      // Of a new one nothing is shown until it is loaded, so that at times there are fewer.
+      await page.waitForFunction(() => {
+        const images = [...document.querySelectorAll('.pictures img')];
+        return images.length === 12 && images.every((image) => image.naturalWidth === 64);
+      });
 
       const before = Number(await text(page, '#completed'));
       await page.waitForFunction((before) => Number(document.querySelector('#completed').textContent) > before, before);

@@ -14,6 +14,8 @@ export async function withPage(options, use) {
       '--disable-component-update', '--disable-sync'],
     ...options,
   });
+  // Only a hang reaches it: the cores may be busy with pictures.
+  context.setDefaultTimeout(120_000);
   try {
     return await use(await context.newPage());
   } finally {
