@@ -28,7 +28,6 @@ const HANG: Duration = Duration::from_secs(30);
 
 fn settings(url: &str) -> RpcSettings {
     RpcSettings {
-        request_millis: 1_000,
         poll_millis: 50,
         ..RpcSettings::new(url)
     }
@@ -43,15 +42,26 @@ fn nowhere() -> Deployment {
 }
 
 async fn connect(url: &str, deployment: Deployment) -> Result<Arc<dyn StakingContract>> {
-    let settings = settings(url);
-    let connecting = RpcStaking::connect(&settings, deployment, Arc::new(SystemClock));
+    connect_with(&settings(url), deployment).await
+}
+
+async fn connect_with(
+    settings: &RpcSettings,
+    deployment: Deployment,
+) -> Result<Arc<dyn StakingContract>> {
+    let connecting = RpcStaking::connect(settings, deployment, Arc::new(SystemClock));
     tokio::time::timeout(HANG, connecting)
         .await
         .expect("connecting hangs")
 }
 
 async fn refused(url: &str) -> Error {
-    connect(url, nowhere()).await.unwrap_err()
+    // Those that say nothing are waited for.
+    let impatient = RpcSettings {
+        request_millis: 1_000,
+        ..settings(url)
+    };
+    connect_with(&impatient, nowhere()).await.unwrap_err()
 }
 
 async fn deployed(anvil: &Anvil, url: &str) -> (Arc<dyn StakingContract>, Key) {
