@@ -76,7 +76,7 @@ async fn a_chain_that_stands_still_stops_no_work() {
     let plan = Plan {
         miners: 3,
         audit_probability: 0.2,
-        lease_millis: 4_000,
+        lease_millis: 10_000,
         longest_output: 4_096,
     };
     let path = folder.path().to_owned();

@@ -41,6 +41,17 @@ impl Chain {
         let rpc = RpcStaking::open(&self.rpc, self.deployment.chain_id, clock).await?;
         rpc.contracts(self.deployment).await
     }
+
+    /// The same once the node answers in time, which it need not at once.
+    pub(crate) async fn reached(&self) -> Arc<dyn StakingContract> {
+        loop {
+            match self.open().await {
+                Ok(contracts) => return contracts,
+                Err(error) => assert_eq!(error.retry(), Retry::Later, "{error}"),
+            }
+            SystemClock.sleep(PAUSE).await;
+        }
+    }
 }
 
 /// The store of a coordinator whose folder this is: of the outputs some go beside the database.

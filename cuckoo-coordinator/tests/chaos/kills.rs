@@ -12,7 +12,7 @@ async fn a_coordinator_killed_again_and_again_loses_and_doubles_nothing() {
     let plan = Plan {
         miners: 3,
         audit_probability: 0.2,
-        lease_millis: 4_000,
+        lease_millis: 10_000,
         longest_output: 4_096,
     };
     let path = folder.path().to_owned();

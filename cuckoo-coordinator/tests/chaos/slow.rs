@@ -56,7 +56,7 @@ async fn slow_clients_harm_nobody_and_are_cut() {
     let plan = Plan {
         miners: 3,
         audit_probability: 0.2,
-        lease_millis: 4_000,
+        lease_millis: 10_000,
         longest_output: 65_536,
     };
     let path = folder.path().to_owned();

@@ -41,7 +41,7 @@ impl Working {
         };
         let miner = Miner::builder()
             .operator(Key::from_bytes(self.operator).unwrap())
-            .chain(self.chain.open().await.unwrap())
+            .chain(self.chain.reached().await)
             .coordinator(Arc::new(coordinator))
             .executor(Arc::new(Echo))
             .settings(Settings {
