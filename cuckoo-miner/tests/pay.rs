@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    B256, DeployConfig, Key, LeaseId, LocalMarket, Member, Receipt, RpcSettings, RpcStaking,
-    SeededEntropy, Signed, SignedReceipt, SignedVoucher, StakingContract, SystemClock, TaskId,
-    Usage, Voucher, Wei, cai, payload_hash, save_key,
+    B256, CourtConfig, DeployConfig, Key, LeaseId, LocalMarket, Member, Receipt, RpcSettings,
+    RpcStaking, SeededEntropy, Signed, SignedReceipt, SignedVoucher, StakingContract, SystemClock,
+    TaskId, Usage, Voucher, Wei, cai, payload_hash, save_key,
 };
 use tempfile::TempDir;
 
 const PASSWORD: &str = "correct horse";
+/// How long a coordinator has to pay, and each side of a dispute for each step: far more than a few commands take.
+const NOTICE: u64 = 120;
 
 /// A market with a coordinator and a miner, and the folder of the miner's owner.
 struct Desk {
@@ -36,10 +38,20 @@ impl Desk {
         let entropy = Arc::new(SeededEntropy::from_number(1));
         let treasury = Key::random(&*entropy);
         anvil.fund(treasury.address(), cai(10_000)).await.unwrap();
+        let demo = DeployConfig::demo();
         let config = DeployConfig {
             miner_minimum: cai(200),
             coordinator_minimum: cai(1_000),
-            ..DeployConfig::demo()
+            unbonding_seconds: 5 * NOTICE,
+            notice_seconds: NOTICE,
+            court: CourtConfig {
+                answer_seconds: NOTICE,
+                draw_seconds: NOTICE,
+                commit_seconds: NOTICE,
+                reveal_seconds: NOTICE,
+                ..demo.court
+            },
+            ..demo
         };
         let chain = RpcStaking::deploy(
             &RpcSettings::new(anvil.url()),
@@ -196,7 +208,7 @@ async fn what_no_escrow_covers_is_paid_from_the_bond() {
     assert!(said.contains("has until 20"), "{said}");
     let early = desk.refuses("unpaid collect --vouchers vouchers.json");
     assert!(early.contains("NoticeRunning"), "{early}");
-    desk.later(11).await;
+    desk.later(NOTICE).await;
     let said = desk.does("unpaid collect --vouchers vouchers.json");
     assert!(said.contains("6 CAI were paid from its bond"), "{said}");
     let free = desk.chain.free_stake(desk.miner.owner.address()).await;

@@ -265,7 +265,8 @@ impl Drop for Running {
 
 /// Stops a pull in the middle of its largest file by a signal; what it said, and the bytes that are here of that file.
 fn stopped_by(signal: &str, cache: &Cache, mirror: &Mirror) -> (String, u64) {
-    mirror.always(UNET, Fault::Slow(Duration::from_millis(20)));
+    // Slow enough that the signal comes before the file's end, however busy the cores are.
+    mirror.always(UNET, Fault::Slow(Duration::from_millis(100)));
     let mut pull =
         Running::start(cache.command(&mirror.url, &["models", "pull", SHAPES, "--at-once", "1"]));
     let begun = || {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::Method;
@@ -217,10 +218,12 @@ fn two_pulls_at_once_fetch_each_content_once() {
             shared.fetch_add(1, Ordering::Relaxed);
         }
     };
+    // So long that the second one comes while the first is at it.
     mirror.always(
         UNET,
-        crate::mirror::Fault::Slow(std::time::Duration::from_millis(3)),
+        crate::mirror::Fault::Slow(std::time::Duration::from_millis(30)),
     );
+    let ready = Barrier::new(2);
     let fetched: u64 = std::thread::scope(|scope| {
         let pull = || {
             let store = cache.store();
@@ -232,6 +235,7 @@ fn two_pulls_at_once_fetch_each_content_once() {
                     .pull(&hub, &model(SHAPES), &quick(), &watch, &stop)
                     .await
             };
+            ready.wait();
             runtime.block_on(pull).unwrap()
         };
         let both = [scope.spawn(pull), scope.spawn(pull)];

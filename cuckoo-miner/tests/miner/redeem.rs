@@ -65,7 +65,7 @@ async fn vouchers_are_redeemed_and_paid_out_once_they_are_worth_it() {
     chain.transfer(payer, operator, fuel()).await.unwrap();
     let paid = async || chain.balance(owner).await.unwrap();
     let mut balance = before;
-    for _ in 0..100 {
+    for _ in 0..600 {
         balance = paid().await;
         if redeemed().await == Wei::from(4 * TENTH) && balance > before - fuel() {
             break;
@@ -115,7 +115,7 @@ async fn a_pay_that_its_gas_would_eat_waits() {
     };
     assert_eq!(redeemed().await, Wei::ZERO);
     owes(&peer, 8 * TENTH);
-    for _ in 0..50 {
+    for _ in 0..600 {
         if !redeemed().await.is_zero() {
             break;
         }
