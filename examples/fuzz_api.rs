@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
     dev.fund(treasury.address(), cai(10_000_000));
     let chain = dev.deploy(&treasury, &DeployConfig::demo()).await?;
     let market = LocalMarket::new(chain.clone(), treasury, entropy.clone());
-    let (vote, escrow, patience) = (cai(2_000_000), cai(1_000_000), Duration::from_secs(9));
+    let (vote, escrow, patience) = (cai(2_000_000), cai(1_000_000), Duration::from_secs(60));
     let host = market.add_coordinator("host", vote, escrow).await?;
     let worker = market.add_miner("worker", cai(60_000)).await?;
     let guest = market.add_miner("guest", cai(20_000)).await?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use cuckoo_coordinator::{Coordinator, ModelSettings, Settings};
 use cuckoo_core::testing::Anvil;
 use cuckoo_core::{
-    Action, Address, Clock, DeployConfig, DevChain, Entropy, Error, Key, LocalMarket, Member,
-    ModelKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, Wei, cai, parse_cai,
+    Action, Address, Clock, CourtConfig, DeployConfig, DevChain, Entropy, Error, Key, LocalMarket,
+    Member, ModelKind, Result, RpcSettings, RpcStaking, StakingContract, SystemClock, Wei, cai,
+    parse_cai,
 };
 use cuckoo_miner::{EmbeddingExecutor, Executor, ImageExecutor, Miner, TextExecutor};
 
@@ -35,6 +36,10 @@ const PRICES: [(&str, ModelKind, &str); 3] = [
 ];
 /// What the treasury puts into the budget of rewards, in CAI.
 const REWARDS: u64 = 1_000;
+/// How long the parties and jurors of a dispute have for each step, in seconds: nobody waits for it to pass.
+const COURT_STEP: u64 = 120;
+/// The longest that anything may take until the market is open.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often an output is repeated by a second miner.
 pub(crate) const AUDIT_PROBABILITY: f64 = 0.3;
 
@@ -69,7 +74,19 @@ impl Chain {
         treasury: &Key,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<dyn StakingContract>> {
-        let (funds, config) = (cai(10_000_000), DeployConfig::demo());
+        let (funds, demo) = (cai(10_000_000), DeployConfig::demo());
+        let config = DeployConfig {
+            // Stake stays bound for longer than a dispute lasts.
+            unbonding_seconds: 5 * COURT_STEP,
+            court: CourtConfig {
+                answer_seconds: COURT_STEP,
+                draw_seconds: COURT_STEP,
+                commit_seconds: COURT_STEP,
+                reveal_seconds: COURT_STEP,
+                ..demo.court
+            },
+            ..demo
+        };
         match self {
             Self::Dev(chain) => {
                 chain.fund(treasury.address(), funds);
@@ -131,9 +148,7 @@ impl Market {
             .map(|(_, _, member)| member)
             .chain([&host])
             .collect();
-        market
-            .settle(&everybody, clock.as_ref(), Duration::from_secs(20))
-            .await?;
+        market.settle(&everybody, clock.as_ref(), PATIENCE).await?;
 
         reward_and_enlist(chain.as_ref(), &treasury, &members).await?;
 
@@ -223,7 +238,7 @@ impl Market {
     /// Waits until every miner polls.
     pub(crate) async fn ready(&self) -> Result<()> {
         let clock = SystemClock;
-        let deadline = clock.now().after(Duration::from_secs(20));
+        let deadline = clock.now().after(PATIENCE);
         while self
             .coordinator
             .status()

@@ -79,7 +79,7 @@ async def test_what_a_whisper_does_not_take_is_refused(open_market):
     assert (await coordinator.run("whisper", {"audio": short})).output
     # It is given back, and waits for a miner that takes it.
     with pytest.raises(cuckoo.TimeoutError, match="this miner takes 3"):
-        await coordinator.run("whisper", {"audio": long}, timeout=5)
+        await coordinator.run("whisper", {"audio": long}, timeout=12)
     with pytest.raises(cuckoo.InvalidError, match="no WAV file"):
         await coordinator.run("whisper", {"audio": song})
     with pytest.raises(cuckoo.InvalidError, match="language"):

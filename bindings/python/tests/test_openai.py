@@ -286,7 +286,7 @@ async def test_who_stops_listening_cancels(market):
     async for _ in stream:
         break
     await stream.close()
-    for _ in range(200):
+    for _ in range(1200):
         if market.coordinator.status()["cancelled"]:
             break
         await asyncio.sleep(0.05)
