@@ -36,6 +36,7 @@ use cuckoo_miner::MinerStatus;
 use process::Running;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// The first account of the mnemonic that every anvil starts with; anvil prints its key.
@@ -421,11 +422,10 @@ async fn two_terminals_from_keys_to_a_picture() {
 async fn a_chain_that_is_down_at_the_start_is_waited_for() {
     let desk = Desk::new().await;
     desk.open_market();
-    // A port that was free a moment ago, so nothing answers there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // A port that is taken and on which nobody listens, so nothing answers there.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = held.local_addr().unwrap();
     let mut running = Running::start(
         desk.coordinator()
             .args(["run", "--config", "coordinator.toml"])

@@ -13,6 +13,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
+
 const EXAMPLE: &str = include_str!("../miner.example.toml");
 const SPEECH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/speech/english");
 
@@ -64,6 +66,14 @@ fn operator(changes: &[(&str, &str)]) -> tempfile::TempDir {
     }
     fs::write(folder.path().join("miner.toml"), settings).unwrap();
     folder
+}
+
+/// An address at which nobody answers while the socket is held: it is taken, and nobody listens.
+fn unanswered() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = format!("http://{}", socket.local_addr().unwrap());
+    (socket, address)
 }
 
 /// A process that ends with the test, and the lines it logs.
@@ -458,9 +468,7 @@ fn what_is_wrong_before_the_start_is_said_with_what_to_do() {
 
 #[test]
 fn a_doctor_names_each_fault_with_its_remedy() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_held, nobody) = unanswered();
     let doctor = |changes: &[(&str, &str)]| {
         let nobody = [
             ("http://127.0.0.1:8545", nobody.as_str()),
@@ -540,9 +548,7 @@ fn a_status_that_cannot_be_had_is_said_with_what_to_do() {
     );
 
     // Before the chain is there, the miner says that it starts.
-    let chain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let rpc = format!("http://{}", chain.local_addr().unwrap());
-    drop(chain);
+    let (_held, rpc) = unanswered();
     let folder = operator(&[change[0], ("http://127.0.0.1:8545", &rpc)]);
     let miner = Running::start(command(folder.path(), &["run", "--config", "miner.toml"]));
     miner.line("status at ");
@@ -560,9 +566,7 @@ fn a_status_that_cannot_be_had_is_said_with_what_to_do() {
 
 #[test]
 fn a_chain_that_is_down_is_waited_for_until_a_signal() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let (_held, address) = unanswered();
     for signal in ["TERM", "INT"] {
         let folder = operator(&[("http://127.0.0.1:8545", &address)]);
         let mut miner = Running::start(command(folder.path(), &["run", "--config", "miner.toml"]));
