@@ -293,8 +293,12 @@ async fn two_terminals_from_keys_to_a_picture() {
     let seen: MinerStatus = eventually(|| {
         let json = run(desk.miner().args(status).arg("--json"));
         let seen: MinerStatus = serde_json::from_str(&json).unwrap();
-        // Its answer to the coordinator may be on its way still.
-        Some(seen).filter(|seen| seen.completed == 1)
+        // Its answer to the coordinator may be on its way still, and so may the first look at the machine.
+        let looked = |seen: &MinerStatus| {
+            let machine = seen.machine.as_ref();
+            machine.is_some_and(|machine| machine.resident.is_some())
+        };
+        Some(seen).filter(|seen| seen.completed == 1 && looked(seen))
     })
     .await;
     let pay = cai(1) / Wei::from(100);
