@@ -20,7 +20,7 @@ async def open_market(closing):
     async def opened(*executors, models=None, slots=1, **settings):
         offers = [offer for executor in executors for offer in executor.capabilities()]
         models = models or [{"model": offer["model"], "price": "0.05"} for offer in offers]
-        # As long a second opinion is waited for when a miner calls an input invalid; a machine may stand still for less.
+        # As long a second opinion is waited for when a miner calls an input invalid, and as long a machine may stall.
         lease = {"lease_millis": 6000, "heartbeat_millis": 200}
         place = await cuckoo.LocalMarket.open(seed=1)
         coordinator = await place.coordinator(
