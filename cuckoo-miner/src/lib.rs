@@ -19,6 +19,7 @@ mod earnings;
 mod embedding;
 mod emitted;
 mod executor;
+mod heap;
 mod heartbeat;
 mod image;
 mod kernels;
@@ -55,6 +56,7 @@ pub use credit::CreditSettings;
 pub use diffusion::{Image, ImageModel, ImageRequest, Lora, Progress, Sampler};
 pub use embedding::{EmbeddingExecutor, EmbeddingLimits, EmbeddingModel};
 pub use executor::{Execution, Executor, TaskContext, Trial};
+pub use heap::keep_freed_memory;
 pub use image::ImageExecutor;
 // Of which kernels are made, so that whoever writes or calls some has them in the same version.
 pub use candle_core::{Device, Tensor};

@@ -46,6 +46,8 @@ pub(crate) struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    // As `cuckoo-miner` does.
+    cuckoo_miner::keep_freed_memory();
     let threads = match options.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism()?.get(),

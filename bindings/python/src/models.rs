@@ -38,6 +38,7 @@ impl ModelExecutor {
         let model = model.parse().map_err(to_python)?;
         let min_price = parse_cai(min_price).map_err(to_python)?;
         let limits = read_or_default("limits", limits.map(|limits| limits.as_any()))?;
+        cuckoo_miner::keep_freed_memory();
         let executor = py
             .detach(|| load(&folder, model, min_price, limits))
             .map_err(to_python)?;

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::Executor;
 use crate::cli::config::Config;
 use crate::cli::{Cli, PROGRAM};
+use crate::keep_freed_memory;
 
 type Load = Box<dyn Fn(&ExecutorConfig) -> Result<Vec<Arc<dyn Executor>>> + Send + Sync>;
 
@@ -87,6 +88,7 @@ impl Host {
     }
 
     fn start(&self, cli: Cli) -> Result<()> {
+        keep_freed_memory();
         let filter = EnvFilter::try_new(&cli.log).map_err(|source| {
             Error::invalid("--log is a level or `target=level` pairs, such as info")
                 .with_source(source)

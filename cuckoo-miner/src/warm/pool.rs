@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Mutex as FairMutex, Notify};
 
-use crate::Executor;
+use crate::{Executor, heap};
 
 /// An executor that is there or on its way; all who wait for it get the same one.
 type Loaded = Shared<BoxFuture<'static, Result<Arc<dyn Executor>, Arc<Error>>>>;
@@ -198,7 +198,7 @@ impl Pool {
             let Some(unloaded) = self.spare_room(place) else {
                 return;
             };
-            drop(unloaded);
+            free(unloaded);
             self.enter(place, load)
         };
         if let Err(error) = self.finish(place, loaded).await {
@@ -238,7 +238,7 @@ impl Pool {
             left.as_mut().enable();
             let (fits, unloaded) = self.make_room(place);
             // Freeing much memory takes a while, so it happens outside the lock.
-            drop(unloaded);
+            free(unloaded);
             if fits {
                 return;
             }
@@ -332,6 +332,14 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
+    }
+}
+
+/// Lets go of what was unloaded, and of its memory.
+fn free(unloaded: Vec<Loaded>) {
+    if !unloaded.is_empty() {
+        drop(unloaded);
+        heap::give_back();
     }
 }
 
