@@ -62,8 +62,14 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     /// `bf16` may be held in 16 bits, which changes no bit of a result. Costs about a copy; done once, at load.
     fn pack(&self, weight: &Tensor) -> Result<Packed>;
 
-    /// A linear layer: `x weightᵀ + bias`. `x` is `[rows, in]`, `weight` was `[out, in]`, `bias` is `[out]`.
-    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor>;
+    /// A linear layer: `activation(x weightᵀ + bias)`. `x` is `[rows, in]`, `weight` was `[out, in]`, `bias` is `[out]`.
+    fn project(
+        &self,
+        x: &Tensor,
+        weight: &Packed,
+        bias: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor>;
 
     /// Some rows of a packed weight, `[rows, in]`: of a table of embeddings, which may be the output layer's weight, too.
     fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor>;
@@ -92,6 +98,10 @@ pub trait Kernels: Send + Sync + fmt::Debug {
         causal: bool,
     ) -> Result<Tensor>;
 
+    /// `x + y`, of `x`'s shape. That of `y` is the same, or `[batch, channels, 1, 1]` on `[batch, channels, height, width]`,
+    /// which shifts whole channels, those of every batch alike where it has but one.
+    fn add(&self, x: &Tensor, y: &Tensor) -> Result<Tensor>;
+
     /// Applies `activation` to each element.
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor>;
 
@@ -99,7 +109,7 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     fn geglu(&self, x: &Tensor) -> Result<Tensor>;
 
     /// As [`name`](Self::name), for the layers of which models of texts are made: those below, [`project`](Self::project),
-    /// [`rows`](Self::rows), [`layer_norm`](Self::layer_norm) and [`activate`](Self::activate). Their rows are tokens, of one
+    /// [`rows`](Self::rows), [`layer_norm`](Self::layer_norm), [`add`](Self::add) and [`activate`](Self::activate). Their rows are tokens, of one
     /// text or of many, and each row of a result has the same bits whatever other rows there are.
     fn text_name(&self) -> &str;
 

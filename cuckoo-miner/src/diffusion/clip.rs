@@ -282,7 +282,6 @@ struct Layer {
     up: Projection,
     down: Projection,
     heads: usize,
-    activation: Activation,
 }
 
 impl Layer {
@@ -298,10 +297,9 @@ impl Layer {
             value: project("self_attn.v_proj", width, width)?,
             out: project("self_attn.out_proj", width, width)?,
             norm2: LayerNorm::load(&part.at("layer_norm2"), width, config.eps)?,
-            up: project("mlp.fc1", width, hidden)?,
+            up: project("mlp.fc1", width, hidden)?.activated(config.activation),
             down: project("mlp.fc2", hidden, width)?,
             heads: config.heads,
-            activation: config.activation,
         })
     }
 
@@ -312,11 +310,10 @@ impl Layer {
             self.key.forward(kernels, &y)?,
         );
         let y = kernels.attention(&q, &k, &self.value.forward(kernels, &y)?, self.heads, true)?;
-        let x = (x + self.out.forward(kernels, &y)?)?;
+        let x = kernels.add(x, &self.out.forward(kernels, &y)?)?;
         let y = self
             .up
             .forward(kernels, &self.norm2.forward(kernels, &x)?)?;
-        let y = kernels.activate(&y, self.activation)?;
-        Ok((x + self.down.forward(kernels, &y)?)?)
+        Ok(kernels.add(&x, &self.down.forward(kernels, &y)?)?)
     }
 }

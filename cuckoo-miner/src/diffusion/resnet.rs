@@ -68,19 +68,15 @@ impl ResnetBlock {
             .conv1
             .forward(kernels, &self.norm1.forward(kernels, x)?)?;
         if let (Some(projection), Some(time)) = (&self.time, time) {
-            y = y.broadcast_add(
-                &projection
-                    .forward(kernels, time)?
-                    .unsqueeze(2)?
-                    .unsqueeze(3)?,
-            )?;
+            let time = projection.forward(kernels, time)?;
+            y = kernels.add(&y, &time.unsqueeze(2)?.unsqueeze(3)?)?;
         }
         let y = self
             .conv2
             .forward(kernels, &self.norm2.forward(kernels, &y)?)?;
         match &self.shortcut {
-            Some(shortcut) => Ok((shortcut.forward(kernels, x)? + y)?),
-            None => Ok((x + y)?),
+            Some(shortcut) => Ok(kernels.add(&shortcut.forward(kernels, x)?, &y)?),
+            None => Ok(kernels.add(x, &y)?),
         }
     }
 }

@@ -213,14 +213,14 @@ impl Layer {
         let inner = self.heads.queries * self.heads.depth;
         let y = self.attention_norm.forward(kernels, x)?;
         let y = self.input.forward(kernels, &y)?;
-        let part = |i: usize| y.narrow(1, i * inner, inner)?.contiguous();
+        let part = |i: usize| y.narrow(1, i * inner, inner);
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let lengths = [x.dim(0)?];
         let y = kernels.attend_all(&q, &k, &v, &lengths, self.heads, Some(distances))?;
-        let x = (x + self.output.forward(kernels, &y)?)?;
+        let x = kernels.add(x, &self.output.forward(kernels, &y)?)?;
         let y = self.perceptron_norm.forward(kernels, &x)?;
         let y = kernels.gated(&self.up.forward(kernels, &y)?, Activation::GeluTanh)?;
-        Ok((x + self.down.forward(kernels, &y)?)?)
+        Ok(kernels.add(&x, &self.down.forward(kernels, &y)?)?)
     }
 }
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::config::Config;
 use super::family::{FARTHEST, GROUPS, HEADS, Positions};
-use crate::kernels::{Activation, Heads, Kernels, Packed};
+use crate::kernels::{Heads, Kernels, Packed};
 use crate::model::distance;
 use crate::model::error::Result;
 use crate::model::layers::{LayerNorm, Projection};
@@ -88,7 +88,7 @@ impl Encoder {
         if let Some(kind) = &self.kind {
             places = places.broadcast_add(kind)?;
         }
-        let x = (kernels.rows(&self.words, &tokens)? + places)?;
+        let x = kernels.add(&kernels.rows(&self.words, &tokens)?, &places)?;
         let mut x = self.norm.forward(kernels, &x)?;
         for layer in &self.layers {
             x = layer.forward(kernels, &x, &lengths, self.distances.as_ref())?;
@@ -127,7 +127,6 @@ struct Layer {
     down: Projection,
     norm: LayerNorm,
     heads: Heads,
-    activation: Activation,
 }
 
 impl Layer {
@@ -142,7 +141,7 @@ impl Layer {
             input: Projection::load(kernels, part, &side_by_side, width, true)?,
             output: project(names.output, width, width)?,
             attention_norm: LayerNorm::load(&part.at(names.attention_norm), width, config.eps)?,
-            up: project(names.up, width, hidden)?,
+            up: project(names.up, width, hidden)?.activated(config.activation),
             down: project(names.down, hidden, width)?,
             norm: LayerNorm::load(&part.at(names.norm), width, config.eps)?,
             heads: Heads {
@@ -152,7 +151,6 @@ impl Layer {
                 scale: 1.0 / (depth as f32).sqrt(),
                 window: None,
             },
-            activation: config.activation,
         })
     }
 
@@ -165,14 +163,13 @@ impl Layer {
     ) -> Result<Tensor> {
         let width = self.heads.queries * self.heads.depth;
         let y = self.input.forward(kernels, x)?;
-        let part = |i: usize| y.narrow(1, i * width, width)?.contiguous();
+        let part = |i: usize| y.narrow(1, i * width, width);
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let y = kernels.attend_all(&q, &k, &v, lengths, self.heads, distances)?;
         let y = self.output.forward(kernels, &y)?;
-        let x = self.attention_norm.forward(kernels, &(x + y)?)?;
+        let x = self.attention_norm.forward(kernels, &kernels.add(x, &y)?)?;
         let y = self.up.forward(kernels, &x)?;
-        let y = kernels.activate(&y, self.activation)?;
         let y = self.down.forward(kernels, &y)?;
-        self.norm.forward(kernels, &(x + y)?)
+        self.norm.forward(kernels, &kernels.add(&x, &y)?)
     }
 }

@@ -3,6 +3,7 @@
 //! Work is cut into pieces whose sizes depend on the shapes alone, and each number is computed by one thread in an
 //! order of its own. So the result depends neither on the number of threads nor on the processor.
 
+mod add;
 mod attend;
 mod attention;
 mod conv;
@@ -68,8 +69,14 @@ impl Kernels for CpuKernels {
         project::pack(weight)
     }
 
-    fn project(&self, x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
-        project::project(x, weight, bias)
+    fn project(
+        &self,
+        x: &Tensor,
+        weight: &Packed,
+        bias: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        project::project(x, weight, bias, activation)
     }
 
     fn rows(&self, weight: &Packed, rows: &[u32]) -> Result<Tensor> {
@@ -99,6 +106,10 @@ impl Kernels for CpuKernels {
         causal: bool,
     ) -> Result<Tensor> {
         attention::attention(q, k, v, heads, causal)
+    }
+
+    fn add(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        add::add(x, y)
     }
 
     fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -197,6 +208,8 @@ fn gated(
 const PIECE: usize = 16 * 1024;
 /// What an exponential costs, in multiplications.
 const EXPONENTIAL: usize = 8;
+/// What a number costs that is read from memory and written there, in multiplications.
+const MOVED: usize = 12;
 /// Multiplications below which waking other threads costs more than it saves.
 const PARALLEL_FROM: usize = 4 << 20;
 

@@ -2,7 +2,6 @@
 //! with the changes of Touvron et al., "LLaMA", 2023).
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use super::config::Config;
 use crate::kernels::{Activation, Heads, Kernels, Packed};
@@ -21,7 +20,7 @@ pub(crate) struct Chunk<'a> {
     pub(crate) wanted: usize,
 }
 
-/// Multiplications from which threads do better to share a layer than to take texts apart.
+/// Multiplications of a layer from which threads do better to share it than to take texts apart.
 const SHARED_FROM: usize = 8 << 20;
 
 /// A language model's network.
@@ -79,24 +78,19 @@ impl Decoder {
         }
     }
 
-    /// As [`forward`](Self::forward), in the quickest way: where layers are too small for several threads to share one, each
-    /// takes some of the texts. Where this fails, some of the caches may be further.
-    pub(crate) fn step(
-        &self,
-        kernels: &dyn Kernels,
-        batch: &mut [Chunk<'_>],
-    ) -> Result<Vec<Vec<f32>>> {
-        let rows: usize = batch.iter().map(|chunk| chunk.tokens.len()).sum();
-        let largest = self.config.width * self.config.vocabulary.max(2 * self.config.hidden);
-        let threads = rayon::current_num_threads().min(batch.len());
-        if threads < 2 || rows * largest >= SHARED_FROM {
-            return self.forward(kernels, batch);
+    /// How many texts a thread does best to take by itself, of `texts` that go on by `rows` tokens together: all of them,
+    /// unless the layers are too small for several threads to share one.
+    pub(crate) fn share(&self, texts: usize, rows: usize) -> usize {
+        match self.is_shared(rows) {
+            true => texts,
+            false => texts.div_ceil(rayon::current_num_threads()),
         }
-        let scores: Vec<_> = batch
-            .par_chunks_mut(batch.len().div_ceil(threads))
-            .map(|texts| self.forward(kernels, texts))
-            .collect::<Result<_>>()?;
-        Ok(scores.into_iter().flatten().collect())
+    }
+
+    /// Whether threads share the layers of so many tokens.
+    fn is_shared(&self, rows: usize) -> bool {
+        let largest = self.config.width * self.config.vocabulary.max(2 * self.config.hidden);
+        rows * largest >= SHARED_FROM
     }
 
     /// Goes on with each text; gives the scores of its next token, `[wanted, vocabulary]`, chunk after chunk.
@@ -108,6 +102,15 @@ impl Decoder {
         kernels: &dyn Kernels,
         batch: &mut [Chunk<'_>],
     ) -> Result<Vec<Vec<f32>>> {
+        let rows = batch.iter().map(|chunk| chunk.tokens.len()).sum();
+        match self.is_shared(rows) {
+            // As one of the threads that share them: from outside, each layer would wait until one of them wakes.
+            true => rayon::scope(|_| self.pass(kernels, batch)),
+            false => self.pass(kernels, batch),
+        }
+    }
+
+    fn pass(&self, kernels: &dyn Kernels, batch: &mut [Chunk<'_>]) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<u32> = batch
             .iter()
             .flat_map(|chunk| chunk.tokens)
@@ -142,7 +145,9 @@ impl Decoder {
             let count = wanted.len();
             let x = x.index_select(&Tensor::from_vec(wanted, count, device)?, 0)?;
             let x = self.norm.forward(kernels, &x)?;
-            kernels.project(&x, &self.head, None)?.to_vec2()?
+            kernels
+                .project(&x, &self.head, None, Activation::Identity)?
+                .to_vec2()?
         };
         for chunk in batch {
             chunk.cache.advance(chunk.tokens.len());
@@ -259,11 +264,11 @@ impl Layer {
             first += rows;
         }
         let y = kernels.attend(&q, &spans, self.heads)?;
-        let x = (x + self.output.forward(kernels, &y)?)?;
+        let x = kernels.add(x, &self.output.forward(kernels, &y)?)?;
         let y = self.perceptron_norm.forward(kernels, &x)?;
         let y = self.up.forward(kernels, &y)?;
         let y = kernels.gated(&y, self.activation)?;
-        Ok((x + self.down.forward(kernels, &y)?)?)
+        Ok(kernels.add(&x, &self.down.forward(kernels, &y)?)?)
     }
 }
 

@@ -17,7 +17,7 @@ use super::sequence::Sequence;
 use super::token_sampler::TokenSampler;
 use crate::line::{Line, WAITING};
 use crate::model::cache::{Cache, Pool};
-use crate::model::error::Error;
+use crate::model::error::{self, Error};
 use crate::{Execution, TaskContext, TextLimits};
 
 /// A text on its way to the thread.
@@ -161,37 +161,29 @@ impl Worker {
         let pending: Vec<_> = self.running.iter().map(Sequence::pending).collect();
         let mut rows = plan(&pending, self.limits.chunk);
         self.make_room(&mut rows);
-        let mut batch: Vec<_> = self
+        let mut texts: Vec<_> = self
             .running
             .iter_mut()
-            .zip(&rows)
-            .filter(|(_, rows)| **rows > 0)
-            .map(|(sequence, rows)| sequence.chunk(*rows))
+            .zip(rows)
+            .enumerate()
+            .filter(|(_, (_, rows))| *rows > 0)
+            .map(|(i, (sequence, rows))| (i, sequence, rows))
             .collect();
-        if batch.is_empty() {
+        if texts.is_empty() {
             return;
         }
-        let model = Arc::clone(&self.model);
-        let scores = model.decoder.step(&*model.kernels, &mut batch);
-        let scores = match scores {
-            Ok(scores) => scores,
+        let rows = texts.iter().map(|(_, _, rows)| rows).sum();
+        let share = self.model.decoder.share(texts.len(), rows);
+        let model = &*self.model;
+        let tokens: error::Result<Vec<_>> = texts
+            .par_chunks_mut(share)
+            .map(|texts| advance(model, texts))
+            .collect();
+        let tokens = match tokens {
+            Ok(tokens) => tokens,
             Err(error) => return self.fail_all(&error),
         };
-        // Those whose last token was among the rows, each with its scores.
-        let due: Vec<_> = self
-            .running
-            .iter_mut()
-            .zip(&rows)
-            .enumerate()
-            .filter(|(_, (sequence, rows))| **rows > 0 && sequence.pending() == 0)
-            .map(|(i, (sequence, _))| (i, sequence))
-            .collect();
-        let tokens: Vec<_> = due
-            .into_par_iter()
-            .zip(&scores)
-            .map(|((i, sequence), scores)| (i, sequence.advance(scores)))
-            .collect();
-        for (i, token) in tokens.into_iter().rev() {
+        for (i, token) in tokens.into_iter().flatten().rev() {
             match token {
                 Ok(Some(_)) => {}
                 Ok(None) => self.remove(i).finish(),
@@ -241,6 +233,29 @@ impl Worker {
             self.remove(0).fail(Error::Stopped { problem });
         }
     }
+}
+
+/// Carries some of the running texts, each with its place among them, so many tokens further. Gives what came of those that
+/// got their next token.
+fn advance(
+    model: &LanguageModel,
+    texts: &mut [(usize, &mut Sequence, usize)],
+) -> error::Result<Vec<(usize, error::Result<Option<u32>>)>> {
+    let mut batch: Vec<_> = texts
+        .iter_mut()
+        .map(|(_, sequence, rows)| sequence.chunk(*rows))
+        .collect();
+    let scores = model.decoder.forward(&*model.kernels, &mut batch)?;
+    // Those whose last token was among the rows, each with its scores.
+    let due: Vec<_> = texts
+        .iter_mut()
+        .filter(|(_, sequence, _)| sequence.pending() == 0)
+        .zip(&scores)
+        .collect();
+    Ok(due
+        .into_par_iter()
+        .map(|((i, sequence, _), scores)| (*i, sequence.advance(scores)))
+        .collect())
 }
 
 /// How many tokens of each text a step takes: the one that each answer is at, and `chunk` more of prompts, those that

@@ -59,7 +59,6 @@ fn a_texts_scores_do_not_depend_on_the_other_texts() {
                 )
             })
             .collect();
-        // On one thread, and with some of the texts on each of three.
         for threads in [1, 3] {
             let size = model.decoder.page_size();
             let mut pool = Pool::new(size, 64, model.kernels.device());
@@ -83,7 +82,9 @@ fn a_texts_scores_do_not_depend_on_the_other_texts() {
                     wanted: next.len(),
                 })
                 .collect();
-            let together = on(threads, || model.decoder.step(&*model.kernels, &mut batch));
+            let together = on(threads, || {
+                model.decoder.forward(&*model.kernels, &mut batch)
+            });
             assert!(bits(&together.unwrap()) == alone, "{name}");
         }
     }

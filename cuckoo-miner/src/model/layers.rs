@@ -4,13 +4,14 @@ use candle_core::{D, Tensor};
 
 use super::error::Result;
 use super::weights::Part;
-use crate::kernels::{Kernels, Norm, Packed};
+use crate::kernels::{Activation, Kernels, Norm, Packed};
 
 /// Linear layers with the same input, side by side, over its last dimension.
 #[derive(Debug)]
 pub(crate) struct Projection {
     weight: Packed,
     bias: Option<Tensor>,
+    activation: Activation,
 }
 
 impl Projection {
@@ -48,7 +49,14 @@ impl Projection {
         Ok(Self {
             weight: kernels.pack(&join(weights)?)?,
             bias: biased.then(|| join(biases)).transpose()?,
+            activation: Activation::Identity,
         })
+    }
+
+    /// With this applied to what comes out.
+    pub(crate) fn activated(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
     }
 
     /// Of `x`, `[..., in]`, the layers' outputs side by side, `[..., out]`.
@@ -58,7 +66,8 @@ impl Projection {
         shape.pop();
         let rows = x.reshape((shape.iter().product::<usize>(), inputs))?;
         shape.push(self.weight.outputs);
-        let y = kernels.project(&rows, &self.weight, self.bias.as_ref())?;
+        let bias = self.bias.as_ref();
+        let y = kernels.project(&rows, &self.weight, bias, self.activation)?;
         Ok(y.reshape(shape)?)
     }
 }

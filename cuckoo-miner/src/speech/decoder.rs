@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::config::Config;
 use super::layers::{Attention, EPS, Perceptron};
-use crate::kernels::{Kernels, Packed, Span};
+use crate::kernels::{Activation, Kernels, Packed, Span};
 use crate::model::cache::{Cache, PAGE, PageSize};
 use crate::model::error::Result;
 use crate::model::layers::LayerNorm;
@@ -103,7 +103,7 @@ impl Decoder {
     ) -> Result<Vec<Vec<f32>>> {
         let rows = tokens.len();
         let x = kernels.rows(&self.tokens, tokens)?;
-        let mut x = (x + self.positions.narrow(0, cache.length(), rows)?)?;
+        let mut x = kernels.add(&x, &self.positions.narrow(0, cache.length(), rows)?)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let Layer {
                 own,
@@ -116,18 +116,20 @@ impl Decoder {
             let v = own.value.forward(kernels, &y)?;
             cache.store(i, &k, &v)?;
             let y = kernels.attend(&q, &[cache.span(i, rows)], own.heads)?;
-            x = (x + own.output.forward(kernels, &y)?)?;
+            x = kernels.add(&x, &own.output.forward(kernels, &y)?)?;
             let y = other.norm.forward(kernels, &x)?;
             let q = other.query.forward(kernels, &y)?;
             let y = kernels.attend(&q, &heard.spans(i, rows), other.heads)?;
-            x = (x + other.output.forward(kernels, &y)?)?;
+            x = kernels.add(&x, &other.output.forward(kernels, &y)?)?;
             x = perceptron.forward(kernels, &x)?;
         }
         cache.advance(rows);
         let wanted = wanted.min(rows);
         let x = x.narrow(0, rows - wanted, wanted)?.contiguous()?;
         let x = self.norm.forward(kernels, &x)?;
-        Ok(kernels.project(&x, &self.tokens, None)?.to_vec2()?)
+        Ok(kernels
+            .project(&x, &self.tokens, None, Activation::Identity)?
+            .to_vec2()?)
     }
 }
 

@@ -54,7 +54,7 @@ impl Encoder {
         let x = Tensor::from_vec(frames, shape, kernels.device())?;
         let x = self.first.forward(kernels, &x)?;
         let x = self.second.forward(kernels, &x)?;
-        let mut x = (x + &self.positions)?;
+        let mut x = kernels.add(&x, &self.positions)?;
         let moments = x.dim(0)?;
         for (attention, perceptron) in &self.layers {
             goes_on()?;
@@ -63,7 +63,7 @@ impl Encoder {
             let k = attention.key.forward(kernels, &y)?;
             let v = attention.value.forward(kernels, &y)?;
             let y = kernels.attend_all(&q, &k, &v, &[moments], attention.heads, None)?;
-            x = (x + attention.output.forward(kernels, &y)?)?;
+            x = kernels.add(&x, &attention.output.forward(kernels, &y)?)?;
             x = perceptron.forward(kernels, &x)?;
         }
         self.norm.forward(kernels, &x)

@@ -72,7 +72,8 @@ impl Perceptron {
         let (width, hidden) = (config.width, stack.hidden);
         Ok(Self {
             norm: LayerNorm::load(&layer.at("final_layer_norm"), width, EPS)?,
-            up: Projection::load(kernels, layer, &[("fc1", hidden)], width, true)?,
+            up: Projection::load(kernels, layer, &[("fc1", hidden)], width, true)?
+                .activated(Activation::Gelu),
             down: Projection::load(kernels, layer, &[("fc2", width)], hidden, true)?,
         })
     }
@@ -80,7 +81,6 @@ impl Perceptron {
     pub(crate) fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
         let y = self.norm.forward(kernels, x)?;
         let y = self.up.forward(kernels, &y)?;
-        let y = kernels.activate(&y, Activation::Gelu)?;
-        Ok((x + self.down.forward(kernels, &y)?)?)
+        Ok(kernels.add(x, &self.down.forward(kernels, &y)?)?)
     }
 }

@@ -157,7 +157,7 @@ impl Stream {
             modulate: project(names.modulate, width, width * 6)?,
             attention: Attention::load(part, names.inputs, names.norms, None, config, kernels)?,
             output: project(names.output, width, width)?,
-            up: project(names.up, width, width * WIDER)?,
+            up: project(names.up, width, width * WIDER)?.activated(Activation::GeluTanh),
             down: project(names.down, width * WIDER, width)?,
         })
     }
@@ -188,13 +188,12 @@ impl Stream {
     ) -> Result<Tensor> {
         let [_, _, gate] = &modulation.attention;
         let y = self.output.forward(kernels, attention)?;
-        let x = (x + y.broadcast_mul(gate)?)?;
+        let x = kernels.add(x, &y.broadcast_mul(gate)?)?;
         let [shift, scale, gate] = &modulation.perceptron;
         let y = modulated(kernels, &x, shift, scale)?;
         let y = self.up.forward(kernels, &y)?;
-        let y = kernels.activate(&y, Activation::GeluTanh)?;
         let y = self.down.forward(kernels, &y)?;
-        Ok((x + y.broadcast_mul(gate)?)?)
+        Ok(kernels.add(&x, &y.broadcast_mul(gate)?)?)
     }
 }
 
@@ -292,7 +291,7 @@ impl SingleBlock {
         let inside = kernels.activate(&inside, Activation::GeluTanh)?;
         let y = Tensor::cat(&[attention, inside], 1)?;
         let y = self.output.forward(kernels, &y)?;
-        Ok((x + y.broadcast_mul(&gate)?)?)
+        Ok(kernels.add(x, &y.broadcast_mul(&gate)?)?)
     }
 }
 

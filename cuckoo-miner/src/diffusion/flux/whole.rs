@@ -73,13 +73,13 @@ impl Perceptron {
         let layer =
             |name: &str, inputs| Projection::load(kernels, part, &[(name, width)], inputs, true);
         Ok(Self {
-            up: layer("linear_1", inputs)?,
+            up: layer("linear_1", inputs)?.activated(Activation::Silu),
             down: layer("linear_2", width)?,
         })
     }
 
     fn forward(&self, kernels: &dyn Kernels, x: &Tensor) -> Result<Tensor> {
-        let x = kernels.activate(&self.up.forward(kernels, x)?, Activation::Silu)?;
+        let x = self.up.forward(kernels, x)?;
         self.down.forward(kernels, &x)
     }
 }

@@ -91,7 +91,7 @@ impl Transformer {
             Passage::Linear { enter, .. } => enter.forward(kernels, &to_tokens(&x)?)?,
         };
         for layer in &self.layers {
-            x = layer.forward(kernels, x, prompts)?;
+            x = layer.forward(kernels, &x, prompts)?;
         }
         let x = match &self.passage {
             Passage::Convolution { leave, .. } => {
@@ -99,7 +99,7 @@ impl Transformer {
             }
             Passage::Linear { leave, .. } => to_image(&leave.forward(kernels, &x)?, height, width)?,
         };
-        Ok((image + x)?)
+        Ok(kernels.add(image, &x)?)
     }
 }
 
@@ -140,15 +140,15 @@ impl Layer {
         })
     }
 
-    fn forward(&self, kernels: &dyn Kernels, x: Tensor, prompts: &Tensor) -> Result<Tensor> {
-        let y = self.norm1.forward(kernels, &x)?;
-        let x = (x + self.pixels.forward(kernels, &y, &y)?)?;
+    fn forward(&self, kernels: &dyn Kernels, x: &Tensor, prompts: &Tensor) -> Result<Tensor> {
+        let y = self.norm1.forward(kernels, x)?;
+        let x = kernels.add(x, &self.pixels.forward(kernels, &y, &y)?)?;
         let y = self.norm2.forward(kernels, &x)?;
-        let x = (x + self.prompt.forward(kernels, &y, prompts)?)?;
+        let x = kernels.add(&x, &self.prompt.forward(kernels, &y, prompts)?)?;
         let y = self
             .up
             .forward(kernels, &self.norm3.forward(kernels, &x)?)?;
-        Ok((x + self.down.forward(kernels, &kernels.geglu(&y)?)?)?)
+        Ok(kernels.add(&x, &self.down.forward(kernels, &kernels.geglu(&y)?)?)?)
     }
 }
 

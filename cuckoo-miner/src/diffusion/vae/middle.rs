@@ -99,6 +99,7 @@ impl PixelAttention {
             self.key.forward(kernels, &x)?,
         );
         let x = kernels.attention(&query, &key, &self.value.forward(kernels, &x)?, 1, false)?;
-        Ok((image + to_image(&self.out.forward(kernels, &x)?, height, width)?)?)
+        let x = to_image(&self.out.forward(kernels, &x)?, height, width)?;
+        Ok(kernels.add(image, &x)?)
     }
 }

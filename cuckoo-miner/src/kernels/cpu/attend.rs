@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::dot::{Grid, Rows, add_weighted, products};
 use super::lanes::{Job, Register, dispatch};
-use super::{each, math};
+use super::{MOVED, PIECE, each, math, pieces};
 use crate::kernels::Heads;
 
 /// The rows of one text that ask.
@@ -24,8 +24,8 @@ pub(super) struct Text<'a> {
 /// Keys and values of some positions, each of all heads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page<'a> {
-    pub(super) keys: &'a [f32],
-    pub(super) values: &'a [f32],
+    pub(super) keys: Rows<'a>,
+    pub(super) values: Rows<'a>,
 }
 
 /// What a row sees of its text.
@@ -57,7 +57,7 @@ impl<'a> Bias<'a> {
 ///
 /// Sizes fit: the caller has checked.
 pub(super) fn attend(
-    q: &[f32],
+    q: Rows<'_>,
     texts: &[Text<'_>],
     page: usize,
     sight: Sight<'_>,
@@ -65,14 +65,14 @@ pub(super) fn attend(
 ) -> Vec<f32> {
     let group = heads.queries / heads.keys * heads.depth;
     let width = heads.queries * heads.depth;
-    let rows = q.len() / width;
+    let (rows, numbers) = (q.count, q.count * width);
     // Rows computed by one piece of work. Where they see different keys, few, so that little is computed in vain.
     let most = match sight {
         Sight::Back => 8,
         Sight::All(_) => 32,
     };
     // Head after head, so that each piece writes a part of its own.
-    let mut turned = vec![0.0; q.len()];
+    let mut turned = vec![0.0; numbers];
     let mut work = Vec::new();
     let mut cost = 0;
     let mut rest = &mut turned[..];
@@ -90,9 +90,8 @@ pub(super) fn attend(
                 };
                 cost += count * group * end * 2;
                 work.push(Piece {
-                    q: &q[(first + begin) * width..][..count * width],
+                    q: q.part(first + begin, count),
                     position,
-                    count,
                     end,
                     key,
                     pages: &text.pages,
@@ -106,21 +105,24 @@ pub(super) fn attend(
         }
     }
     each(work, cost, dispatch);
-    let mut out = vec![0.0; q.len()];
-    for (i, turned) in turned.chunks_exact(group).enumerate() {
-        let (key, row) = (i / rows, i % rows);
-        out[row * width + key * group..][..group].copy_from_slice(turned);
-    }
+    let mut out = vec![0.0; numbers];
+    let some = (PIECE / width).max(1);
+    pieces(&mut out, some * width, numbers * MOVED, |i, out| {
+        for (row, out) in (i * some..).zip(out.chunks_exact_mut(width)) {
+            for (key, out) in out.chunks_exact_mut(group).enumerate() {
+                out.copy_from_slice(&turned[(key * rows + row) * group..][..group]);
+            }
+        }
+    });
     out
 }
 
 /// Some rows of one text, for the query heads that share one head of keys.
 struct Piece<'a> {
     /// The rows, all heads.
-    q: &'a [f32],
+    q: Rows<'a>,
     /// Position of the first row.
     position: usize,
-    count: usize,
     /// Positions that the rows together see.
     end: usize,
     key: usize,
@@ -147,7 +149,8 @@ impl Piece<'_> {
 
 impl Job for Piece<'_> {
     #[inline(always)]
-    fn run<R: Register>(self) {
+    fn run<R: Register>(mut self) {
+        let out = std::mem::take(&mut self.out);
         let Heads {
             queries,
             keys,
@@ -156,25 +159,26 @@ impl Job for Piece<'_> {
             ..
         } = self.heads;
         let group = queries / keys;
-        let (width, vectors) = (queries * depth, self.count * group);
+        let vectors = self.q.count * group;
         let mut q = Vec::with_capacity(vectors * depth);
-        for row in self.q.chunks_exact(width) {
-            q.extend_from_slice(&row[self.key * group * depth..][..group * depth]);
+        for row in 0..self.q.count {
+            let from = row * self.q.step + self.key * group * depth;
+            q.extend_from_slice(&self.q.data[from..][..group * depth]);
         }
         let mut largest = vec![f32::NEG_INFINITY; vectors];
         let mut totals = vec![0.0; vectors];
         let mut scores = vec![0.0; vectors * self.page];
+        // What is left of the sums so far, whose scores were less by comparison.
+        let mut keeps = vec![0.0; vectors];
         for index in self.seen(self.position).start / self.page..self.end.div_ceil(self.page) {
             let base = index * self.page;
             let here = self.page.min(self.end - base);
-            let rows = |data| Rows {
-                data,
-                step: keys * depth,
-                count: here,
-            };
             let Page { keys, values } = self.pages[index];
-            let k = rows(&keys[self.key * depth..]);
-            let v = rows(&values[self.key * depth..]);
+            let [k, v] = [keys, values].map(|rows| Rows {
+                data: &rows.data[self.key * depth..],
+                step: rows.step,
+                count: here,
+            });
             let x = Rows {
                 data: &q,
                 step: depth,
@@ -185,19 +189,21 @@ impl Job for Piece<'_> {
                 step: self.page,
             };
             products::<R>(x, k, depth, &mut grid);
+            let seen = |vector: usize| {
+                let seen = self.seen(self.position + vector / group);
+                seen.start.saturating_sub(base)..seen.end.saturating_sub(base).min(here)
+            };
             for vector in 0..vectors {
-                let position = self.position + vector / group;
-                let seen = self.seen(position);
-                let from = seen.start.saturating_sub(base);
-                let to = seen.end.saturating_sub(base).min(here);
-                if from >= to {
+                let seen = seen(vector);
+                if seen.is_empty() {
                     continue;
                 }
-                let scores = &mut scores[vector * self.page..][from..to];
+                let scores = &mut scores[vector * self.page..][seen.clone()];
                 scores.iter_mut().for_each(|score| *score *= scale);
                 if let Sight::All(Some(bias)) = self.sight {
                     let head = self.key * group + vector % group;
-                    let bias = &bias.of(head, position)[base + from..];
+                    let position = self.position + vector / group;
+                    let bias = &bias.of(head, position)[base + seen.start..];
                     scores
                         .iter_mut()
                         .zip(bias)
@@ -207,22 +213,45 @@ impl Job for Piece<'_> {
                 for score in scores.iter_mut() {
                     *score = math::exp(*score - most);
                 }
-                let keep = if largest[vector] == f32::NEG_INFINITY {
+                keeps[vector] = if largest[vector] == f32::NEG_INFINITY {
                     0.0
                 } else {
                     math::exp(largest[vector] - most)
                 };
                 largest[vector] = most;
-                totals[vector] = totals[vector] * keep + math::sum(scores);
+                totals[vector] = totals[vector] * keeps[vector] + math::sum(scores);
+            }
+            // Two that see the same at once, where there are: the sums of one alone would wait for each other.
+            let mut vector = 0;
+            while vector < vectors {
+                let range = seen(vector);
+                if range.is_empty() {
+                    vector += 1;
+                    continue;
+                }
                 let values = Rows {
-                    data: &v.data[from * v.step..],
+                    data: &v.data[range.start * v.step..],
                     ..v
                 };
-                let out = &mut self.out[vector * depth..][..depth];
-                add_weighted::<R>(scores, values, keep, out);
+                let weights = |vector: usize| &scores[vector * self.page..][range.clone()];
+                let out = &mut out[vector * depth..];
+                if vector + 1 < vectors && seen(vector + 1) == range {
+                    let (one, rest) = out.split_at_mut(depth);
+                    add_weighted::<R, 2>(
+                        [weights(vector), weights(vector + 1)],
+                        values,
+                        [keeps[vector], keeps[vector + 1]],
+                        [one, &mut rest[..depth]],
+                    );
+                    vector += 2;
+                } else {
+                    let (weights, keep) = (weights(vector), keeps[vector]);
+                    add_weighted::<R, 1>([weights], values, [keep], [&mut out[..depth]]);
+                    vector += 1;
+                }
             }
         }
-        for (out, total) in self.out.chunks_exact_mut(depth).zip(totals) {
+        for (out, total) in out.chunks_exact_mut(depth).zip(totals) {
             let scale = 1.0 / total;
             out.iter_mut().for_each(|out| *out *= scale);
         }

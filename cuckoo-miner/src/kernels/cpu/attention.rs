@@ -104,7 +104,7 @@ impl Job for Piece<'_> {
                 for start in (0..depth).step_by(BLOCK) {
                     let panel = &mut panel[..BLOCK.min(depth - start)];
                     turn(rows, width, start, panel);
-                    multiply::<R>(q, start, panel, |query, sums| {
+                    multiply::<R, f32>(q, start, panel, |query, sums| {
                         for (i, sums) in sums.iter().enumerate() {
                             let out = &mut scores[(query + i) * KEYS + at..][..LANES];
                             out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
@@ -155,7 +155,7 @@ impl Job for Piece<'_> {
                             .for_each(|(lane, value)| *lane = *value);
                     }
                 }
-                multiply::<R>(weights, 0, panel, |query, sums| {
+                multiply::<R, f32>(weights, 0, panel, |query, sums| {
                     for (out, sums) in self.out.rows[query..].iter_mut().zip(sums) {
                         let out = &mut out[at..at + count];
                         out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);

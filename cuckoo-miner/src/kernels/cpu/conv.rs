@@ -145,7 +145,7 @@ impl Job for Piece<'_> {
                 };
                 for (i, panel) in panels.chunks_exact(depth).take(views.len()).enumerate() {
                     let at = i * LANES;
-                    multiply::<R>(weight, start, panel, |row, sums| {
+                    multiply::<R, f32>(weight, start, panel, |row, sums| {
                         for (out, sums) in self.out.rows[strip + row..].iter_mut().zip(sums) {
                             let end = out.len().min(at + LANES);
                             out[at..end]

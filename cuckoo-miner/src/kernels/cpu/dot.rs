@@ -20,6 +20,16 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// `count` of the rows from `first` on.
+    pub(super) fn part(self, first: usize, count: usize) -> Self {
+        let data = self.data.get(first * self.step..).unwrap_or_default();
+        Self {
+            data,
+            count,
+            ..self
+        }
+    }
+
     #[inline(always)]
     fn row(&self, i: usize, width: usize) -> &'a [f32] {
         &self.data[i * self.step..][..width]
@@ -184,57 +194,71 @@ fn part<R: Register, const X: usize, const W: usize, const FROM: usize>(
     }
 }
 
-/// `out = out * keep + the sum of each row of `values` times its weight`, row after row.
+/// `out = out * keep + the sum of each row of `values` times its weight`, row after row: `N` such sums of the same rows,
+/// with as many weights each.
 #[inline(always)]
-pub(super) fn add_weighted<R: Register>(
-    weights: &[f32],
+pub(super) fn add_weighted<R: Register, const N: usize>(
+    weights: [&[f32]; N],
     values: Rows<'_>,
-    keep: f32,
-    out: &mut [f32],
+    keep: [f32; N],
+    mut out: [&mut [f32]; N],
 ) {
     const UNROLL: usize = 4;
-    let width = out.len();
+    let width = out.first().map_or(0, |out| out.len());
     let mut at = 0;
     while at + UNROLL * R::WIDTH <= width {
-        block::<R, UNROLL>(weights, values, keep, at, out);
+        block::<R, N, UNROLL>(weights, values, keep, at, &mut out);
         at += UNROLL * R::WIDTH;
     }
     while at + R::WIDTH <= width {
-        block::<R, 1>(weights, values, keep, at, out);
+        block::<R, N, 1>(weights, values, keep, at, &mut out);
         at += R::WIDTH;
     }
-    for (column, out) in out.iter_mut().enumerate().skip(at) {
-        *out *= keep;
-        for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
-            *out = weight.mul_add(row[column], *out);
+    for n in 0..N {
+        for (column, out) in out[n].iter_mut().enumerate().skip(at) {
+            *out *= keep[n];
+            for (weight, row) in weights[n].iter().zip(values.data.chunks(values.step)) {
+                *out = weight.mul_add(row[column], *out);
+            }
         }
     }
 }
 
 /// `B` registers of columns of [`add_weighted`] from `at`.
 #[inline(always)]
-fn block<R: Register, const B: usize>(
-    weights: &[f32],
+fn block<R: Register, const N: usize, const B: usize>(
+    weights: [&[f32]; N],
     values: Rows<'_>,
-    keep: f32,
+    keep: [f32; N],
     at: usize,
-    out: &mut [f32],
+    out: &mut [&mut [f32]; N],
 ) {
-    let out = &mut out[at..at + B * R::WIDTH];
-    let mut sums = [R::splat(0.0); B];
-    let keep = R::splat(keep);
-    for b in 0..B {
-        sums[b] = R::load(&out[b * R::WIDTH..]).times(keep);
-    }
-    for (weight, row) in weights.iter().zip(values.data.chunks(values.step)) {
-        let row = &row[at..at + B * R::WIDTH];
-        let weight = R::splat(*weight);
+    let count = weights.first().map_or(0, |weights| weights.len());
+    let weights = weights.map(|weights| &weights[..count]);
+    let mut sums = [[R::splat(0.0); B]; N];
+    for n in 0..N {
+        let keep = R::splat(keep[n]);
         for b in 0..B {
-            sums[b] = sums[b].add_product(weight, R::load(&row[b * R::WIDTH..]));
+            sums[n][b] = R::load(&out[n][at + b * R::WIDTH..]).times(keep);
         }
     }
-    for b in 0..B {
-        sums[b].store(&mut out[b * R::WIDTH..]);
+    for (i, row) in (0..count).zip(values.data.chunks(values.step)) {
+        let row = &row[at..at + B * R::WIDTH];
+        let mut x = [R::splat(0.0); B];
+        for b in 0..B {
+            x[b] = R::load(&row[b * R::WIDTH..]);
+        }
+        for n in 0..N {
+            let weight = R::splat(weights[n][i]);
+            for b in 0..B {
+                sums[n][b] = sums[n][b].add_product(weight, x[b]);
+            }
+        }
+    }
+    for n in 0..N {
+        for b in 0..B {
+            sums[n][b].store(&mut out[n][at + b * R::WIDTH..]);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::lanes::widest;
-use super::{EXPONENTIAL, PIECE, math, pieces, read};
+use super::{EXPONENTIAL, MOVED, PIECE, math, pieces, read};
 use crate::kernels::{Activation, Norm};
 
 /// See [`Kernels::group_norm`](crate::kernels::Kernels::group_norm).
@@ -76,7 +76,7 @@ pub(super) fn layer_norm(x: &Tensor, norm: Norm<'_>) -> Result<Tensor> {
     let mut out = vec![0.0; x.elem_count()];
     let rows = (PIECE / width).max(1);
     read([x, norm.weight, norm.bias], |[x, weight, bias]| {
-        pieces(&mut out, rows * width, x.len() * 4, |i, out| {
+        pieces(&mut out, rows * width, x.len() * MOVED, |i, out| {
             widest(
                 #[inline(always)]
                 || {
@@ -109,7 +109,7 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
     let mut out = vec![0.0; x.elem_count()];
     let rows = (PIECE / width).max(1);
     read([x, weight], |[x, weight]| {
-        pieces(&mut out, rows * width, x.len() * 4, |i, out| {
+        pieces(&mut out, rows * width, x.len() * MOVED, |i, out| {
             for (out, x) in out
                 .chunks_exact_mut(width)
                 .zip(x[i * rows * width..].chunks_exact(width))

@@ -24,9 +24,9 @@ pub(super) trait Number: WithDType {
     /// When there are fewer.
     fn load<R: Register>(x: &[Self]) -> R;
 
-    /// The panel in `f32`: itself, or its numbers widened into `room`, which has as many lanes.
+    /// The panel in `f32`: its numbers widened into `room`, which has as many lanes or more.
     #[inline(always)]
-    fn wide<'a, R: Register>(panel: &'a [[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
+    fn wide<'a, R: Register>(panel: &[[Self; LANES]], room: &'a mut [Lane]) -> &'a [Lane] {
         let room = &mut room[..panel.len()];
         for (wide, lane) in room.iter_mut().zip(panel) {
             for at in (0..LANES).step_by(R::WIDTH) {
@@ -51,11 +51,6 @@ impl Number for f32 {
     #[inline(always)]
     fn load<R: Register>(x: &[Self]) -> R {
         R::load(x)
-    }
-
-    #[inline(always)]
-    fn wide<'a, R: Register>(panel: &'a [Lane], _: &'a mut [Lane]) -> &'a [Lane] {
-        panel
     }
 }
 

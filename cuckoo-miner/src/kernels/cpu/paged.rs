@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 
 use super::attend::{self, Page, Sight, Text};
+use super::dot::Rows;
 use super::read_as;
 use crate::kernels::{Heads, Span};
 
@@ -52,16 +53,26 @@ pub(super) fn attend(q: &Tensor, spans: &[Span<'_>], heads: Heads) -> Result<Ten
                 pages: own
                     .chunks_exact(2)
                     .map(|pair| Page {
-                        keys: pair[0],
-                        values: pair[1],
+                        keys: rows_of(pair[0], keys * depth),
+                        values: rows_of(pair[1], keys * depth),
                     })
                     .collect(),
             }
         });
         let texts: Vec<_> = texts.collect();
+        let q = rows_of(q, width);
         Ok(attend::attend(q, &texts, page, Sight::Back, heads))
     })?;
     Tensor::from_vec(out, (rows, width), &Device::Cpu)
+}
+
+/// Rows that follow each other.
+fn rows_of(data: &[f32], width: usize) -> Rows<'_> {
+    Rows {
+        data,
+        step: width,
+        count: data.len() / width,
+    }
 }
 
 #[cfg(test)]

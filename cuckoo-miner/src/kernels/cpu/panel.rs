@@ -29,31 +29,31 @@ pub(super) struct Rows<'a> {
 /// Hands `store` the sums over one block: for each of `rows`, those with each column of `panel`. Of each row, elements
 /// from `start` on are taken, as many as the panel has.
 #[inline(always)]
-pub(super) fn multiply<R: Register>(
+pub(super) fn multiply<R: Register, W: Number>(
     rows: Rows<'_>,
     start: usize,
-    panel: &[Lane],
+    panel: &[[W; LANES]],
     mut store: impl FnMut(usize, &[Lane]),
 ) {
     // As many sums at once as there are registers for, then fewer for the rows that are left.
     let store = &mut store;
     match R::WIDTH {
         16 => {
-            let first = sweep::<R, 12, 1>(rows, 0, start, panel, store);
-            let first = sweep::<R, 8, 1>(rows, first, start, panel, store);
-            let first = sweep::<R, 4, 1>(rows, first, start, panel, store);
-            let first = sweep::<R, 2, 1>(rows, first, start, panel, store);
-            sweep::<R, 1, 1>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 12, 1>(rows, 0, start, panel, store);
+            let first = sweep::<R, W, 8, 1>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 4, 1>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 2, 1>(rows, first, start, panel, store);
+            sweep::<R, W, 1, 1>(rows, first, start, panel, store);
         }
         8 => {
-            let first = sweep::<R, 6, 2>(rows, 0, start, panel, store);
-            let first = sweep::<R, 4, 2>(rows, first, start, panel, store);
-            let first = sweep::<R, 2, 2>(rows, first, start, panel, store);
-            sweep::<R, 1, 2>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 6, 2>(rows, 0, start, panel, store);
+            let first = sweep::<R, W, 4, 2>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 2, 2>(rows, first, start, panel, store);
+            sweep::<R, W, 1, 2>(rows, first, start, panel, store);
         }
         _ => {
-            let first = sweep::<R, 2, 4>(rows, 0, start, panel, store);
-            sweep::<R, 1, 4>(rows, first, start, panel, store);
+            let first = sweep::<R, W, 2, 4>(rows, 0, start, panel, store);
+            sweep::<R, W, 1, 4>(rows, first, start, panel, store);
         }
     }
 }
@@ -102,15 +102,15 @@ fn row_tile<R: Register, W: Number, const PANELS: usize, const REGISTERS: usize>
 
 /// Goes over rows from `first` on, `N` at a time; gives the first that is left.
 #[inline(always)]
-fn sweep<R: Register, const N: usize, const REGISTERS: usize>(
+fn sweep<R: Register, W: Number, const N: usize, const REGISTERS: usize>(
     rows: Rows<'_>,
     mut first: usize,
     start: usize,
-    panel: &[Lane],
+    panel: &[[W; LANES]],
     store: &mut impl FnMut(usize, &[Lane]),
 ) -> usize {
     while first + N <= rows.count {
-        let sums = tile::<R, N, REGISTERS>(rows, first, start, panel);
+        let sums = tile::<R, W, N, REGISTERS>(rows, first, start, panel);
         store(first, &sums);
         first += N;
     }
@@ -118,11 +118,11 @@ fn sweep<R: Register, const N: usize, const REGISTERS: usize>(
 }
 
 #[inline(always)]
-fn tile<R: Register, const N: usize, const REGISTERS: usize>(
+fn tile<R: Register, W: Number, const N: usize, const REGISTERS: usize>(
     rows: Rows<'_>,
     first: usize,
     start: usize,
-    panel: &[Lane],
+    panel: &[[W; LANES]],
 ) -> [Lane; N] {
     let depth = panel.len();
     let mut weights = [&[][..]; N];
@@ -133,7 +133,7 @@ fn tile<R: Register, const N: usize, const REGISTERS: usize>(
     for k in 0..depth {
         let mut x = [R::splat(0.0); REGISTERS];
         for r in 0..REGISTERS {
-            x[r] = R::load(&panel[k][r * R::WIDTH..]);
+            x[r] = W::load::<R>(&panel[k][r * R::WIDTH..]);
         }
         for n in 0..N {
             let weight = R::splat(weights[n][k]);
@@ -222,7 +222,7 @@ mod tests {
     impl Job for Products<'_> {
         #[inline(always)]
         fn run<R: Register>(self) {
-            multiply::<R>(self.rows, 1, self.panel, |row, sums| {
+            multiply::<R, f32>(self.rows, 1, self.panel, |row, sums| {
                 self.out[row..row + sums.len()].copy_from_slice(sums);
             });
         }

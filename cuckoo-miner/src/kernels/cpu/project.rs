@@ -6,12 +6,15 @@ use half::{bf16, f16};
 use super::lanes::{Job, LANES, Register, dispatch};
 use super::number::{Number, narrowest};
 use super::panel::{BLOCK, Lane, Rows, Window, multiply, multiply_row, turn, windows};
-use super::{each, pieces, read, read_as};
-use crate::kernels::Packed;
+use super::{each, math, pieces, read, read_as};
+use crate::kernels::{Activation, Packed};
 
 /// Rows and outputs computed by one piece of work: what it reads of both fits a core's own cache.
 const ROWS: usize = 96;
 const OUTPUTS: usize = 96;
+/// Rows from which a panel of 16 bits is widened for all of them together, rather than for as many as there are registers
+/// for at once.
+const WIDEN_FROM: usize = 16;
 /// Panels that a single row goes over at once.
 const TOGETHER: usize = 4;
 
@@ -68,15 +71,25 @@ fn rows_of<W: Number>(weight: &Packed, rows: &[u32]) -> Result<Tensor> {
 }
 
 /// See [`Kernels::project`](crate::kernels::Kernels::project).
-pub(super) fn project(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(super) fn project(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
     match weight.data.dtype() {
-        DType::F16 => project_by::<f16>(x, weight, bias),
-        DType::BF16 => project_by::<bf16>(x, weight, bias),
-        _ => project_by::<f32>(x, weight, bias),
+        DType::F16 => project_by::<f16>(x, weight, bias, activation),
+        DType::BF16 => project_by::<bf16>(x, weight, bias, activation),
+        _ => project_by::<f32>(x, weight, bias, activation),
     }
 }
 
-fn project_by<W: Number>(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> Result<Tensor> {
+fn project_by<W: Number>(
+    x: &Tensor,
+    weight: &Packed,
+    bias: Option<&Tensor>,
+    activation: Activation,
+) -> Result<Tensor> {
     let (rows, inner) = x.dims2()?;
     let (outputs, inputs) = (weight.outputs, weight.inputs);
     if inputs != inner || bias.is_some_and(|bias| bias.dims() != [outputs]) {
@@ -97,6 +110,7 @@ fn project_by<W: Number>(x: &Tensor, weight: &Packed, bias: Option<&Tensor>) -> 
                     x,
                     panels,
                     bias: bias.is_some().then_some(bias_of),
+                    activation,
                     inner,
                     out,
                 });
@@ -112,6 +126,7 @@ struct Piece<'a, W> {
     x: &'a [f32],
     panels: &'a [[W; LANES]],
     bias: Option<&'a [f32]>,
+    activation: Activation,
     inner: usize,
     out: Window<'a>,
 }
@@ -134,10 +149,8 @@ impl<W: Number> Job for Piece<'_, W> {
         };
         let first = first / LANES;
         // A part of a panel in f32, for all rows that go over it.
-        let mut room = match W::DTYPE {
-            DType::F32 => Vec::new(),
-            _ => vec![[0.0; LANES]; if x.count == 0 { 0 } else { BLOCK.min(inner) }],
-        };
+        let widens = W::DTYPE != DType::F32 && x.count >= WIDEN_FROM;
+        let mut room = vec![[0.0; LANES]; if widens { BLOCK.min(inner) } else { 0 }];
         for start in (0..inner).step_by(BLOCK) {
             let depth = BLOCK.min(inner - start);
             let panel = |i: usize| &self.panels[(first + i) * inner + start..][..depth];
@@ -145,12 +158,18 @@ impl<W: Number> Job for Piece<'_, W> {
                 if x.count == 0 {
                     break;
                 }
-                let panel = W::wide::<R>(panel(i), &mut room);
-                multiply::<R>(x, start, panel, |row, sums| {
+                let mut store = |row: usize, sums: &[Lane]| {
                     for (out, sums) in self.out.rows[row..].iter_mut().zip(sums) {
                         add(&mut out[at..], sums);
                     }
-                });
+                };
+                match widens {
+                    true => {
+                        let panel = W::wide::<R>(panel(i), &mut room);
+                        multiply::<R, f32>(x, start, panel, &mut store);
+                    }
+                    false => multiply::<R, W>(x, start, panel(i), &mut store),
+                }
             }
             if x.count == count {
                 continue;
@@ -172,6 +191,10 @@ impl<W: Number> Job for Piece<'_, W> {
                 add(&mut out[i * LANES..], &sums);
                 i += 1;
             }
+        }
+        // While they are in a cache.
+        for out in &mut self.out.rows {
+            math::activate(out, self.activation);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Attention within whole texts, many of different lengths at once and none of them padded.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Storage, Tensor, bail};
 
 use super::attend::{self, Bias, Page, Sight, Text};
-use super::read_as;
+use super::dot::Rows;
 use crate::kernels::Heads;
 
 /// Keys whose scores are held at a time; part of the arithmetic.
@@ -52,31 +52,67 @@ pub(super) fn attend_all(
             v.dims()
         );
     }
+    let bias = bias.map(Tensor::contiguous).transpose()?;
     let mut tensors = vec![q, k, v];
-    tensors.extend(bias);
-    let out = read_as(&tensors, |slices| {
-        let (q, mut k, mut v) = (slices[0], slices[1], slices[2]);
+    tensors.extend(&bias);
+    let out = read_rows(&tensors, |all| {
+        let (q, k, v) = (all[0], all[1], all[2]);
         let mut texts = Vec::with_capacity(lengths.len());
+        let mut first = 0;
         for length in lengths {
-            let (keys, values) = (k.split_at(length * inner), v.split_at(length * inner));
-            let pages = keys
-                .0
-                .chunks(PAGE * inner)
-                .zip(values.0.chunks(PAGE * inner));
+            let pages = (0..*length).step_by(PAGE).map(|at| {
+                let here = PAGE.min(length - at);
+                Page {
+                    keys: k.part(first + at, here),
+                    values: v.part(first + at, here),
+                }
+            });
             texts.push(Text {
                 start: 0,
                 rows: *length,
-                pages: pages.map(|(keys, values)| Page { keys, values }).collect(),
+                pages: pages.collect(),
             });
-            (k, v) = (keys.1, values.1);
+            first += length;
         }
-        let bias = slices
-            .get(3)
-            .zip(longest)
-            .map(|(numbers, longest)| Bias { numbers, longest });
+        let bias = all.get(3).zip(longest).map(|(bias, longest)| Bias {
+            numbers: bias.data,
+            longest,
+        });
         Ok(attend::attend(q, &texts, PAGE, Sight::All(bias), heads))
     })?;
     Tensor::from_vec(out, (rows, width), &Device::Cpu)
+}
+
+/// Calls `f` with the rows of each tensor, `[rows, width]`: in place, where they are parts of wider ones as well.
+fn read_rows<R>(tensors: &[&Tensor], f: impl FnOnce(&[Rows<'_>]) -> Result<R>) -> Result<R> {
+    let tensors = tensors
+        .iter()
+        .map(|tensor| match tensor.stride() {
+            [step, 1] if *step >= tensor.dim(1)? => Ok((*tensor).clone()),
+            _ => tensor.contiguous(),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let locked: Vec<_> = tensors
+        .iter()
+        .map(|tensor| tensor.storage_and_layout())
+        .collect();
+    let rows = locked
+        .iter()
+        .map(|(storage, layout)| {
+            let Storage::Cpu(storage) = &**storage else {
+                bail!("the CPU kernels were given a tensor of another device");
+            };
+            let (count, width) = layout.shape().dims2()?;
+            let (start, step) = (layout.start_offset(), layout.stride()[0]);
+            let length = count.saturating_sub(1) * step + width.min(count * width);
+            Ok(Rows {
+                data: &storage.as_slice::<f32>()?[start..start + length],
+                step,
+                count,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    f(&rows)
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ impl Job for Piece<'_, '_> {
                 for panel in 0..panels {
                     let seen = (panel * POINTS + point) * stride + start;
                     let sums = &mut sums[(panel * POINTS + point) * channels..][..channels];
-                    multiply::<R>(rows, 0, &self.seen[seen..][..depth], |channel, more| {
+                    multiply::<R, f32>(rows, 0, &self.seen[seen..][..depth], |channel, more| {
                         for (sum, more) in sums[channel..].iter_mut().zip(more) {
                             sum.iter_mut()
                                 .zip(more)

@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernels::cpu::lanes::Plain;
+use crate::kernels::{CpuKernels, Kernels as _};
 
 fn numbers(n: usize, seed: usize) -> Vec<f32> {
     (0..n)
@@ -39,7 +40,7 @@ fn agrees_with_candle_for_all_sizes() {
         let bias = Tensor::from_vec(numbers(outputs, 3), outputs, &Device::Cpu).unwrap();
         let packed = pack(&weight).unwrap();
         let expected = x.matmul(&weight.t().unwrap()).unwrap();
-        let got = project(&x, &packed, None).unwrap();
+        let got = project(&x, &packed, None, Activation::Identity).unwrap();
         let largest = |x: &Tensor| {
             let sizes = x.abs().unwrap().flatten_all().unwrap();
             sizes.max(0).unwrap().to_scalar::<f32>().unwrap()
@@ -48,7 +49,7 @@ fn agrees_with_candle_for_all_sizes() {
         let gap = |a: &Tensor, b: &Tensor| largest(&(a - b).unwrap()) / largest(b);
         assert!(gap(&got, &expected) < 3e-6, "{rows} {outputs} {inner}");
         let shifted = expected.broadcast_add(&bias).unwrap();
-        let got = project(&x, &packed, Some(&bias)).unwrap();
+        let got = project(&x, &packed, Some(&bias), Activation::Identity).unwrap();
         assert!(gap(&got, &shifted) < 3e-6, "{rows} {outputs} {inner}");
     }
 }
@@ -59,11 +60,11 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
     let x = tensor((rows, inner), 1);
     for (_, weight) in weights((outputs, inner), 2) {
         let packed = pack(&weight).unwrap();
-        let all = bits(&project(&x, &packed, None).unwrap());
+        let all = bits(&project(&x, &packed, None, Activation::Identity).unwrap());
         for i in 0..rows {
             for count in 1..=rows - i {
                 let some = x.narrow(0, i, count).unwrap();
-                let some = bits(&project(&some, &packed, None).unwrap());
+                let some = bits(&project(&some, &packed, None, Activation::Identity).unwrap());
                 assert_eq!(some, all[i * outputs..(i + count) * outputs]);
             }
         }
@@ -97,9 +98,22 @@ fn weights_in_16_bits_give_the_bits_of_the_same_in_32() {
     for (kind, weight) in weights((40, 1203), 2) {
         let packed = pack(&weight).unwrap();
         assert_eq!(packed.data.dtype(), kind);
-        let got = project(&x, &packed, Some(&bias)).unwrap();
-        let expected = project(&x, &wide(&weight), Some(&bias)).unwrap();
+        let got = project(&x, &packed, Some(&bias), Activation::Identity).unwrap();
+        let expected = project(&x, &wide(&weight), Some(&bias), Activation::Identity).unwrap();
         assert_eq!(bits(&got), bits(&expected));
+    }
+}
+
+#[test]
+fn an_activation_is_that_of_the_whole() {
+    let bias = Tensor::from_vec(numbers(70, 3), 70, &Device::Cpu).unwrap();
+    for rows in [1, 9] {
+        let (x, packed) = (tensor((rows, 600), 1), pack(&tensor((70, 600), 2)).unwrap());
+        let of = |activation| project(&x, &packed, Some(&bias), activation).unwrap();
+        for activation in [Activation::Gelu, Activation::Silu] {
+            let after = CpuKernels::new().activate(&of(Activation::Identity), activation);
+            assert_eq!(bits(&of(activation)), bits(&after.unwrap()));
+        }
     }
 }
 
@@ -118,6 +132,7 @@ fn every_instruction_set_gives_the_same_bits() {
                         x: &x,
                         panels,
                         bias: None,
+                        activation: Activation::Silu,
                         inner,
                         out,
                     };
@@ -152,10 +167,14 @@ fn rows_are_those_of_the_weight() {
 #[test]
 fn misfits_are_refused() {
     let packed = pack(&tensor((4, 5), 1)).unwrap();
-    assert!(project(&tensor((2, 3), 1), &packed, None).is_err());
+    let run = |packed: &Packed, bias: Option<&Tensor>| {
+        project(&tensor((2, 3), 1), packed, bias, Activation::Identity)
+    };
+    assert!(run(&packed, None).is_err());
     let packed = pack(&tensor((4, 3), 1)).unwrap();
     let bias = Tensor::from_vec(numbers(3, 1), 3, &Device::Cpu).unwrap();
-    assert!(project(&tensor((2, 3), 1), &packed, Some(&bias)).is_err());
+    assert!(run(&packed, None).is_ok());
+    assert!(run(&packed, Some(&bias)).is_err());
     let nothing = Tensor::zeros((0, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
     assert!(pack(&nothing).is_err());
 }
