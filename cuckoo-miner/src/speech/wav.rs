@@ -12,8 +12,9 @@ use crate::model::error::{Error, Result};
 
 /// Numbers a second that a file may have.
 const RATES: std::ops::RangeInclusive<u32> = 8_000..=192_000;
-/// The size of a chunk whose writer did not know it, such as one that wrote into a pipe: all there is.
-const UNKNOWN: u32 = u32::MAX;
+/// Sizes of the numbers whose writer did not know it, since it wrote into a pipe: those of most programs, and that of SoX, cut
+/// down to whole numbers.
+const UNKNOWN: [usize; 2] = [u32::MAX as usize, 0x7fff_f000];
 /// What says that a longer description of the numbers follows, and how long both are.
 const EXTENSIBLE: (u16, usize) = (0xfffe, 40);
 /// The length of the description otherwise.
@@ -111,14 +112,15 @@ fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, &[u8])> {
     loop {
         let (kind, after) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
         let (size, after) = after.split_first_chunk::<4>().ok_or_else(cut_off)?;
-        let said = u32::from_le_bytes(*size);
-        let size = said as usize;
+        let size = u32::from_le_bytes(*size) as usize;
         match (kind, format.take()) {
             (b"data", None) => return Err(no_wav("missing fmt chunk")),
             (b"data", Some(format)) => {
-                let size = match said {
-                    UNKNOWN => after.len() - after.len() % block(&format),
-                    _ => size,
+                let block = block(&format);
+                let unknown = size == UNKNOWN[0] || size == UNKNOWN[1] / block * block;
+                let size = match unknown && size > after.len() {
+                    true => after.len() / block * block,
+                    false => size,
                 };
                 return Ok((format, after.get(..size).ok_or_else(cut_off)?));
             }
@@ -277,13 +279,21 @@ mod tests {
     #[test]
     fn what_came_through_a_pipe_goes_to_its_end() {
         let mut piped = file(&[(b"fmt ", format(1, 2, 16)), (b"data", halves(8))]);
-        for place in [4, 40] {
-            piped[place..place + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        for unknown in [0x7fff_f000, u32::MAX] {
+            for place in [4, 40] {
+                piped[place..place + 4].copy_from_slice(&unknown.to_le_bytes());
+            }
+            assert_eq!(read(&piped).unwrap(), [0.5; 4], "{unknown:x}");
         }
-        assert_eq!(read(&piped).unwrap(), [0.5; 4]);
         // It broke in the middle of a number.
         assert_eq!(read(&piped[..piped.len() - 3]).unwrap(), [0.5; 3]);
         assert!(read(&piped[..44]).unwrap_err().contains("no sound"));
+        // SoX: numbers of 24 bits, of which that many bytes are no whole number.
+        let mut sox = file(&[(b"fmt ", format(1, 1, 24)), (b"data", vec![0, 0, 0x40])]);
+        sox[40..44].copy_from_slice(&(0x7fff_f000_u32 / 3 * 3).to_le_bytes());
+        assert_eq!(read(&sox).unwrap(), [0.5]);
+        sox[40..44].copy_from_slice(&(0x7fff_f000_u32 / 3 * 3 - 3).to_le_bytes());
+        assert!(read(&sox).unwrap_err().contains("ends before its end"));
         // Another chunk of unknown size is none that can be passed.
         let mut lost = file(&[(b"LIST", vec![0; 4]), (b"data", halves(1))]);
         lost[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
