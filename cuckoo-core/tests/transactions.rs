@@ -27,7 +27,7 @@ use cuckoo_core::{
 };
 use futures::future::join;
 
-use link::{Answer, Link, server};
+use link::{Answer, Link, nobody, server};
 use proxy::Proxy;
 use worker::{Order, journal};
 
@@ -430,10 +430,7 @@ async fn the_good_node_among_bad_ones_is_found() {
     let other_chain = Anvil::start_as(1_210).await.unwrap();
     // To whoever knows the market's chain, a chain of the same id without blocks is one that is far behind.
     let behind = Anvil::start().await.unwrap();
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
+    let (closed, _held) = nobody();
     let mut urls = vec![format!("http://{closed}")];
     let mut servers = Vec::new();
     for answer in [

@@ -68,7 +68,8 @@ test('six miners at work', () => withMarket(6, async (address) => {
       // Of a new one nothing is shown until it is loaded, so that at times there are fewer.
       await page.waitForFunction(() => {
         const images = [...document.querySelectorAll('.pictures img')];
-        return images.length === 12 && images.every((image) => image.naturalWidth === 64);
+        if (images.length > 12) throw new Error('more than a dozen');
+        return images.length === 12 && images.every((image) => image.naturalWidth === 64 && image.checkVisibility());
       });
 
       const before = Number(await text(page, '#completed'));

@@ -37,7 +37,7 @@ const PRICES: [(&str, ModelKind, &str); 3] = [
 /// What the treasury puts into the budget of rewards, in CAI.
 const REWARDS: u64 = 1_000;
 /// How long the parties and jurors of a dispute have for each step, in seconds: nobody waits for it to pass.
-const COURT_STEP: u64 = 120;
+const COURT_STEP: u64 = 240;
 /// The longest that anything may take until the market is open.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often an output is repeated by a second miner.

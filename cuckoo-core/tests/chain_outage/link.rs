@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// What a server answers to whatever it is sent.
@@ -16,6 +16,13 @@ pub(crate) enum Answer {
     Hangup,
     /// This.
     Text(&'static str),
+}
+
+/// An address that is taken and on which nobody listens, until the second value is dropped.
+pub(crate) fn nobody() -> (SocketAddr, TcpSocket) {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    (held.local_addr().unwrap(), held)
 }
 
 /// A server that answers every connection alike, until the second value is dropped.

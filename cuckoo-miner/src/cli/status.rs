@@ -19,6 +19,7 @@ use crate::cli::config::Config;
 
 pub(crate) use serve::StatusPage;
 
+/// A miner on busy cores takes a while.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Far more than 256 runs and as many coordinators take.
 const MAX_BYTES: usize = 4 << 20;

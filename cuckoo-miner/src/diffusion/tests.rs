@@ -147,8 +147,9 @@ fn drawn_in(steps: usize, pipeline: &ImageModel, request: &ImageRequest) -> Imag
         told.push((progress.step, progress.steps));
         ControlFlow::Continue(())
     });
+    let image = image.unwrap();
     let counted = std::iter::once(0).chain(0..=steps);
     let expected: Vec<_> = counted.map(|step| (step, steps)).collect();
     assert_eq!(told, expected);
-    image.unwrap()
+    image
 }

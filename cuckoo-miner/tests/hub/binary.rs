@@ -278,7 +278,7 @@ fn stopped_by(signal: &str, cache: &Cache, mirror: &Mirror) -> (String, u64) {
     };
     cache.runtime.block_on(async {
         use cuckoo_core::{Clock as _, SystemClock};
-        for _ in 0..3_000 {
+        for _ in 0..6_000 {
             if begun() {
                 return;
             }
