@@ -43,8 +43,8 @@ use pooling::Pooling;
 use reader::Reader;
 use steps::Step;
 
-/// A loaded sentence encoder. Texts share it; each call computes on the threads of the current rayon pool, so call it from a
-/// thread that may block.
+/// A loaded sentence encoder. Texts share it; each call computes on the calling thread and the threads of the current rayon
+/// pool, so call it from a thread that may block.
 #[derive(Debug)]
 pub struct EmbeddingModel {
     kernels: Arc<dyn Kernels>,
@@ -188,8 +188,7 @@ impl EmbeddingModel {
         }
         let kernels = &*self.kernels;
         let width = self.encoder.config().width;
-        // Among the threads of the pool: from outside, each layer would wait until one of them wakes.
-        let tokens = rayon::scope(|_| self.encoder.forward(kernels, texts))?;
+        let tokens = self.encoder.forward(kernels, texts)?;
         let tokens: Vec<f32> = tokens.flatten_all()?.to_vec1()?;
         let mut rest = &tokens[..];
         let mut vectors = Vec::with_capacity(texts.len());

@@ -3,16 +3,20 @@
 //! Every layer makes a tensor and frees another. glibc hands the larger ones back to the system at once, which has to clear
 //! each of their pages for the next layer: of a UNet's step that was a seventh.
 
+use std::sync::Once;
+
 /// Lets this process keep memory that models have freed, for what they ask for next. What a program that runs models on the
-/// processor calls once, as it starts; `cuckoo-miner` does.
+/// processor calls as it starts; `cuckoo-miner` does. Once is enough.
 ///
-/// Up to 256 MiB are kept, and blocks of 32 MiB or less that others in use keep from going back; [`WarmPool`](crate::WarmPool)
-/// hands back what a model leaves. With libraries other than glibc, nothing changes.
+/// Of blocks of up to 32 MiB, 256 MiB stay, and up to 64 MiB more for each thread; what a model leaves that
+/// [`WarmPool`](crate::WarmPool) unloads is handed back. It comes before what the environment says of glibc's
+/// (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`). With libraries other than glibc, nothing changes.
 pub fn keep_freed_memory() {
-    system::keep_freed_memory();
+    static ONCE: Once = Once::new();
+    ONCE.call_once(system::keep_freed_memory);
 }
 
-/// Hands all that is free back to the system. Takes milliseconds.
+/// Hands all that is free back to the system: a millisecond or so, and a tenth of a second for gigabytes.
 pub(crate) fn give_back() {
     system::give_back();
 }
@@ -20,7 +24,7 @@ pub(crate) fn give_back() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(
     unsafe_code,
-    reason = "calls of the C library that take plain numbers, and may be made at any time by any thread"
+    reason = "calls of the C library with plain numbers: one sets words that are read whole, the other takes the locks it needs"
 )]
 mod system {
     /// The largest block that glibc lets be kept.

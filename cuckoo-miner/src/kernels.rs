@@ -109,8 +109,8 @@ pub trait Kernels: Send + Sync + fmt::Debug {
     fn geglu(&self, x: &Tensor) -> Result<Tensor>;
 
     /// As [`name`](Self::name), for the layers of which models of texts are made: those below, [`project`](Self::project),
-    /// [`rows`](Self::rows), [`layer_norm`](Self::layer_norm), [`add`](Self::add) and [`activate`](Self::activate). Their rows are tokens, of one
-    /// text or of many, and each row of a result has the same bits whatever other rows there are.
+    /// [`rows`](Self::rows), [`layer_norm`](Self::layer_norm), [`add`](Self::add) and [`activate`](Self::activate). Their rows
+    /// are tokens, of one text or of many, and each row of a result has the same bits whatever other rows there are.
     fn text_name(&self) -> &str;
 
     /// Divides the last dimension by the root of its mean square and scales it (Zhang and Sennrich, 2019). `weight` is

@@ -64,8 +64,8 @@ pub(crate) fn is_run_gguf(path: &Path) -> bool {
     gguf::is_run(path)
 }
 
-/// A loaded language model. Texts share it; each call computes on the threads of the current rayon pool, so call it from a
-/// thread that may block.
+/// A loaded language model. Texts share it; each call computes on the calling thread and the threads of the current rayon
+/// pool, so call it from a thread that may block.
 #[derive(Debug)]
 pub struct LanguageModel {
     kernels: Arc<dyn Kernels>,

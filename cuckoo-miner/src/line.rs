@@ -6,7 +6,7 @@ use std::{io, thread};
 use cuckoo_core::{Error, Result, Retry};
 use tokio::sync::oneshot;
 
-use crate::Execution;
+use crate::{Execution, heap};
 
 /// Tasks that may wait for the thread before others are turned away.
 pub(crate) const WAITING: usize = 256;
@@ -26,7 +26,11 @@ impl<J: Send + 'static> Line<J> {
         let (jobs, arriving) = mpsc::sync_channel(WAITING);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || work(arriving))?;
+            .spawn(move || {
+                work(arriving);
+                // The model went with it.
+                heap::give_back();
+            })?;
         Ok(Self { jobs })
     }
 

@@ -1,5 +1,6 @@
 //! One deployed market on the chain under test, and what the suite does with it again and again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use cuckoo_core::{
     B256, CourtConfig, DeployConfig, DevChain, Key, Node, NodeId, NodeKind, Profile, RpcSettings,
     RpcStaking, StakingContract, SystemClock, U256, Wei, cai, register_with_consent,
 };
-use futures::future::join;
 
 /// The chain under test.
 enum Chain {
@@ -127,7 +127,11 @@ impl Market {
             }
             Chain::Anvil(anvil) => {
                 anvil.hold_blocks().await.unwrap();
-                join(work, late).await.0
+                let mut work = pin!(work);
+                tokio::select! {
+                    done = &mut work => done,
+                    () = late => work.await,
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use super::family::{FARTHEST, GROUPS, HEADS, Positions};
 use crate::kernels::{Heads, Kernels, Packed};
 use crate::model::distance;
 use crate::model::error::Result;
-use crate::model::layers::{LayerNorm, Projection};
+use crate::model::layers::{LayerNorm, Projection, shared};
 use crate::model::weights::{Part, Weights};
 
 /// An encoder's network.
@@ -90,8 +90,11 @@ impl Encoder {
         }
         let x = kernels.add(&kernels.rows(&self.words, &tokens)?, &places)?;
         let mut x = self.norm.forward(kernels, &x)?;
+        let cost = tokens.len() * self.config.width * self.config.hidden;
         for layer in &self.layers {
-            x = layer.forward(kernels, &x, &lengths, self.distances.as_ref())?;
+            x = shared(cost, || {
+                layer.forward(kernels, &x, &lengths, self.distances.as_ref())
+            })?;
         }
         Ok(x)
     }

@@ -7,7 +7,7 @@ use super::config::Config;
 use crate::kernels::{Activation, Heads, Kernels, Packed};
 use crate::model::cache::{Cache, PageSize};
 use crate::model::error::{Error, Result};
-use crate::model::layers::{Projection, RmsNorm};
+use crate::model::layers::{Projection, RmsNorm, SHARED_FROM, shared};
 use crate::model::weights::{Part, Weights};
 
 /// The next tokens of one text.
@@ -19,9 +19,6 @@ pub(crate) struct Chunk<'a> {
     /// After how many of the tokens, counted from the last, scores are wanted.
     pub(crate) wanted: usize,
 }
-
-/// Multiplications of a layer from which threads do better to share it than to take texts apart.
-const SHARED_FROM: usize = 8 << 20;
 
 /// A language model's network.
 #[derive(Debug)]
@@ -81,16 +78,15 @@ impl Decoder {
     /// How many texts a thread does best to take by itself, of `texts` that go on by `rows` tokens together: all of them,
     /// unless the layers are too small for several threads to share one.
     pub(crate) fn share(&self, texts: usize, rows: usize) -> usize {
-        match self.is_shared(rows) {
+        match self.multiplications(rows) >= SHARED_FROM {
             true => texts,
             false => texts.div_ceil(rayon::current_num_threads()),
         }
     }
 
-    /// Whether threads share the layers of so many tokens.
-    fn is_shared(&self, rows: usize) -> bool {
-        let largest = self.config.width * self.config.vocabulary.max(2 * self.config.hidden);
-        rows * largest >= SHARED_FROM
+    /// Those of the largest layer for so many tokens.
+    fn multiplications(&self, rows: usize) -> usize {
+        rows * self.config.width * self.config.vocabulary.max(2 * self.config.hidden)
     }
 
     /// Goes on with each text; gives the scores of its next token, `[wanted, vocabulary]`, chunk after chunk.
@@ -102,15 +98,6 @@ impl Decoder {
         kernels: &dyn Kernels,
         batch: &mut [Chunk<'_>],
     ) -> Result<Vec<Vec<f32>>> {
-        let rows = batch.iter().map(|chunk| chunk.tokens.len()).sum();
-        match self.is_shared(rows) {
-            // As one of the threads that share them: from outside, each layer would wait until one of them wakes.
-            true => rayon::scope(|_| self.pass(kernels, batch)),
-            false => self.pass(kernels, batch),
-        }
-    }
-
-    fn pass(&self, kernels: &dyn Kernels, batch: &mut [Chunk<'_>]) -> Result<Vec<Vec<f32>>> {
         let tokens: Vec<u32> = batch
             .iter()
             .flat_map(|chunk| chunk.tokens)
@@ -129,8 +116,9 @@ impl Decoder {
             x = x.affine(f64::from(factor), 0.0)?;
         }
         let angles = self.config.rotary.angles(&positions, device)?;
+        let cost = self.multiplications(tokens.len());
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(kernels, &x, &angles, i, batch)?;
+            x = shared(cost, || layer.forward(kernels, &x, &angles, i, batch))?;
         }
         let mut wanted = Vec::new();
         let mut first = 0;

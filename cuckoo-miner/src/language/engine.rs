@@ -175,15 +175,11 @@ impl Worker {
         let rows = texts.iter().map(|(_, _, rows)| rows).sum();
         let share = self.model.decoder.share(texts.len(), rows);
         let model = &*self.model;
-        let tokens: error::Result<Vec<_>> = texts
+        let tokens: Vec<_> = texts
             .par_chunks_mut(share)
-            .map(|texts| advance(model, texts))
+            .flat_map_iter(|texts| advance(model, texts))
             .collect();
-        let tokens = match tokens {
-            Ok(tokens) => tokens,
-            Err(error) => return self.fail_all(&error),
-        };
-        for (i, token) in tokens.into_iter().flatten().rev() {
+        for (i, token) in tokens.into_iter().rev() {
             match token {
                 Ok(Some(_)) => {}
                 Ok(None) => self.remove(i).finish(),
@@ -225,37 +221,38 @@ impl Worker {
         sequence.forget(&mut self.pool);
         sequence
     }
-
-    /// A layer failed, and nobody knows for whose sake.
-    fn fail_all(&mut self, error: &Error) {
-        while !self.running.is_empty() {
-            let problem = error.to_string();
-            self.remove(0).fail(Error::Stopped { problem });
-        }
-    }
 }
 
 /// Carries some of the running texts, each with its place among them, so many tokens further. Gives what came of those that
-/// got their next token.
+/// got their next token; of all, where a layer failed, since nobody knows for whose sake.
 fn advance(
     model: &LanguageModel,
     texts: &mut [(usize, &mut Sequence, usize)],
-) -> error::Result<Vec<(usize, error::Result<Option<u32>>)>> {
+) -> Vec<(usize, error::Result<Option<u32>>)> {
     let mut batch: Vec<_> = texts
         .iter_mut()
         .map(|(_, sequence, rows)| sequence.chunk(*rows))
         .collect();
-    let scores = model.decoder.forward(&*model.kernels, &mut batch)?;
+    let scores = match model.decoder.forward(&*model.kernels, &mut batch) {
+        Ok(scores) => scores,
+        Err(error) => {
+            let problem = error.to_string();
+            let stopped = |problem: &str| Error::Stopped {
+                problem: problem.to_owned(),
+            };
+            let failed = texts.iter().map(|(i, ..)| (*i, Err(stopped(&problem))));
+            return failed.collect();
+        }
+    };
     // Those whose last token was among the rows, each with its scores.
     let due: Vec<_> = texts
         .iter_mut()
         .filter(|(_, sequence, _)| sequence.pending() == 0)
         .zip(&scores)
         .collect();
-    Ok(due
-        .into_par_iter()
+    due.into_par_iter()
         .map(|((i, sequence, _), scores)| (*i, sequence.advance(scores)))
-        .collect())
+        .collect()
 }
 
 /// How many tokens of each text a step takes: the one that each answer is at, and `chunk` more of prompts, those that

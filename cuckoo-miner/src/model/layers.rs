@@ -6,6 +6,18 @@ use super::error::Result;
 use super::weights::Part;
 use crate::kernels::{Activation, Kernels, Norm, Packed};
 
+/// Multiplications of a layer from which several threads share it, rather than take texts apart.
+pub(crate) const SHARED_FROM: usize = 8 << 20;
+
+/// Computes a layer, of so many multiplications, as one of the threads that share it: from outside, each kernel would wait until
+/// one of them wakes. One layer at a time, since a thread that waits for a part may take up another model's meanwhile.
+pub(crate) fn shared<T: Send>(multiplications: usize, layer: impl FnOnce() -> T + Send) -> T {
+    match multiplications >= SHARED_FROM {
+        true => rayon::scope(|_| layer()),
+        false => layer(),
+    }
+}
+
 /// Linear layers with the same input, side by side, over its last dimension.
 #[derive(Debug)]
 pub(crate) struct Projection {

@@ -126,16 +126,24 @@ impl Pool {
     ) -> usize {
         let mut state = self.lock();
         let fits = state.used().saturating_add(memory) <= self.budget;
+        let executor = async { Ok(executor) }.boxed().shared();
+        let (loaded, unloaded) = match fits {
+            true => (Some(executor), Vec::new()),
+            false => (None, vec![executor]),
+        };
+        let place = state.places.len();
         state.places.push(Place {
             models,
             memory,
-            loaded: fits.then(|| async { Ok(executor) }.boxed().shared()),
+            loaded,
             users: 0,
             used_at: 0,
             wanted: false,
             broken: false,
         });
-        state.places.len() - 1
+        drop(state);
+        free(unloaded);
+        place
     }
 
     /// Whether a task runs at once: what is on its way is not there yet.

@@ -103,13 +103,14 @@ fn read_rows<R>(tensors: &[&Tensor], f: impl FnOnce(&[Rows<'_>]) -> Result<R>) -
                 bail!("the CPU kernels were given a tensor of another device");
             };
             let (count, width) = layout.shape().dims2()?;
-            let (start, step) = (layout.start_offset(), layout.stride()[0]);
-            let length = count.saturating_sub(1) * step + width.min(count * width);
-            Ok(Rows {
-                data: &storage.as_slice::<f32>()?[start..start + length],
-                step,
-                count,
-            })
+            let start = layout.start_offset();
+            // A single row may have any.
+            let step = layout.stride()[0].max(width);
+            let data = match count.checked_sub(1) {
+                Some(before) => &storage.as_slice::<f32>()?[start..start + before * step + width],
+                None => &[],
+            };
+            Ok(Rows { data, step, count })
         })
         .collect::<Result<Vec<_>>>()?;
     f(&rows)
@@ -197,6 +198,44 @@ mod tests {
                 first += length;
             }
         }
+    }
+
+    #[test]
+    fn rows_may_be_parts_of_wider_ones_or_have_any_step() {
+        let heads = Heads {
+            queries: 2,
+            keys: 2,
+            depth: 5,
+            scale: 0.3,
+            window: None,
+        };
+        let all = tensor(70, 30, 1);
+        let parts = [0, 10, 20].map(|from| all.narrow(1, from, 10).unwrap());
+        let dense = parts.each_ref().map(|part| part.contiguous().unwrap());
+        let run = |[q, k, v]: [&Tensor; 3], lengths: &[usize]| {
+            values(&attend_all([q, k, v], lengths, heads, None).unwrap())
+        };
+        let expected = run(dense.each_ref(), &[3, 67]);
+        assert_eq!(run(parts.each_ref(), &[3, 67]), expected);
+        // Turned, and one row again and again.
+        let turned = dense
+            .each_ref()
+            .map(|part| part.t().unwrap().contiguous().unwrap());
+        let turned = turned.each_ref().map(|part| part.t().unwrap());
+        assert_eq!(run(turned.each_ref(), &[3, 67]), expected);
+        let one = dense.each_ref().map(|part| part.get(0).unwrap());
+        let repeated = one.each_ref().map(|row| row.broadcast_as((4, 10)).unwrap());
+        let copied = repeated.each_ref().map(|part| part.contiguous().unwrap());
+        assert_eq!(run(repeated.each_ref(), &[4]), run(copied.each_ref(), &[4]));
+        for single in [
+            one.each_ref().map(|row| row.unsqueeze(0).unwrap()),
+            one.each_ref().map(|row| row.broadcast_as((1, 10)).unwrap()),
+        ] {
+            assert_eq!(run(single.each_ref(), &[1]), values(&one[2]));
+        }
+        let none = all.narrow(0, 0, 0).unwrap();
+        let none = [0, 10, 20].map(|from| none.narrow(1, from, 10).unwrap());
+        assert!(run(none.each_ref(), &[]).is_empty());
     }
 
     #[test]

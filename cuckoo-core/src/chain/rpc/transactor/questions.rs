@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy::network::TransactionBuilder as _;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider as _;
-use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
+use alloy::rpc::types::{BlockId, TransactionReceipt, TransactionRequest};
 
 use super::open::Waiter;
 use super::signing::{Call, Fees};
@@ -59,15 +59,19 @@ pub(super) async fn quote(node: Arc<Node>, from: Address, call: Call) -> Result<
     let value = call.value;
     let gas = provider.estimate_gas(request(from, call)).await;
     let gas = gas.map_err(|error| node.failed(error))?;
-    let (fees, nonce, balance) = futures::future::join3(
+    let (fees, block, nonce, balance) = futures::future::join4(
         fees(provider),
+        provider.get_block(BlockId::latest()).into_future(),
         provider.get_transaction_count(from).pending().into_future(),
         provider.get_balance(from).into_future(),
     )
     .await;
     let fees = fees.map_err(|error| node.failed(error))?;
     let balance = balance.map_err(|error| node.failed(error))?;
-    let gas_limit = gas.saturating_mul(GAS_MARGIN).min(MOST_GAS).max(gas);
+    // More than fits into a block would be refused.
+    let block = block.map_err(|error| node.failed(error))?;
+    let most = block.map_or(MOST_GAS, |block| block.header.gas_limit.min(MOST_GAS));
+    let gas_limit = gas.saturating_mul(GAS_MARGIN).min(most).max(gas);
     let cost = U256::from(gas_limit).saturating_mul(U256::from(fees.most));
     if balance < value.saturating_add(cost) {
         return Err(Error::chain(format!(
