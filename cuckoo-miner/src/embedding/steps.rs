@@ -15,11 +15,7 @@ use crate::model::weights::Weights;
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A linear layer and what is applied to each number after.
-    Dense {
-        layer: Projection,
-        activation: Activation,
-        width: usize,
-    },
+    Dense { layer: Projection, width: usize },
     /// Brings each vector to length 1.
     Normalize,
 }
@@ -68,8 +64,7 @@ impl Step {
         let layer = Projection::load(kernels, &part, &[("linear", outputs)], inputs, biased)?;
         weights.finish(&[])?;
         Ok(Self::Dense {
-            layer,
-            activation,
+            layer: layer.activated(activation),
             width: outputs,
         })
     }
@@ -85,13 +80,10 @@ impl Step {
     pub(crate) fn forward(&self, kernels: &dyn Kernels, x: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
         match self {
             Self::Normalize => Ok(x.into_iter().map(normalized).collect()),
-            Self::Dense {
-                layer, activation, ..
-            } => {
+            Self::Dense { layer, .. } => {
                 let (rows, width) = (x.len(), x.first().map_or(0, Vec::len));
                 let x = Tensor::from_vec(x.concat(), (rows, width), kernels.device())?;
-                let x = layer.forward(kernels, &x)?;
-                Ok(kernels.activate(&x, *activation)?.to_vec2()?)
+                Ok(layer.forward(kernels, &x)?.to_vec2()?)
             }
         }
     }

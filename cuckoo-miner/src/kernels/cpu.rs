@@ -250,11 +250,19 @@ fn read_as<W: WithDType, R>(
     tensors: &[&Tensor],
     f: impl FnOnce(&[&[W]]) -> Result<R>,
 ) -> Result<R> {
-    let contiguous = tensors
+    let tensors = tensors
         .iter()
         .map(|tensor| tensor.contiguous())
         .collect::<Result<Vec<_>>>()?;
-    let locked: Vec<_> = contiguous
+    read_spans(&tensors, f)
+}
+
+/// Calls `f` with what lies from the first element of each tensor to its last.
+fn read_spans<W: WithDType, R>(
+    tensors: &[Tensor],
+    f: impl FnOnce(&[&[W]]) -> Result<R>,
+) -> Result<R> {
+    let locked: Vec<_> = tensors
         .iter()
         .map(|tensor| tensor.storage_and_layout())
         .collect();
@@ -264,8 +272,12 @@ fn read_as<W: WithDType, R>(
             let Storage::Cpu(storage) = &**storage else {
                 bail!("the CPU kernels were given a tensor of another device");
             };
-            let start = layout.start_offset();
-            Ok(&storage.as_slice::<W>()?[start..start + layout.shape().elem_count()])
+            if layout.shape().elem_count() == 0 {
+                return Ok(&[][..]);
+            }
+            let steps = layout.dims().iter().zip(layout.stride());
+            let last: usize = steps.map(|(size, step)| (size - 1) * step).sum();
+            Ok(&storage.as_slice::<W>()?[layout.start_offset()..][..=last])
         })
         .collect::<Result<Vec<_>>>()?;
     f(&slices)

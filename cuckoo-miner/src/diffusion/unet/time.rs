@@ -16,7 +16,6 @@ pub(super) struct TimeEmbedding {
     frequency_shift: f64,
     up: Projection,
     down: Projection,
-    activation: Activation,
 }
 
 impl TimeEmbedding {
@@ -31,9 +30,8 @@ impl TimeEmbedding {
             width,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
-            up,
+            up: up.activated(config.activation),
             down,
-            activation: config.activation,
         })
     }
 
@@ -41,7 +39,7 @@ impl TimeEmbedding {
     pub(super) fn forward(&self, kernels: &dyn Kernels, time: f32) -> Result<Tensor> {
         let waves = waves(time, self.width, self.cosine_first, self.frequency_shift);
         let x = Tensor::from_vec(waves, (1, self.width), kernels.device())?;
-        let x = kernels.activate(&self.up.forward(kernels, &x)?, self.activation)?;
+        let x = self.up.forward(kernels, &x)?;
         self.down.forward(kernels, &x)
     }
 }
@@ -69,7 +67,7 @@ impl AddedEmbedding {
             width: added.size_width,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
-            up,
+            up: up.activated(Activation::Silu),
             down,
         })
     }
@@ -98,7 +96,7 @@ impl AddedEmbedding {
         let sizes = Tensor::from_vec(waves, (1, self.width * sizes.len()), kernels.device())?;
         let sizes = sizes.repeat((pooled.dim(0)?, 1))?;
         let x = Tensor::cat(&[pooled, &sizes], 1)?;
-        let x = kernels.activate(&self.up.forward(kernels, &x)?, Activation::Silu)?;
+        let x = self.up.forward(kernels, &x)?;
         self.down.forward(kernels, &x)
     }
 }

@@ -5,8 +5,9 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use super::dot::Rows;
 use super::lanes::{Job, LANES, Register, dispatch};
-use super::panel::{BLOCK, Rows, Window, multiply, turn, windows};
+use super::panel::{BLOCK, Window, multiply, turn, windows};
 use super::{each, math, read};
 
 /// Queries computed by one piece of work.

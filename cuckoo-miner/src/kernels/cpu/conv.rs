@@ -3,8 +3,9 @@
 
 use candle_core::{Device, Result, Tensor, bail};
 
+use super::dot::Rows;
 use super::lanes::{Job, LANES, Register, dispatch};
-use super::panel::{BLOCK, Lane, Rows, Window, multiply, windows};
+use super::panel::{BLOCK, Lane, Window, multiply, windows};
 use super::winograd::{Images, convolve};
 use super::{each, read};
 

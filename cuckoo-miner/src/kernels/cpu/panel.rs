@@ -9,6 +9,7 @@
     reason = "indices below a constant are what lets the compiler keep a tile in registers"
 )]
 
+use super::dot::Rows;
 use super::lanes::{LANES, Register};
 use super::number::Number;
 
@@ -17,14 +18,6 @@ pub(super) const BLOCK: usize = 512;
 
 /// The same place in sixteen columns.
 pub(super) type Lane = [f32; LANES];
-
-/// Rows of equal width, `step` elements from one to the next.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rows<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) step: usize,
-    pub(super) count: usize,
-}
 
 /// Hands `store` the sums over one block: for each of `rows`, those with each column of `panel`. Of each row, elements
 /// from `start` on are taken, as many as the panel has.

@@ -3,9 +3,10 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::{bf16, f16};
 
+use super::dot::Rows;
 use super::lanes::{Job, LANES, Register, dispatch};
 use super::number::{Number, narrowest};
-use super::panel::{BLOCK, Lane, Rows, Window, multiply, multiply_row, turn, windows};
+use super::panel::{BLOCK, Lane, Window, multiply, multiply_row, turn, windows};
 use super::{each, math, pieces, read, read_as};
 use crate::kernels::{Activation, Packed};
 

@@ -1,9 +1,10 @@
 //! Attention within whole texts, many of different lengths at once and none of them padded.
 
-use candle_core::{Device, Result, Storage, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::attend::{self, Bias, Page, Sight, Text};
 use super::dot::Rows;
+use super::read_spans;
 use crate::kernels::Heads;
 
 /// Keys whose scores are held at a time; part of the arithmetic.
@@ -92,28 +93,21 @@ fn read_rows<R>(tensors: &[&Tensor], f: impl FnOnce(&[Rows<'_>]) -> Result<R>) -
             _ => tensor.contiguous(),
         })
         .collect::<Result<Vec<_>>>()?;
-    let locked: Vec<_> = tensors
+    let layouts = tensors
         .iter()
-        .map(|tensor| tensor.storage_and_layout())
-        .collect();
-    let rows = locked
-        .iter()
-        .map(|(storage, layout)| {
-            let Storage::Cpu(storage) = &**storage else {
-                bail!("the CPU kernels were given a tensor of another device");
-            };
-            let (count, width) = layout.shape().dims2()?;
-            let start = layout.start_offset();
-            // A single row may have any.
-            let step = layout.stride()[0].max(width);
-            let data = match count.checked_sub(1) {
-                Some(before) => &storage.as_slice::<f32>()?[start..start + before * step + width],
-                None => &[],
-            };
-            Ok(Rows { data, step, count })
+        .map(|tensor| {
+            let (count, width) = tensor.dims2()?;
+            // A single row may have any step.
+            Ok((count, tensor.stride()[0].max(width)))
         })
         .collect::<Result<Vec<_>>>()?;
-    f(&rows)
+    read_spans(&tensors, |spans| {
+        let rows = spans.iter().zip(layouts);
+        let rows: Vec<_> = rows
+            .map(|(data, (count, step))| Rows { data, step, count })
+            .collect();
+        f(&rows)
+    })
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@
 
 use rayon::prelude::*;
 
+use super::dot::Rows;
 use super::lanes::{Job, LANES, Register, dispatch};
-use super::panel::{Lane, Rows, multiply};
+use super::panel::{Lane, multiply};
 
 /// Outputs along a tile's side, inputs it sees, and the square of these.
 const SIDE: usize = 4;
